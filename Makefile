@@ -1,0 +1,63 @@
+# One pinned environment (about 6 GB) lives outside the clone and is shared by every clone with the same
+# requirements.txt; `.venv` in the clone is a thin layer on top of it that holds this project alone.
+PYTHON ?= python3.11
+ENV_HOME ?= $(HOME)/.cache/antehoc-hf
+ENV_HASH := $(shell sha256sum requirements.txt | cut -c1-16)
+BASE := $(ENV_HOME)/env-$(ENV_HASH)
+PY := .venv/bin/python
+OUT ?= outputs
+
+# Threads that wait passively: on few or shared cores spinning costs up to 3x.
+export OMP_WAIT_POLICY = passive
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help install demo test test-slow test-real lint types format bench sweep clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: .venv/.installed ## virtual environment and pinned install
+
+$(BASE)/.complete: requirements.txt
+	@mkdir -p $(ENV_HOME)
+	@echo "Installing the pinned packages into $(BASE) ..."
+	@rm -rf $(BASE)
+	@$(PYTHON) -m venv $(BASE)
+	@$(BASE)/bin/python -m pip install --quiet --requirement requirements.txt
+	@find $(ENV_HOME) -maxdepth 1 -name 'env-*' ! -name 'env-$(ENV_HASH)' -exec rm -rf {} +
+	@touch $@
+
+.venv/.installed: $(BASE)/.complete pyproject.toml
+	@rm -rf .venv
+	@$(PYTHON) -m venv --without-pip .venv
+	@echo $(BASE)/lib/python3.*/site-packages > $$(echo .venv/lib/python3.*/site-packages)/shared_environment.pth
+	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+test: install ## the fast tests, offline
+	$(PY) -m pytest
+
+test-slow: install ## the slow tests
+	$(PY) -m pytest -m "slow and not real_data"
+
+test-real: install ## the tests on real data (../shared/data, or ANTEHOC_DATA)
+	$(PY) -m pytest -m real_data
+
+lint: install ## ruff
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: install ## ruff, repairing
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# mypy follows folders, so it is shown the tree as it is installed.
+types: install ## mypy
+	@rm -rf build/types && mkdir -p build/types/antehoc_hf
+	@for item in antehoc_hf/* modeling training model_cards; do \
+		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
+	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+
+clean: ## what was made here, except the shared environment
+	rm -rf .venv build dist outputs *.egg-info

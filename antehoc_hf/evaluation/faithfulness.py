@@ -1,0 +1,187 @@
+"""
+How much of the prediction survives in the energy map: the measures of the ante-hoc paper and those of the literature.
+
+All are functions of two probabilities of one class, that of the image and that of the energy map. They reward bright
+maps (a constant 0.9 beats Grad-CAM), so they mean something beside the controls, or on masks of equal area.
+
+Sources: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation Maps", XAI4CV 2023, Sec. 4
+(`drop_cond`, `inc_cond`, `win`); Chattopadhyay et al., "Grad-CAM++", WACV 2018, Sec. 4.1 (`avg_drop`, `inc_conf`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+IncDenominator = Literal["energy", "image"]
+
+
+def class_probability(logits: Tensor, target: Tensor) -> Tensor:
+    """
+    Probability of each image's target class.
+
+    Args:
+        logits (`Tensor`): (B, K).
+        target (`Tensor`): (B,) int64 in 0 … K − 1.
+
+    Returns:
+        `Tensor`: (B,) float32 in [0, 1].
+
+    Raises:
+        ValueError: if the shapes don't fit or a target is no class of the model.
+    """
+    if logits.ndim != 2 or target.shape != logits.shape[:1]:
+        raise ValueError(
+            f"logits must be (B, K) and target (B,), but they are {tuple(logits.shape)} and {tuple(target.shape)}."
+        )
+    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
+        raise ValueError(
+            f"Targets must be in 0 … {logits.shape[1] - 1}, the classes of the model, but they span "
+            f"{int(target.min())} … {int(target.max())}."
+        )
+    return logits.float().softmax(dim=1).gather(1, target[:, None]).squeeze(1)
+
+
+def drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """`100 · (p_image − p_energy) / p_image`, (B,), of the images that lost, NaN elsewhere: `drop_cond`'s terms."""
+    _check(p_image, p_energy)
+    lost = _lost(p_image, p_energy, tolerance)
+    return torch.where(lost, 100 * (p_image - p_energy) / p_image, torch.nan)
+
+
+def inc_terms(
+    p_image: Tensor, p_energy: Tensor, denominator: IncDenominator = "energy", tolerance: float = 0.0
+) -> Tensor:
+    """`100 · (p_energy − p_image) / p_energy`, (B,), of the images that gained, NaN elsewhere: `inc_cond`'s terms."""
+    _check(p_image, p_energy)
+    if denominator not in ("energy", "image"):
+        raise ValueError(f"denominator={denominator!r} must be 'energy' or 'image'.")
+    gained = _gained(p_image, p_energy, tolerance)
+    whole = p_energy if denominator == "energy" else p_image
+    return torch.where(gained, 100 * (p_energy - p_image) / whole, torch.nan)
+
+
+def win_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """100 for each image that gained, else 0, (B,): `win` is their mean."""
+    _check(p_image, p_energy)
+    return 100.0 * _gained(p_image, p_energy, tolerance).to(p_image.dtype)
+
+
+def avg_drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """`100 · max(0, p_image − p_energy) / p_image` of every image, (B,): `avg_drop` is their mean."""
+    _check(p_image, p_energy)
+    lost = _lost(p_image, p_energy, tolerance)
+    # An image that lost has p_image > 0; dividing the others by 1 avoids 0 / 0.
+    return torch.where(lost, 100 * (p_image - p_energy) / torch.where(lost, p_image, 1.0), 0.0)
+
+
+def drop_cond(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """
+    The paper's Drop: `100 / |D| · Σ_D (p_image − p_energy) / p_image` over the images D that lost probability.
+
+    As printed the two symbols are swapped: that form is negative and unbounded, and the paper's tables lie in
+    [0, 100]. It is a mean over the images that lost, not over all, hence not the literature's Average Drop:
+    `avg_drop = drop_cond · share of images that lost`.
+
+    Args:
+        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
+        tolerance (`float`): relative differences up to this are rounding and count as none.
+
+    Returns:
+        `Tensor`: percent, in (0, 100]; lower is better. NaN where no image lost: a mean of nothing is no number.
+
+    Raises:
+        ValueError: if the shapes differ, or the values are not finite probabilities.
+    """
+    return drop_terms(p_image, p_energy, tolerance).nanmean()
+
+
+def inc_cond(
+    p_image: Tensor, p_energy: Tensor, denominator: IncDenominator = "energy", tolerance: float = 0.0
+) -> Tensor:
+    """
+    The paper's Inc: `100 / |I| · Σ_I (p_energy − p_image) / p_energy` over the images I that gained probability.
+
+    A size, not a count: the literature's Increase in Confidence is `inc_conf`.
+
+    Args:
+        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
+        denominator (`str`): `"energy"` (the paper, its symbols swapped back; at most 100) or `"image"` (unbounded).
+        tolerance (`float`): relative differences up to this are rounding and count as none.
+
+    Returns:
+        `Tensor`: percent; higher is better. NaN where no image gained.
+
+    Raises:
+        ValueError: if the shapes differ, the values are not finite probabilities, or the denominator has no such name.
+    """
+    return inc_terms(p_image, p_energy, denominator, tolerance).nanmean()
+
+
+def win(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """
+    The paper's Win: share of all images with `p_energy > p_image`; a map of ones wins nowhere.
+
+    It is the literature's Increase in Confidence (`inc_conf`), not the pairwise Win of Grad-CAM++.
+
+    Args:
+        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
+        tolerance (`float`): relative differences up to this are rounding and count as none.
+
+    Returns:
+        `Tensor`: percent, in [0, 100]; higher is better. NaN for no image at all.
+
+    Raises:
+        ValueError: if the shapes differ, or the values are not finite probabilities.
+    """
+    return win_terms(p_image, p_energy, tolerance).mean()
+
+
+def avg_drop(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """
+    Average Drop of the literature: `100 / N · Σ max(0, p_image − p_energy) / p_image` over all images.
+
+    Args:
+        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
+        tolerance (`float`): relative differences up to this are rounding and count as none.
+
+    Returns:
+        `Tensor`: percent, in [0, 100]; lower is better. NaN for no image at all.
+
+    Raises:
+        ValueError: if the shapes differ, or the values are not finite probabilities.
+    """
+    return avg_drop_terms(p_image, p_energy, tolerance).mean()
+
+
+def inc_conf(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
+    """Increase in Confidence of the literature, in percent: the same number as `win`, under its usual name."""
+    return win(p_image, p_energy, tolerance)
+
+
+def _lost(p_image: Tensor, p_energy: Tensor, tolerance: float) -> Tensor:
+    return p_image - p_energy > tolerance * p_image
+
+
+def _gained(p_image: Tensor, p_energy: Tensor, tolerance: float) -> Tensor:
+    return p_energy - p_image > tolerance * p_energy
+
+
+def _check(p_image: Tensor, p_energy: Tensor) -> None:
+    if p_image.ndim != 1 or p_image.shape != p_energy.shape:
+        raise ValueError(
+            f"p_image and p_energy must both be (B,), but they are {tuple(p_image.shape)} and {tuple(p_energy.shape)}."
+        )
+    for name, values in (("p_image", p_image), ("p_energy", p_energy)):
+        broken = int((~torch.isfinite(values)).sum())
+        if broken:
+            raise ValueError(
+                f"{broken} of {len(values)} values of {name} are not finite: count and remove them first."
+            )
+        if values.numel() and not (float(values.min()) >= -1e-6 and float(values.max()) <= 1 + 1e-6):
+            raise ValueError(
+                f"{name} must be probabilities in [0, 1], but spans {float(values.min()):.3g} … "
+                f"{float(values.max()):.3g}: take the softmax of the logits first (class_probability)."
+            )

@@ -1,0 +1,121 @@
+"""
+Which of timm's architectures explain themselves: builds every one, runs it forward and looks at its map.
+
+Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a Markdown table
+with the counts and every refusal. Usage: `python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']`
+"""
+
+import argparse
+import fnmatch
+import json
+import logging
+import multiprocessing
+import re
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification
+
+SECONDS_FOR_ONE = 240
+
+
+def is_convolutional(network: nn.Module) -> bool:
+    """At least eight convolutions wider than one pixel and no self-attention."""
+    wide = [m for m in network.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
+    attention = [m for m in network.modules() if re.search(r"Attention(?!Pool)|^Attn", type(m).__name__)]
+    return len(wide) >= 8 and not attention
+
+
+def look_at(name: str) -> dict[str, Any]:
+    """Builds one architecture and gives what came of it; never raises."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(SECONDS_FOR_ONE)
+    row: dict[str, Any] = {"name": name, "convolutional": True, "ok": False, "kind": "", "reason": ""}
+    try:
+        row["convolutional"] = _convolutional(name)
+        config = AnteHocConfig(backbone=name)
+        with torch.device("meta"):
+            model = AnteHocForImageClassification(config).eval()
+        height, width = model.config.image_size
+        map_ = _map(model, height, width)
+        assert map_.shape == (1, 1, height, width), f"map of shape {tuple(map_.shape)}"
+        row |= {"ok": True, "taps": model.config.num_attention_maps, "fixed_size": model.config.fixed_image_size}
+    except Exception as error:  # noqa: BLE001  the sweep is there to list them
+        row |= {"kind": type(error).__name__, "reason": " ".join(str(error).split())[:400]}
+    finally:
+        signal.alarm(0)
+    return row
+
+
+def _convolutional(name: str) -> bool:
+    with torch.device("meta"):
+        return is_convolutional(timm.create_model(name))
+
+
+def _map(model: AnteHocForImageClassification, height: int, width: int) -> torch.Tensor:
+    with torch.no_grad():
+        try:
+            return model(torch.zeros(1, 3, height, width, device="meta")).interpretation_map
+        except ValueError:
+            raise
+        except Exception:  # noqa: BLE001  no meta kernels: take real numbers
+            del model
+    with torch.no_grad():
+        real = AnteHocForImageClassification(AnteHocConfig(backbone=model_name(model))).eval()
+        return real(torch.zeros(1, 3, height, width)).interpretation_map
+
+
+def model_name(model: AnteHocForImageClassification) -> str:
+    """The backbone's name."""
+    return model.config.backbone
+
+
+def _too_long(*_: Any) -> None:
+    raise TimeoutError(f"took more than {SECONDS_FOR_ONE} s")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The counts and the refusals as Markdown."""
+    lines = ["| architectures | all | explain themselves | share |", "|---|---:|---:|---:|"]
+    groups = {"all of `timm.list_models()`": rows, "convolutional": [row for row in rows if row["convolutional"]]}
+    for title, group in groups.items():
+        good = sum(row["ok"] for row in group)
+        lines.append(f"| {title} | {len(group)} | {good} | {100 * good / max(len(group), 1):.1f} % |")
+    refused = [row for row in rows if not row["ok"]]
+    lines += ["", "Refused:", "", "| architecture | convolutional | reason |", "|---|---|---|"]
+    for row in refused:
+        reason = row["reason"] if row["kind"] == "ValueError" else f"{row['kind']}: {row['reason']}"
+        lines.append(f"| `{row['name']}` | {'yes' if row['convolutional'] else 'no'} | {reason.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("outputs/sweep/backbones.md"))
+    parser.add_argument("--filter", default="*", help="only architectures that match, e.g. 'resnet*'")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    names = fnmatch.filter(timm.list_models(), options.filter)
+    context = multiprocessing.get_context("spawn")
+    # A fresh process now and then: what one architecture leaves behind must not reach the next.
+    with context.Pool(options.workers, maxtasksperchild=60) as pool:
+        rows = list(tqdm(pool.imap(look_at, names), total=len(names), desc="architectures"))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1))
+    text = f"timm {timm.__version__}, torch {torch.__version__}\n\n{table(rows)}"
+    options.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

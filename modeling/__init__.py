@@ -1,0 +1,23 @@
+"""What travels with every checkpoint: configuration, models, maps and image processor. Imports nothing of ours."""
+
+from .configuration_antehoc import AnteHocConfig
+from .image_processing_antehoc import AnteHocImageProcessor
+from .modeling_antehoc import (
+    AnteHocForImageClassification,
+    AnteHocImageClassifierOutput,
+    AnteHocModel,
+    AnteHocModelOutput,
+    AnteHocOutput,
+    AnteHocPreTrainedModel,
+)
+
+__all__ = [
+    "AnteHocConfig",
+    "AnteHocForImageClassification",
+    "AnteHocImageClassifierOutput",
+    "AnteHocImageProcessor",
+    "AnteHocModel",
+    "AnteHocModelOutput",
+    "AnteHocOutput",
+    "AnteHocPreTrainedModel",
+]

@@ -1,0 +1,83 @@
+"""Soft attention maps (SAM): what each tapped layer looks at, as one map of mass 1 an image."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def channel_attention(features: Tensor, reduction: str, softmax: str) -> Tensor:
+    """
+    The channels of one layer as a single map on the layer's own grid.
+
+    The sum of Eq. 1 over layers of different width forces a single map a layer. For `softmax="spatial"` the softmax
+    itself is left to [`soft_attention_maps`], so that it can be taken before or after resizing.
+
+    Args:
+        features (`Tensor`): activations, (B, C, h, w).
+        reduction (`str`): `"mean"`, `"max"`, `"l2"` or `"sum"`, used with `softmax="spatial"`.
+        softmax (`str`): reading of the softmax's axis, see `AnteHocConfig.attention_softmax`.
+
+    Returns:
+        `Tensor`: (B, h, w) scores for `"spatial"`, probabilities for the other readings, in float32.
+    """
+    if softmax == "spatial":
+        return _reduce(features, reduction).float()
+    features = features.float()
+    if softmax == "per_channel":
+        return features.flatten(2).softmax(dim=2).mean(dim=1).unflatten(1, features.shape[2:])
+    if softmax == "joint":
+        joint = features.flatten(1).softmax(dim=1)
+        return joint.unflatten(1, features.shape[1:]).sum(dim=1)
+    return features.softmax(dim=1).amax(dim=1)  # "channels"
+
+
+def _reduce(features: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return features.mean(dim=1)
+    if reduction == "sum":
+        return features.sum(dim=1)
+    if reduction == "max":
+        return features.amax(dim=1)
+    return features.float().square().sum(dim=1).sqrt()  # "l2"
+
+
+def soft_attention_maps(
+    attentions: list[Tensor], size: tuple[int, int], softmax: str = "spatial", resize: str = "renormalized"
+) -> Tensor:
+    """
+    Soft attention maps at input size, SAM_n = Resize(Softmax(F_n)).
+
+    A layer's softmax has mean 1/(h·w): without renormalising after the resize, a 4×4 layer is 256 times as bright as
+    a 64×64 one and wins every convex combination by that alone; hence the default.
+
+    Args:
+        attentions (`list[Tensor]`): η maps (B, h_n, w_n) of [`channel_attention`].
+        size (`tuple[int, int]`): height and width H, W of the input.
+        softmax, resize (`str`): see `AnteHocConfig.attention_softmax` and `AnteHocConfig.attention_resize`.
+
+    Returns:
+        `Tensor`: (B, η, H, W), float32, each map non-negative and, unless `resize="literal"`, of sum 1.
+    """
+    maps = []
+    for attention in attentions:
+        if softmax == "spatial" and resize != "resize_first":
+            attention = attention.flatten(1).softmax(dim=1).unflatten(1, attention.shape[1:])
+        maps.append(F.interpolate(attention.unsqueeze(1), size=size, mode="bilinear", align_corners=False))
+    stacked = torch.cat(maps, dim=1)
+    if resize == "resize_first":
+        return stacked.flatten(2).softmax(dim=2).unflatten(2, size)
+    if resize == "literal":
+        return stacked
+    return stacked / stacked.sum(dim=(2, 3), keepdim=True)
+
+
+def minmax(maps: Tensor) -> Tensor:
+    """
+    Stretches every map (B, η, H, W) to [0, 1]; a constant map becomes 0.
+
+    The epsilon is relative to the map's own magnitude: soft attention maps have values around 1/(H·W), and an
+    absolute 1e-8 would dim the maps of large images.
+    """
+    low = maps.amin(dim=(2, 3), keepdim=True)
+    span = maps.amax(dim=(2, 3), keepdim=True) - low
+    return (maps - low) / (span + 1e-8 * (low.abs() + span) + torch.finfo(maps.dtype).tiny)

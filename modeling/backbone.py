@@ -1,0 +1,172 @@
+"""Building timm backbones and deciding, once, how a backbone is tapped."""
+
+import inspect
+import warnings
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from .configuration_antehoc import DEFAULT_NUM_ATTENTION_MAPS, AnteHocConfig, backbone_defaults
+from .tap_layout import TapPoint
+from .tap_search import (
+    LayerCall,
+    at_fixed_intervals,
+    convolution_taps,
+    named_taps,
+    reaches_last_stage,
+    stage_taps,
+    watch,
+)
+
+
+def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:
+    """
+    The timm network of a configuration, with timm's own initialisation.
+
+    Args:
+        config: names the architecture, its options and the image size.
+        num_outputs: size of the network's own classifier; 0 for none.
+        overrides: further keyword arguments of `timm.create_model`, e.g. `pretrained=True`.
+
+    Raises:
+        ValueError: if timm refuses the combination; timm's reason is repeated.
+    """
+    options = {**(config.backbone_kwargs or {}), **overrides}
+    default_size = list(_default_size(config.backbone))
+    # A recipe or a user may have set the size through backbone_kwargs; ours is config.image_size.
+    if config.image_size != default_size and "img_size" not in options:
+        try:
+            return _create(config.backbone, num_outputs, {**options, "img_size": tuple(config.image_size)})
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise ValueError(_refusal(config, error)) from error
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ValueError(_refusal(config, error)) from error
+    try:
+        return _create(config.backbone, num_outputs, options)
+    except (TypeError, AssertionError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(_refusal(config, error)) from error
+
+
+def _create(name: str, num_outputs: int, options: dict[str, Any]) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return timm.create_model(name, num_classes=num_outputs, **options)
+
+
+def _default_size(backbone: str) -> tuple[int, int]:
+    return backbone_defaults(backbone)["input_size"][1:]
+
+
+def _refusal(config: AnteHocConfig, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    options = f" with backbone_kwargs={config.backbone_kwargs}" if config.backbone_kwargs else ""
+    return f"timm cannot build {config.backbone!r} for images of {config.image_size} pixels{options}: {reason}"
+
+
+def resolve_taps(config: AnteHocConfig) -> None:
+    """
+    Decides where the backbone is read and writes it into `config` (`tap_points`, `num_attention_maps`,
+    `fixed_image_size`); does nothing if that is written there already.
+
+    Raises:
+        ValueError: if the backbone has no layer with a grid of positions, fewer layers than maps were asked for, or
+            the image is too small for its layers.
+    """
+    if config.tap_points is not None:
+        for values in config.tap_points:
+            TapPoint.from_dict(values)
+        return
+    backbone, calls = _watch_copy(config)
+    points = _choose(config, backbone, calls)
+    _check_grids(config, calls, points)
+    config.tap_points = [point.to_dict() for point in points]
+    config.num_attention_maps = len(points)
+
+
+def _watch_copy(config: AnteHocConfig) -> tuple[nn.Module, list[LayerCall]]:
+    """
+    Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the CPU;
+    on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
+    """
+    height, width = config.image_size  # type: ignore[misc]
+    problem: Exception | None = None
+    for device in ("meta", "cpu"):
+        for size in (_elongated(height, width), (height, width)):
+            # A pass that failed may leave a module half way: build anew for each try.
+            try:
+                with torch.random.fork_rng(devices=[]), torch.device(device):
+                    backbone = create_backbone(config, num_outputs=2).eval()
+                    calls = watch(backbone, torch.zeros(1, 3, *size))
+            except ValueError as error:
+                if "timm cannot build" in str(error) and device == "cpu":
+                    raise
+                problem = error
+            except Exception as error:  # noqa: BLE001  whatever the backbone raises is reported below
+                problem = error
+            else:
+                config.fixed_image_size = size == (height, width)
+                return backbone, calls
+    reason = " ".join(str(problem).split())[:300]
+    raise ValueError(
+        f"The backbone {config.backbone!r} cannot run on images of {height}×{width} pixels: {reason}"
+    ) from problem
+
+
+def _elongated(height: int, width: int) -> tuple[int, int]:
+    """A size whose axes cannot be confused; the shorter side stays, so that grids too small are still seen."""
+    if height > width:
+        return height + max(height // 2, 32), width
+    return height, width + max(width // 2, 32)
+
+
+def _choose(config: AnteHocConfig, backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
+    if isinstance(config.taps, list):
+        points = named_taps(calls, config.taps)
+        wanted = config.num_attention_maps or len(points)
+    else:
+        convolutions = convolution_taps(calls, config.tap_point, config.include_shortcuts)
+        points = convolutions
+        if config.taps == "stages" or (
+            config.taps == "auto" and not (len(convolutions) > 2 and reaches_last_stage(backbone, calls, convolutions))
+        ):
+            points = stage_taps(backbone, calls) or convolutions
+        wanted = config.num_attention_maps or min(DEFAULT_NUM_ATTENTION_MAPS, len(points))
+    if not points:
+        raise ValueError(
+            f"The backbone {config.backbone!r} has no layer whose output is a grid of positions, so there is nothing "
+            "to make a map from."
+        )
+    if wanted > len(points):
+        raise ValueError(
+            f"num_attention_maps={wanted}, but the backbone {config.backbone!r} has only {len(points)} layers to tap: "
+            f"ask for at most {len(points)}, or leave it out."
+        )
+    return at_fixed_intervals(points, wanted)
+
+
+def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[TapPoint]) -> None:
+    """A softmax over a single position is the constant 1: such a map says nothing."""
+    grids = {(call.module, call.call): call.grid for call in calls}
+    for point in points:
+        grid = grids[point.module, point.call]
+        if grid is not None and min(grid) < 2:
+            raise ValueError(
+                f"image_size={config.image_size} is too small for the backbone {config.backbone!r}: its layer "
+                f"{point.module!r} has a grid of {grid[0]}×{grid[1]} positions, and a map needs at least 2×2. Use "
+                "larger images, backbone_kwargs={'output_stride': …} where the backbone has it, or other taps."
+            )
+
+
+def supports_gradient_checkpointing(backbone: nn.Module) -> bool:
+    """Whether timm can checkpoint this backbone (some have the method only to refuse)."""
+    if not hasattr(backbone, "set_grad_checkpointing"):
+        return False
+    try:
+        backbone.set_grad_checkpointing(True)
+        backbone.set_grad_checkpointing(False)
+    except Exception:  # noqa: BLE001  assertion errors and others alike mean "no"
+        return False
+    return "enable" in inspect.signature(backbone.set_grad_checkpointing).parameters

@@ -1,0 +1,427 @@
+"""The ante-hoc models: a timm backbone and the weight network that turns its attention into an interpretation map."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .attention_maps import channel_attention, minmax, soft_attention_maps
+from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
+from .configuration_antehoc import AnteHocConfig
+from .interpretation import energy_map, interpretation_map
+from .phases import masked_pass_mode, without_gradient
+from .pretrained import load_pretrained_backbone, pretrained_labels, restore_missing
+from .tap_layout import TapPoint
+from .taps import forward_with_taps
+from .weight_network import build_weight_network
+
+Phase = Literal["task", "interpretation"]
+BatchNormMode = Literal["eval", "batch", "update"]
+
+
+@dataclass
+class AnteHocOutput(ModelOutput):
+    """
+    What every ante-hoc model returns.
+
+    Args:
+        interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], at input size.
+        degenerate (`Tensor`): (B,), bool; true where the map shows nothing (constant or not finite).
+        soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
+        weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
+        weight_logits (`Tensor`, *optional*): (B, η, H, W), the weight network's output before its softmax.
+    """
+
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+
+
+@dataclass
+class AnteHocModelOutput(AnteHocOutput):
+    """
+    Output of [`AnteHocModel`].
+
+    Args:
+        last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
+        pooler_output (`Tensor`): pooled features, (B, C).
+    """
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageClassifierOutput(AnteHocOutput):
+    """
+    Output of [`AnteHocForImageClassification`].
+
+    Args:
+        loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
+        logits (`Tensor`): (B, num_labels).
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class AnteHocPreTrainedModel(PreTrainedModel):
+    """
+    A timm backbone that explains itself; the task's head is added by subclasses.
+
+    Everything but `weight_network` belongs to the task and is what plain timm would train.
+    """
+
+    config_class = AnteHocConfig
+    base_model_prefix = "antehoc"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    # The loss is a mean over the batch: the Trainer must not scale it for gradient accumulation a second time.
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
+
+    backbone: nn.Module
+    weight_network: nn.Module
+
+    def _build(self, num_outputs: int) -> None:
+        """Backbone and weight network; to be followed by the head's own parts and `post_init`."""
+        resolve_taps(self.config)
+        self.backbone = create_backbone(self.config, num_outputs)
+        self._check_taps()
+        # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
+        with torch.random.fork_rng():
+            self.weight_network = build_weight_network(
+                self.config.weight_network,
+                num_maps=self.config.num_attention_maps,
+                depth=self.config.weight_network_depth or (3 if max(self.config.image_size) >= 96 else 2),
+                width=self.config.weight_network_width,
+                skip=self.config.weight_network_skip,
+            )
+        self._num_outputs = num_outputs
+        self._masked_pass: BatchNormMode | None = None
+        self.supports_gradient_checkpointing = supports_gradient_checkpointing(self.backbone)
+        classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
+        names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        if num_outputs == 0:  # AutoModel of a classifier's checkpoint: the head's weights have no place here
+            self._keys_to_ignore_on_load_unexpected = [rf"^backbone\.{name}\." for name in names]
+
+    def _check_taps(self) -> None:
+        modules = dict(self.backbone.named_modules())
+        for point in self.config.tap_points:
+            if point["module"] not in modules:
+                raise ValueError(
+                    f"tap_points of the configuration names {point['module']!r}, which {self.config.backbone!r} does "
+                    "not have: remove tap_points from the configuration to have them found anew."
+                )
+
+    def post_init(self) -> None:
+        # timm has initialised its network (or loaded its weights): transformers must not do it again.
+        for tensor in (*self.parameters(), *self.buffers()):
+            if not tensor.is_meta:
+                tensor._is_hf_initialized = True
+        super().post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """What a checkpoint lacks gets the values of a freshly built model, timm's own for the backbone."""
+        restore_missing(self, module, lambda: type(self)(self.config))
+
+    def get_input_embeddings(self) -> None:  # an image has none
+        return None
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        self.backbone.set_grad_checkpointing(enable)
+
+    @classmethod
+    def from_backbone(cls, backbone: str, pretrained: bool | str = False, **config: Any) -> "AnteHocPreTrainedModel":
+        """
+        A new model around a timm backbone.
+
+        Args:
+            backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.
+            pretrained (`bool` or `str`): timm's pretrained weights, from the Hub, or the path of a file of them.
+            config: options of [`AnteHocConfig`], e.g. `num_labels=10`, `image_size=128`.
+
+        Raises:
+            ValueError: for an unknown or unsuitable backbone or a senseless option.
+            OSError: if the pretrained weights cannot be had.
+        """
+        if pretrained and not {"num_labels", "id2label"} & set(config):
+            config = {**config, **pretrained_labels(backbone)}
+        model = cls(AnteHocConfig(backbone=backbone, **config))
+        if pretrained:
+            load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """
+        As in transformers; the weights end up in aligned memory of their own.
+
+        Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
+        (1e-8): a reloaded model would not give the very same numbers.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+                tensor.data = tensor.data.clone()
+        return loaded
+
+    # -- the map ------------------------------------------------------------------------------------------------
+
+    def _run_backbone(self, pixel_values: Tensor, call: Callable[[], Any]) -> tuple[Any, list[Tensor]]:
+        """The backbone's result and the native-resolution attention of its taps, without gradient."""
+        config = self.config
+
+        def read(features: Tensor) -> Tensor:
+            return channel_attention(features.detach(), config.channel_reduction, config.attention_softmax)
+
+        points = [TapPoint.from_dict(values) for values in config.tap_points]
+        return forward_with_taps(self.backbone, points, read, call, tuple(pixel_values.shape[-2:]))
+
+    def _soft_attention_maps(self, attentions: list[Tensor], pixel_values: Tensor) -> Tensor:
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        with torch.no_grad(), torch.autocast(pixel_values.device.type, enabled=False):
+            return soft_attention_maps(attentions, size, self.config.attention_softmax, self.config.attention_resize)
+
+    def weight_network_input(self, soft_attention_maps: Tensor) -> Tensor:
+        """What the weight network sees of the (B, η, H, W) maps: each stretched to [0, 1], or as it is (`"raw"`)."""
+        if self.config.weight_network_input == "raw":
+            return soft_attention_maps
+        return minmax(soft_attention_maps)
+
+    def interpret(self, soft_attention_maps: Tensor) -> AnteHocOutput:
+        """
+        Weights the soft attention maps and sums them to the interpretation map (Eq. 1).
+
+        Args:
+            soft_attention_maps (`Tensor`): (B, η, H, W), float32.
+        """
+        dtype = next(self.weight_network.parameters()).dtype
+        logits = self.weight_network(self.weight_network_input(soft_attention_maps).to(dtype))
+        with torch.autocast(soft_attention_maps.device.type, enabled=False):
+            weights = logits.float().softmax(dim=1)
+            map_, degenerate = interpretation_map(
+                soft_attention_maps, weights, self.config.attention_scaling, self.config.map_scaling
+            )
+        return AnteHocOutput(
+            interpretation_map=map_,
+            degenerate=degenerate,
+            soft_attention_maps=soft_attention_maps,
+            weight_maps=weights,
+            weight_logits=logits,
+        )
+
+    def energy_map(self, pixel_values: Tensor, interpretation_map: Tensor) -> Tensor:
+        """
+        image ⊙ map, normalised as the backbone expects it (Eq. 2).
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            interpretation_map (`Tensor`): (B, 1, H, W) in [0, 1].
+
+        Returns:
+            `Tensor`: (B, 3, H, W).
+        """
+        mean = torch.tensor(self.config.image_mean, device=pixel_values.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.config.image_std, device=pixel_values.device).view(1, 3, 1, 1)
+        return energy_map(pixel_values, interpretation_map, mean, std, self.config.mask_space)
+
+    # -- training in two passes ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def task_phase(self) -> Iterator[None]:
+        """First pass: the task's parameters learn, the weight network does not."""
+        with without_gradient(self.weight_network.parameters()):
+            yield
+
+    @contextmanager
+    def interpretation_phase(
+        self, batch_norm: BatchNormMode = "eval", train_backbone: bool = False
+    ) -> Iterator[None]:
+        """
+        Second pass: the weight network learns from what the frozen backbone makes of the energy map.
+
+        Lasts until after the backward pass, since gradient checkpointing runs the backbone again there. Dropout is off.
+
+        Args:
+            batch_norm (`str`): `"eval"`: running statistics, not updated, so that they never see a masked image.
+                `"batch"`: those of the batch, not stored. `"update"`: those of the batch, stored.
+            train_backbone (`bool`): whether the backbone receives gradients as well (joint training).
+        """
+        own = {id(parameter) for parameter in self.weight_network.parameters()}
+        frozen = [] if train_backbone else [p for p in self.parameters() if id(p) not in own]
+        was_training, self._masked_pass = self.training, batch_norm
+        with without_gradient(frozen), masked_pass_mode(self.backbone, batch_norm):
+            try:
+                self.train(was_training)
+                yield
+            finally:
+                self._masked_pass = None
+        self.train(was_training)
+
+    def train(self, mode: bool = True) -> "AnteHocPreTrainedModel":
+        """Training or evaluation mode; during the second pass the backbone keeps the mode of that pass."""
+        super().train(mode)
+        if self._masked_pass is not None:
+            for name, child in self.named_children():
+                if name != "weight_network":
+                    child.eval()
+            if mode and self._masked_pass != "eval":
+                for module in self.backbone.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.train()
+        return self
+
+    def prediction(self, outputs: Any) -> Tensor:
+        """What the second pass compares, (B, …, K): here the logits."""
+        return outputs.logits
+
+    @property
+    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+        """How to read the last axis of [`prediction`]: softmax, sigmoid, or plain numbers."""
+        raise NotImplementedError
+
+    def _check_pixels(self, pixel_values: Tensor) -> None:
+        """
+        Raises:
+            ValueError: if the shape is not (B, 3, H, W), or not the only one this backbone takes.
+        """
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
+            raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
+        if self.config.fixed_image_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
+            raise ValueError(
+                f"The backbone {self.config.backbone!r} was built for images of {self.config.image_size} pixels and "
+                f"takes no other; these have {list(pixel_values.shape[-2:])}."
+            )
+
+
+class AnteHocModel(AnteHocPreTrainedModel):
+    """The bare model: features and maps, no head. This is what `AutoModel` gives."""
+
+    def __init__(self, config: AnteHocConfig) -> None:
+        super().__init__(config)
+        self._build(num_outputs=0)
+        self.post_init()
+
+    @property
+    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+        return "vector"
+
+    def prediction(self, outputs: Any) -> Tensor:
+        return outputs.pooler_output
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_attention_maps: bool = False,
+        return_dict: bool | None = None,
+    ) -> AnteHocModelOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+        """
+        self._check_pixels(pixel_values)
+        features, attentions = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
+        explained = self.interpret(self._soft_attention_maps(attentions, pixel_values))
+        output = AnteHocModelOutput(
+            last_hidden_state=features,
+            pooler_output=self.backbone.forward_head(features),
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            soft_attention_maps=explained.soft_attention_maps if output_attention_maps else None,
+            weight_maps=explained.weight_maps if output_attention_maps else None,
+        )
+        return output if _as_object(return_dict, self.config) else output.to_tuple()
+
+
+class AnteHocForImageClassification(AnteHocPreTrainedModel):
+    """An image classifier that shows what it looked at: timm's network with its own head, and the map."""
+
+    def __init__(self, config: AnteHocConfig) -> None:
+        super().__init__(config)
+        if not config.num_labels:
+            raise ValueError("num_labels must be at least 1 for a classifier.")
+        self.num_labels = config.num_labels
+        self._build(num_outputs=config.num_labels)
+        self.post_init()
+
+    @property
+    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+        kinds: dict[str | None, Literal["categorical", "bernoulli", "vector"]] = {
+            "multi_label_classification": "bernoulli",
+            "regression": "vector",
+        }
+        return kinds.get(self.config.problem_type, "vector" if self.num_labels == 1 else "categorical")
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_attention_maps: bool = False,
+        soft_attention_maps: Tensor | None = None,
+        phase: Phase | None = None,
+        return_dict: bool | None = None,
+    ) -> AnteHocImageClassifierOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
+                (B,) or (B, num_labels) numbers for regression.
+            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
+                the map of `soft_attention_maps`, and the logits of the energy map.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+
+        Raises:
+            ValueError: if the images have a wrong shape or a label is none of the classes.
+        """
+        self._check_pixels(pixel_values)
+        explained = AnteHocOutput()
+        if phase == "interpretation":
+            assert soft_attention_maps is not None, "the second pass needs the first one's soft_attention_maps"
+            explained = self.interpret(soft_attention_maps)
+            logits = self.backbone(self.energy_map(pixel_values, explained.interpretation_map))
+        else:
+            logits, attentions = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
+            maps = self._soft_attention_maps(attentions, pixel_values)
+            explained = AnteHocOutput(soft_attention_maps=maps) if phase == "task" else self.interpret(maps)
+        show = output_attention_maps or phase is not None
+        output = AnteHocImageClassifierOutput(
+            loss=self._loss(logits, labels),
+            logits=logits,
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            soft_attention_maps=explained.soft_attention_maps if show else None,
+            weight_maps=explained.weight_maps if show else None,
+            weight_logits=explained.weight_logits if phase is not None else None,
+        )
+        return output if _as_object(return_dict, self.config) else output.to_tuple()
+
+    def _loss(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
+        if labels is None:
+            return None
+        if labels.device.type == "cpu" and not labels.is_floating_point() and labels.ndim == 1 and self.num_labels > 1:
+            # On a GPU this check would wait for the device at every step; the data loading has made it already.
+            if not torch.compiler.is_compiling() and bool(((labels < 0) & (labels != -100) | (labels >= self.num_labels)).any()):
+                raise ValueError(
+                    f"labels must lie in 0…{self.num_labels - 1} (num_labels={self.num_labels}), but this batch has "
+                    f"{int(labels.min())}…{int(labels.max())}."
+                )
+        return self.loss_function(labels, logits, self.config)
+
+
+def _as_object(return_dict: bool | None, config: AnteHocConfig) -> bool:
+    return config.return_dict if return_dict is None else return_dict

@@ -1,0 +1,183 @@
+"""Finding the taps of a backbone by watching one forward pass of a copy without weights (meta device)."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .tap_layout import TapPoint, find_layout
+
+# How residual shortcuts are called across timm's families.
+_SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))
+# Where a layer has no positions at this size (squeeze-and-excitation), it is no main-path convolution.
+_MIN_POSITIONS = 2
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a module during the watched pass, in the order in which calls ended."""
+
+    module: str
+    call: int
+    kind: str  # "conv", "norm", "activation" or "other"
+    layout: dict[str, Any] | None
+    is_leaf: bool
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        return None if self.layout is None else self.layout["grid"]
+
+    def tap_point(self) -> TapPoint:
+        assert self.layout is not None
+        placed = {key: self.layout[key] for key in ("item", "layout", "prefix_tokens", "stride")}
+        return TapPoint(module=self.module, call=self.call, **placed)
+
+
+def watch(backbone: nn.Module, image: Tensor) -> list[LayerCall]:
+    """Runs `backbone` on `image` and lists every module's calls with the grids they return."""
+    calls: list[LayerCall] = []
+    counts: dict[str, int] = {}
+    size = (image.shape[-2], image.shape[-1])
+    prefix = int(getattr(backbone, "num_prefix_tokens", 0) or 0)
+    channels = {info["module"]: info["num_chs"] for info in _feature_info(backbone)}
+    handles = []
+    for name, module in backbone.named_modules():
+        if name:
+            handles.append(module.register_forward_hook(_watcher(name, calls, counts, size, prefix, channels)))
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backbone(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _watcher(
+    name: str,
+    calls: list[LayerCall],
+    counts: dict[str, int],
+    size: tuple[int, int],
+    prefix: int,
+    channels: dict[str, int],
+) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        layout = find_layout(output, size, channels.get(name), prefix)
+        leaf = next(module.children(), None) is None
+        calls.append(LayerCall(name, counts.get(name, 0), _kind(module), layout, leaf))
+        counts[name] = counts.get(name, 0) + 1
+
+    return hook
+
+
+def _kind(module: nn.Module) -> str:
+    name = type(module).__name__
+    if isinstance(module, nn.Conv2d):
+        return "conv"
+    if "norm" in name.lower() or isinstance(module, nn.modules.batchnorm._NormBase):
+        return "norm"
+    home = type(module).__module__
+    if "activations" in home or (home == "torch.nn.modules.activation" and name != "MultiheadAttention"):
+        return "activation"
+    return "other"
+
+
+def _feature_info(backbone: nn.Module) -> list[dict[str, Any]]:
+    info = getattr(backbone, "feature_info", None) or []
+    entries = info if isinstance(info, list) else [dict(entry) for entry in info.get_dicts()]
+    return [entry for entry in entries if isinstance(entry, dict) and "module" in entry and "num_chs" in entry]
+
+
+def convolution_taps(calls: list[LayerCall], tap_point: str, include_shortcuts: bool) -> list[TapPoint]:
+    """
+    One tap for every main-path convolution, in the order in which they run.
+
+    Args:
+        calls: of [`watch`].
+        tap_point: `"activation"`, `"norm"` or `"conv"`, see `AnteHocConfig.tap_point`.
+        include_shortcuts: whether convolutions of residual shortcuts count.
+    """
+    convolutions = [
+        index
+        for index, call in enumerate(calls)
+        if call.kind == "conv"
+        and call.grid is not None
+        and call.grid[0] * call.grid[1] >= _MIN_POSITIONS
+        and (include_shortcuts or not _is_shortcut(call.module))
+    ]
+    points: dict[tuple[str, int], TapPoint] = {}
+    for index, following in zip(convolutions, [*convolutions[1:], len(calls)], strict=True):
+        call = _read_after(calls, index, following, tap_point)
+        # Parallel branches end in one activation: one tap, placed where the last of them ends.
+        points.pop((call.module, call.call), None)
+        points[call.module, call.call] = call.tap_point()
+    return list(points.values())
+
+
+def _is_shortcut(module: str) -> bool:
+    return any(part in _SHORTCUT_NAMES or part.startswith("c1x1_w") for part in module.split("."))
+
+
+def _read_after(calls: list[LayerCall], conv: int, following: int, tap_point: str) -> LayerCall:
+    """The call to read for a convolution: the first activation (or norm) on its grid before the next convolution."""
+    wanted = {"activation": ("activation", "norm"), "norm": ("norm",), "conv": ()}[tap_point]
+    for kind in wanted:
+        for call in calls[conv + 1 : following]:
+            if call.kind == kind and call.grid == calls[conv].grid and not _is_shortcut(call.module):
+                return call
+    return calls[conv]
+
+
+def stage_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
+    """timm's stages (`feature_info`); without them the last output at each resolution of the top-level modules."""
+    last = {call.module: call for call in calls if call.layout is not None}
+    named = [last[info["module"]] for info in _feature_info(backbone) if info["module"] in last]
+    if len(named) < 2:
+        top = [call for call in calls if call.layout is not None and call.module.count(".") <= 1 and call.kind == "other"]
+        named = list({call.grid: call for call in top}.values()) if not named else named
+    return [call.tap_point() for call in named]
+
+
+def named_taps(calls: list[LayerCall], names: list[str]) -> list[TapPoint]:
+    """
+    Taps at modules named by the user.
+
+    Raises:
+        ValueError: if there is no such module in the forward pass or its output has no grid of positions.
+    """
+    last = {call.module: call for call in calls}
+    points = []
+    for name in names:
+        if name not in last:
+            known = [call.module for call in calls if call.layout is not None]
+            raise ValueError(
+                f"taps names {name!r}, but the backbone runs no module of that name; it has e.g. {', '.join(known[:6])}."
+            )
+        if last[name].layout is None:
+            raise ValueError(f"taps names {name!r}, whose output has no grid of positions to make a map from.")
+        points.append(last[name].tap_point())
+    return points
+
+
+def reaches_last_stage(backbone: nn.Module, calls: list[LayerCall], points: list[TapPoint]) -> bool:
+    """Whether the last of the taps lies in the backbone's last stage (not so in a hybrid with attention on top)."""
+    stages = [info["module"] for info in _feature_info(backbone)]
+    if not points:
+        return False
+    if len(stages) < 2:
+        return True
+    order = {(call.module, call.call): index for index, call in enumerate(calls)}
+    ends = [index for index, call in enumerate(calls) if call.module == stages[-2]]
+    return not ends or order[points[-1].module, points[-1].call] > ends[-1]
+
+
+def at_fixed_intervals(points: list[TapPoint], count: int) -> list[TapPoint]:
+    """`count` of them at fixed intervals, first and last included: round(linspace(0, L-1, count)), half up."""
+    if count == 1:
+        return points[-1:]
+    step = (len(points) - 1) / (count - 1)
+    return [points[int(step * index + 0.5)] for index in range(count)]
