@@ -72,12 +72,15 @@ def soft_attention_maps(
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """
-    Stretches every map (B, η, H, W) to [0, 1]; a constant map becomes 0.
+    """Stretches every map (B, η, H, W) to [0, 1]; a constant map becomes 0."""
+    return stretch(maps, maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True))
 
-    The epsilon is relative to the map's own magnitude: soft attention maps have values around 1/(H·W), and an
-    absolute 1e-8 would dim the maps of large images.
+
+def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """
-    low = maps.amin(dim=(2, 3), keepdim=True)
-    span = maps.amax(dim=(2, 3), keepdim=True) - low
-    return (maps - low) / (span + 1e-8 * (low.abs() + span) + torch.finfo(maps.dtype).tiny)
+    (maps − low) / (high − low), with an epsilon relative to the maps' own magnitude: soft attention maps have values
+    around 1/(H·W), and an absolute 1e-8 would dim the maps of large images.
+    """
+    span = high - low
+    scale = 1 / (span + 1e-8 * (low.abs() + span) + torch.finfo(maps.dtype).tiny)
+    return (maps - low) * scale

@@ -80,6 +80,7 @@ class AnteHocConfig(PreTrainedConfig):
             `"conditioned"` stretches every map to [0, 1] for the network; `"raw"` feeds values around 1/(H·W).
         weight_network_depth (`int`, *optional*): Down-sampling steps. Defaults to 3 from 96 pixels up, else 2.
         weight_network_width (`int`, *optional*, defaults to 16): Channels after the first step; doubled each step.
+        weight_network_stride (`int`, *optional*, defaults to 2): Maps are averaged by this before they enter the network.
         weight_network_skip (`bool`, *optional*, defaults to `False`): Skip connections, as in a U-Net.
         map_scaling (`str`, *optional*, defaults to `"minmax"`):
             `"minmax"`: to [0, 1] for each image. `"max"`: divide by the maximum. `"area"`: times H·W (mean 1, may
@@ -111,6 +112,7 @@ class AnteHocConfig(PreTrainedConfig):
     weight_network_input: str = "conditioned"
     weight_network_depth: int | None = None
     weight_network_width: int = 16
+    weight_network_stride: int = 2
     weight_network_skip: bool = False
     map_scaling: str = "minmax"
     mask_space: str = "pixel"
@@ -157,10 +159,11 @@ class AnteHocConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={values!r} must be three numbers, one for each of red, green and blue.")
         if any(value <= 0 for value in self.image_std or []):
             raise ValueError(f"image_std={self.image_std!r} must be positive.")
-        for name, least in (("num_attention_maps", 1), ("weight_network_depth", 1), ("weight_network_width", 1)):
+        counts = ("num_attention_maps", "weight_network_depth", "weight_network_width", "weight_network_stride")
+        for name in counts:
             value = getattr(self, name)
-            if value is not None and not (_is_int(value) and value >= least):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+            if value is not None and not (_is_int(value) and value >= 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
         if isinstance(self.taps, str) and self.taps not in ("auto", "convolutions", "stages"):
             raise ValueError(
                 f"taps={self.taps!r} must be 'auto', 'convolutions', 'stages' or a list of the backbone's module names."
@@ -204,3 +207,6 @@ def _is_int(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+AnteHocConfig.register_for_auto_class()

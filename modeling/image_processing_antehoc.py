@@ -10,6 +10,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 from transformers import BatchFeature
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .rgb import to_rgb
@@ -80,6 +81,24 @@ class AnteHocImageProcessor(BaseImageProcessor):
             "crop_mode": data["crop_mode"],
         }
         return cls(**{**values, **options})
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Without the class's name: `AutoImageProcessor` then finds it in the `auto_map` of the model's config.json.
+
+        Named in the processor's own file, transformers' image pipelines go on to look for a video processor of that
+        name and ask the user, at a prompt, whether to run code for it.
+        """
+        values = super().to_dict()
+        values.pop("image_processor_type", None)
+        values.pop("auto_map", None)
+        return values
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As in transformers, with the code: the folder loads where this project is not installed."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        custom_object_save(self, save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def transform(self) -> Any:
         """timm's evaluation transform, from a PIL image to a normalised (3, H, W) tensor."""

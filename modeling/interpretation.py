@@ -1,9 +1,27 @@
 """From soft attention maps and weights to the interpretation map, and from it to the energy map."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .attention_maps import minmax
+from .attention_maps import minmax, stretch
+
+
+def weight_maps(weight_logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """
+    Softmax over the η maps at each position, upsampled bilinearly: averages of weights still sum to 1 at every pixel.
+
+    Args:
+        weight_logits (`Tensor`): (B, η, h, w), of the weight network.
+        size (`tuple[int, int]`): height and width H, W of the input.
+
+    Returns:
+        `Tensor`: (B, η, H, W), non-negative, summing to 1 over η.
+    """
+    weights = weight_logits.softmax(dim=1)
+    if weights.shape[-2:] == (1, 1):
+        return weights.expand(-1, -1, *size)
+    return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
 
 
 def interpretation_map(
@@ -32,14 +50,14 @@ def interpretation_map(
     # A NaN anywhere makes `high` NaN, and a comparison with NaN is false.
     shows_something = (high - low > 1e-5 * high) & torch.isfinite(high)
     if map_scaling == "minmax":
-        scaled = minmax(combined)
+        scaled = stretch(combined, low, high)
     elif map_scaling == "max":
         scaled = combined / high.clamp_min(torch.finfo(combined.dtype).tiny)
     elif map_scaling == "area":
         scaled = combined * area
     else:
         scaled = combined
-    # `where` and not a product: 0 · NaN is NaN.
+    # `where` and not a product, since 0 · NaN is NaN.
     keep = shows_something if map_scaling == "minmax" else torch.isfinite(high)
     return torch.where(keep, scaled, torch.zeros_like(scaled)), ~shows_something.flatten()
 

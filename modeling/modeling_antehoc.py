@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from .attention_maps import channel_attention, minmax, soft_attention_maps
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
-from .interpretation import energy_map, interpretation_map
+from .interpretation import energy_map, interpretation_map, weight_maps
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import load_pretrained_backbone, pretrained_labels, restore_missing
 from .tap_layout import TapPoint
@@ -34,7 +34,7 @@ class AnteHocOutput(ModelOutput):
         degenerate (`Tensor`): (B,), bool; true where the map shows nothing (constant or not finite).
         soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
         weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
-        weight_logits (`Tensor`, *optional*): (B, η, H, W), the weight network's output before its softmax.
+        weight_logits (`Tensor`, *optional*): (B, η, h, w), the weight network's output, on its own grid.
     """
 
     interpretation_map: Tensor | None = None
@@ -104,6 +104,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 depth=self.config.weight_network_depth or (3 if max(self.config.image_size) >= 96 else 2),
                 width=self.config.weight_network_width,
                 skip=self.config.weight_network_skip,
+                stride=self.config.weight_network_stride,
             )
         self._num_outputs = num_outputs
         self._masked_pass: BatchNormMode | None = None
@@ -176,6 +177,18 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 tensor.data = tensor.data.clone()
         return loaded
 
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """As in transformers, with the code: the folder loads where this project is not installed."""
+        if self._auto_class is not None:
+            known = getattr(self.config, "auto_map", None) or {}
+            # Saving registers the saved class alone; these are to work for every checkpoint.
+            always = {
+                "AutoModel": f"{AnteHocModel.__module__.split('.')[-1]}.AnteHocModel",
+                "AutoImageProcessor": "image_processing_antehoc.AnteHocImageProcessor",
+            }
+            self.config.auto_map = {**always, **known}
+        super().save_pretrained(save_directory, **kwargs)
+
     # -- the map ------------------------------------------------------------------------------------------------
 
     def _run_backbone(self, pixel_values: Tensor, call: Callable[[], Any]) -> tuple[Any, list[Tensor]]:
@@ -209,7 +222,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         dtype = next(self.weight_network.parameters()).dtype
         logits = self.weight_network(self.weight_network_input(soft_attention_maps).to(dtype))
         with torch.autocast(soft_attention_maps.device.type, enabled=False):
-            weights = logits.float().softmax(dim=1)
+            weights = weight_maps(logits.float(), tuple(soft_attention_maps.shape[-2:]))
             map_, degenerate = interpretation_map(
                 soft_attention_maps, weights, self.config.attention_scaling, self.config.map_scaling
             )
@@ -425,3 +438,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
 
 def _as_object(return_dict: bool | None, config: AnteHocConfig) -> bool:
     return config.return_dict if return_dict is None else return_dict
+
+
+AnteHocModel.register_for_auto_class("AutoModel")
+AnteHocForImageClassification.register_for_auto_class("AutoModelForImageClassification")

@@ -28,7 +28,9 @@ _LABEL_NAMES = (
 )
 
 
-def find_image_column(features: datasets.Features, override: str | None = None, *, source: str = "the data set") -> str:
+def find_image_column(
+    features: datasets.Features, override: str | None = None, *, source: str = "the data set"
+) -> str:
     """The column that holds the images: of type `datasets.Image`, or else bytes, paths or arrays under a usual name.
 
     Args:
@@ -319,5 +321,3 @@ def _type_name(feature: Any) -> str:
 def _shortened(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown}, …"
-
-

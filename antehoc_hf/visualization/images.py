@@ -1,0 +1,81 @@
+"""From tensors to pixels: images, and maps over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+COLORMAP = "inferno"  # perceptually uniform, and its lightness alone tells the order: it survives grey print
+
+Image = NDArray[np.uint8]
+
+
+def denormalise(pixel_values: Tensor, mean: Sequence[float], std: Sequence[float]) -> Image:
+    """
+    Normalised images back to pixels.
+
+    Args:
+        pixel_values (`Tensor`): (B, 3, H, W), `(pixels − mean) / std`.
+        mean, std (`list[float]`): of the three channels, pixels in [0, 1].
+
+    Returns:
+        `np.ndarray`: (B, H, W, 3) uint8.
+
+    Raises:
+        ValueError: if the shape is another one, or mean and std are not three numbers each.
+    """
+    if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
+        raise ValueError(f"pixel_values must be (B, 3, H, W), but their shape is {tuple(pixel_values.shape)}.")
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"mean and std must be three numbers each, but they are {mean!r} and {std!r}.")
+    scale, shift = (torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (std, mean))
+    pixels = pixel_values.detach().float().cpu() * scale + shift
+    return (torch.nan_to_num(pixels).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def overlay(image: Image, map_: Any, alpha: float = 0.75, colormap: str = COLORMAP) -> Image:
+    """
+    The map in colour over the image in grey: where the map is low the image shows, where it is high the colour.
+
+    Args:
+        image (`np.ndarray`): (H, W, 3) uint8.
+        map_ (`Tensor` or `np.ndarray`): (H, W) or (1, H, W), in [0, 1].
+        alpha (`float`): opacity of the colour where the map is 1; it falls to 0 with the map.
+        colormap (`str`): any name of matplotlib's.
+
+    Returns:
+        `np.ndarray`: (H, W, 3) uint8. A map that is not finite somewhere counts as 0 there.
+
+    Raises:
+        ValueError: if shapes don't fit, alpha is outside [0, 1] or there is no such colormap.
+    """
+    values = map_values(map_)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.shape[:2] != values.shape:
+        raise ValueError(
+            f"The image must be (H, W, 3) uint8 and the map of its size, but they are {image.shape} {image.dtype} and "
+            f"{values.shape}."
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha!r} must be in [0, 1].")
+    if colormap not in matplotlib.colormaps:
+        raise ValueError(f"matplotlib has no colormap named {colormap!r}; see matplotlib.colormaps.")
+    coloured = matplotlib.colormaps[colormap](values)[..., :3] * 255
+    # Rec. 601 lightness, towards the middle: the map's colours are the only ones, and dark objects stay visible.
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None] * 0.75 + 32
+    opacity = alpha * values[..., None]
+    return np.round(grey * (1 - opacity) + coloured * opacity).clip(0, 255).astype(np.uint8)
+
+
+def map_values(map_: Any) -> NDArray[np.float32]:
+    """(H, W) float32 in [0, 1]; what is not finite is 0."""
+    values = torch.as_tensor(map_).detach().float().cpu()
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2:
+        raise ValueError(f"A map must be (H, W) or (1, H, W), but its shape is {tuple(values.shape)}.")
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1).numpy()

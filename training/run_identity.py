@@ -1,0 +1,159 @@
+"""Which run a folder holds, so that two runs are never mixed in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.checkpoints import (
+    RunFolderError,
+    check_whole,
+    last_whole_checkpoint,
+    remove_checkpoints,
+    remove_leftovers,
+)
+
+RUN_FILE = "antehoc_run.json"
+
+# What makes another run of it. Lengths, schedules and logging may change when a run is resumed.
+_ARGUMENTS = (
+    "seed",
+    "data_seed",
+    "interpretation_batch_share",
+    "interpretation_interval",
+    "interpretation_target",
+    "joint_weight",
+    "update_order",
+    "interpretation_batch_norm",
+    "target_eval",
+    "reconstruction_weight",
+    "area_weight",
+    "tv_weight",
+    "entropy_weight",
+)
+# What transformers writes into a configuration on its own, the kind of problem at the first loss.
+_VOLATILE = (
+    "transformers_version",
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "use_cache",
+    "problem_type",
+)
+
+
+def describe_run(model: Any, dataset: Any, args: AnteHocTrainingArguments) -> dict[str, Any]:
+    """
+    What identifies a run: model and configuration, training data, batch size, seeds and the second pass's options.
+
+    Returns:
+        `dict`: flat and JSON-serialisable.
+    """
+    identity: dict[str, Any] = {"model": type(model).__name__}
+    config = model.config.to_dict() if hasattr(model, "config") else {}
+    for name, value in sorted(config.items()):
+        if name not in _VOLATILE:
+            identity[name if name == "backbone" else f"config.{name}"] = value
+    identity["data.examples"] = len(dataset) if hasattr(dataset, "__len__") else None
+    identity["data.columns"] = list(getattr(dataset, "column_names", None) or [])
+    identity["data.name"] = getattr(getattr(dataset, "info", None), "dataset_name", None)
+    identity["data.split"] = str(dataset.split) if getattr(dataset, "split", None) is not None else None
+    identity["batch size"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    identity.update({name: getattr(args, name) for name in _ARGUMENTS})
+    return json.loads(json.dumps(identity, default=str))
+
+
+def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, overwrite: bool) -> str | None:
+    """
+    Makes `output_dir` this run's, or refuses. For one process only.
+
+    Args:
+        output_dir (`str`): the folder.
+        identity (`dict`): from [`describe_run`].
+        resume (`str` or `bool`, *optional*): a checkpoint, or `True` for the last whole one.
+        overwrite (`bool`): whether the checkpoints of a run that is there may be deleted.
+
+    Returns:
+        `str` or `None`: the checkpoint to resume from; `None` for a fresh start.
+
+    Raises:
+        RunFolderError: if the folder holds another run, or this one and it is neither resumed nor overwritten, or if
+            there is no whole checkpoint to resume from. Nothing has been changed then.
+    """
+    if resume and overwrite:
+        raise RunFolderError(
+            "resume_from_checkpoint and overwrite_run contradict each other: the one continues the run in output_dir, "
+            "the other deletes it."
+        )
+    checkpoint = _checkpoint_to_resume(output_dir, identity, resume) if resume else None
+    if not resume and not overwrite:
+        _check_vacant(output_dir, identity)
+    if overwrite:
+        remove_checkpoints(output_dir)
+    else:
+        remove_leftovers(output_dir)
+    _write_run(output_dir, identity)
+    return checkpoint
+
+
+def _checkpoint_to_resume(output_dir: str, identity: dict[str, Any], resume: str | bool) -> str:
+    checkpoint = last_whole_checkpoint(output_dir) if resume is True else str(resume)
+    if checkpoint is None:
+        raise RunFolderError(
+            f"There is no whole checkpoint in {output_dir} to resume from: start without resume_from_checkpoint."
+        )
+    check_whole(checkpoint)
+    for folder in (os.path.dirname(os.path.abspath(checkpoint)), output_dir):
+        recorded = read_run(folder)
+        if recorded is not None and recorded != identity:
+            raise RunFolderError(
+                f"{folder} holds another run ({_differences(recorded, identity)}): resume with the settings it was "
+                "made with, or start a new run in another output_dir."
+            )
+    return checkpoint
+
+
+def _check_vacant(output_dir: str, identity: dict[str, Any]) -> None:
+    recorded = read_run(output_dir)
+    checkpoint = last_whole_checkpoint(output_dir)
+    ways = "choose another output_dir, or pass overwrite_run=True to delete it and start over."
+    if recorded is not None and recorded != identity:
+        raise RunFolderError(f"{output_dir} holds another run ({_differences(recorded, identity)}): {ways}")
+    if checkpoint is not None:
+        raise RunFolderError(
+            f"{output_dir} already holds this run up to {os.path.basename(checkpoint)}: continue it with "
+            f"resume_from_checkpoint=True, {ways}"
+            if recorded is not None
+            else f"{output_dir} holds checkpoints of an unknown run: {ways}"
+        )
+
+
+def _write_run(output_dir: str, identity: dict[str, Any]) -> None:
+    path = Path(output_dir, RUN_FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_run(output_dir: str) -> dict[str, Any] | None:
+    """The identity written down in a folder, or `None`."""
+    try:
+        return json.loads(Path(output_dir, RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _differences(recorded: dict[str, Any], identity: dict[str, Any]) -> str:
+    """`"seed: 1 there, 2 here"`, at most three of them."""
+    names = [name for name in {**recorded, **identity} if recorded.get(name) != identity.get(name)]
+    names.sort(key=lambda name: name.startswith("config."))  # the telling ones first
+    told = [f"{name}: {_short(recorded.get(name))} there, {_short(identity.get(name))} here" for name in names[:3]]
+    return "; ".join(told) + ("; …" if len(names) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "…"
