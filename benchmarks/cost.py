@@ -58,8 +58,8 @@ def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict[str, fl
 
 def forward_variants(backbone: str, batch: int) -> dict[str, Callable[[], Any]]:
     """The plain network, ours, and Grad-CAM by captum and torchcam where they are installed."""
-    plain = timm.create_model(backbone, num_classes=CLASSES).eval()
     ours = AnteHocForImageClassification.from_backbone(backbone, num_labels=CLASSES, image_size=SIZE).eval()
+    plain = ours.backbone  # the same weights in the same memory: caches favour nobody
     pixels = torch.randn(batch, 3, SIZE, SIZE)
 
     def without_gradient(model: nn.Module) -> Callable[[], Any]:
@@ -77,6 +77,10 @@ def grad_cam_variants(plain: nn.Module, pixels: torch.Tensor) -> dict[str, Calla
     """Grad-CAM at the last stage for the predicted class, as the two libraries offer it."""
     variants: dict[str, Callable[[], Any]] = {}
     layer = plain.get_submodule("layer4")
+
+    def at_input_size(maps: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(maps, size=pixels.shape[-2:], mode="bilinear")
+
     try:
         from captum.attr import LayerGradCam
 
@@ -85,10 +89,10 @@ def grad_cam_variants(plain: nn.Module, pixels: torch.Tensor) -> dict[str, Calla
         def captum() -> Any:
             with torch.no_grad():
                 target = plain(pixels).argmax(1)  # the prediction, which ours gives in the same pass
-            return target, cam.attribute(pixels, target)
+            return target, at_input_size(cam.attribute(pixels, target))
 
         def captum_known_target() -> Any:
-            return cam.attribute(pixels, torch.zeros(len(pixels), dtype=torch.long))
+            return at_input_size(cam.attribute(pixels, torch.zeros(len(pixels), dtype=torch.long)))
 
         variants |= {"captum Grad-CAM": captum_known_target, "captum Grad-CAM and prediction": captum}
     except ImportError:
@@ -103,7 +107,7 @@ def grad_cam_variants(plain: nn.Module, pixels: torch.Tensor) -> dict[str, Calla
             scores = plain(pixels)
             maps = extractor(scores.argmax(1).tolist(), scores)
             extractor.disable_hooks()
-            return maps
+            return scores, at_input_size(maps[0].unsqueeze(1))
 
         variants["torchcam Grad-CAM"] = torchcam
     except ImportError:

@@ -84,3 +84,12 @@ def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = high - low
     scale = 1 / (span + 1e-8 * (low.abs() + span) + torch.finfo(maps.dtype).tiny)
     return (maps - low) * scale
+
+
+def shrink(maps: Tensor, factor: int) -> Tensor:
+    """Maps (B, η, H, W) at 1/`factor` of their size, rounded up; at half the size the mean of 2×2 pixels."""
+    if factor == 1:
+        return maps
+    size = [-(-side // factor) for side in maps.shape[-2:]]
+    # Several times as fast on a CPU as avg_pool2d, which gives the same at half the size.
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=factor > 2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .attention_maps import channel_attention, minmax, soft_attention_maps
+from .attention_maps import channel_attention, minmax, shrink, soft_attention_maps
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
@@ -104,7 +104,6 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 depth=self.config.weight_network_depth or (3 if max(self.config.image_size) >= 96 else 2),
                 width=self.config.weight_network_width,
                 skip=self.config.weight_network_skip,
-                stride=self.config.weight_network_stride,
             )
         self._num_outputs = num_outputs
         self._masked_pass: BatchNormMode | None = None
@@ -207,10 +206,12 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             return soft_attention_maps(attentions, size, self.config.attention_softmax, self.config.attention_resize)
 
     def weight_network_input(self, soft_attention_maps: Tensor) -> Tensor:
-        """What the weight network sees of the (B, η, H, W) maps: each stretched to [0, 1], or as it is (`"raw"`)."""
-        if self.config.weight_network_input == "raw":
-            return soft_attention_maps
-        return minmax(soft_attention_maps)
+        """
+        What the weight network sees of the (B, η, H, W) maps: averaged to 1/`weight_network_stride` of the size, and
+        each stretched to [0, 1] or left as it is (`"raw"`).
+        """
+        maps = shrink(soft_attention_maps, self.config.weight_network_stride)
+        return maps if self.config.weight_network_input == "raw" else minmax(maps)
 
     def interpret(self, soft_attention_maps: Tensor) -> AnteHocOutput:
         """

@@ -11,20 +11,18 @@ class AutoencoderWeightNetwork(nn.Module):
 
     No batch norm: a map must not depend on what else is in the batch. The last convolution starts at zero, so that
     training starts from equal weights, i.e. from the mean soft attention map. No tap of common backbones is finer than
-    half the input, so the network sees the maps at half resolution (`stride=2`), works its way down from there and
-    back up to half of that: a sixteenth of the cost of full resolution. Its weights are upsampled afterwards.
+    half the input, so the network is fed at half resolution, works its way down from there and back up to half of
+    that: a sixteenth of the cost of full resolution. Its weights are upsampled afterwards.
 
     Args:
         num_maps (`int`): η.
         depth (`int`): down-sampling steps.
         width (`int`): channels after the first step, doubled at each further step.
         skip (`bool`): skip connections from the encoder, as in a U-Net.
-        stride (`int`): by how much the maps are averaged before they enter.
     """
 
-    def __init__(self, num_maps: int, depth: int, width: int = 16, skip: bool = False, stride: int = 2) -> None:
+    def __init__(self, num_maps: int, depth: int, width: int = 16, skip: bool = False) -> None:
         super().__init__()
-        self.stride = stride
         self.skip = skip
         widths = [num_maps] + [width * 2**step for step in range(depth)]
         self.encoder = nn.ModuleList(
@@ -40,8 +38,8 @@ class AutoencoderWeightNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, η, H, W) maps to (B, η, h, w) logits at a fraction (1 / (2 · stride)) of the size, for any H and W."""
-        encoded = [self._coarser(maps)]
+        """(B, η, H, W) maps to (B, η, h, w) logits at half their size, for any H and W."""
+        encoded = [maps]
         for convolution in self.encoder:
             encoded.append(F.relu(convolution(encoded[-1])))
         features = encoded.pop()
@@ -51,13 +49,6 @@ class AutoencoderWeightNetwork(nn.Module):
             if self.skip:
                 features = features + finer
         return self.head(features)
-
-    def _coarser(self, maps: Tensor) -> Tensor:
-        if self.stride == 1:
-            return maps
-        size = [-(-side // self.stride) for side in maps.shape[-2:]]
-        # At half the size this is the mean of 2×2 pixels, and several times as fast as avg_pool2d on a CPU.
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 class ScalarWeightNetwork(nn.Module):
@@ -72,8 +63,8 @@ class ScalarWeightNetwork(nn.Module):
         return self.logits.view(1, -1, 1, 1).expand(len(maps), -1, 1, 1)
 
 
-def build_weight_network(kind: str, num_maps: int, depth: int, width: int, skip: bool, stride: int) -> nn.Module:
+def build_weight_network(kind: str, num_maps: int, depth: int, width: int, skip: bool) -> nn.Module:
     """The weight network named by `AnteHocConfig.weight_network`."""
     if kind == "scalar":
         return ScalarWeightNetwork(num_maps)
-    return AutoencoderWeightNetwork(num_maps, depth=depth, width=width, skip=skip, stride=stride)
+    return AutoencoderWeightNetwork(num_maps, depth=depth, width=width, skip=skip)

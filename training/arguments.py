@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 InterpretationTarget = Literal["probabilities", "logits", "kl"]
 UpdateOrder = Literal["simultaneous", "sequential"]
@@ -127,10 +128,11 @@ class AnteHocTrainingArguments(TrainingArguments):
         # The two passes reach different parameters: a reducer that expects all of them in each would wait forever.
         self.ddp_find_unused_parameters = True
         super().__post_init__()
-        if "lomo" in self.optim or "layerwise" in self.optim:
+        optimizer = OptimizerNames(self.optim).value
+        if "lomo" in optimizer or "layerwise" in optimizer:
             raise ValueError(
-                f"optim={str(getattr(self.optim, 'value', self.optim))!r} updates the parameters during the backward pass, which two passes "
-                "a step do not allow: choose another optimizer, e.g. 'adamw_torch'."
+                f"optim={optimizer!r} updates the parameters during the backward pass, which two passes a step do not "
+                "allow: choose another optimizer, e.g. 'adamw_torch'."
             )
 
     def _check_interpretation(self) -> None:

@@ -175,7 +175,8 @@ def explained_full_disk(staged: Path, output_dir: str | Path) -> Iterator[None]:
         resume = f"then resume from {last}" if last else "then start again"
         raise OSError(
             code,
-            f"There is no space left for {staged.name} in {output_dir}: free some or lower save_total_limit, {resume}.",
+            f"There is no space left for {staged.name} in {output_dir}: free some or lower save_total_limit, "
+            f"{resume}.",
         ) from error
 
 

@@ -18,8 +18,10 @@ from antehoc_hf.modeling.rgb import to_rgb
 from antehoc_hf.training.errors import BadImageError
 
 # What Pillow's decoders raise on broken files of the various formats.
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
-_DECODING_ERRORS += (OverflowError, Image.DecompressionBombError)
+_DECODING_ERRORS: tuple[type[Exception], ...] = (
+    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 _CHECK_BATCH = 64
 _MOST_THREADS = 16
 
@@ -83,7 +85,7 @@ def find_unreadable(dataset: datasets.Dataset, image_column: str, label: str = "
         return [(row, _with_path(value, reason)) for row, value, reason in reasons if reason is not None]
 
     with ThreadPoolExecutor(_threads()) as pool, tqdm(total=len(raw), desc=f"Checking {label}", unit=" images") as bar:
-        found = {}
+        found: dict[int, str] = {}
         for start, bad in zip(starts, pool.map(check, starts), strict=True):
             found.update(bad)
             bar.update(min(_CHECK_BATCH, len(raw) - start))

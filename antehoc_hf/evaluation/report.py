@@ -192,7 +192,7 @@ def _summarise(
     images: dict[str, Tensor], rows: dict[str, dict[str, Tensor]], kinds: dict[str, str], settings: EvaluationSettings
 ) -> MapReport:
     valid = torch.isfinite(images["p_image"])
-    scored = valid & images["correct"].bool() if settings.correct_only and False else valid
+    scored = valid & images["correct"].bool() if settings.correct_only else valid
 
     def estimates(columns: dict[str, Tensor], among: Tensor) -> dict[str, Estimate]:
         values = torch.stack(list(columns.values()), dim=1)
