@@ -35,6 +35,10 @@ $(BASE)/.complete: requirements.txt
 	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
+demo: install ## train on the built-in data set, evaluate, picture, reload in a new process
+	$(PY) -m antehoc_hf train --recipe demo --output_dir $(OUT)/demo --overwrite_run True
+	$(PY) benchmarks/reload.py $(OUT)/demo
+
 test: install ## the fast tests, offline
 	$(PY) -m pytest
 
@@ -58,6 +62,12 @@ types: install ## mypy
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
 	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+
+bench: install ## what the map costs, against the plain network and Grad-CAM
+	OMP_NUM_THREADS=1 $(PY) benchmarks/cost.py --output $(OUT)/cost
+
+sweep: install ## which of timm's architectures explain themselves
+	OMP_NUM_THREADS=1 $(PY) benchmarks/sweep.py --output $(OUT)/sweep/backbones.md
 
 clean: ## what was made here, except the shared environment
 	rm -rf .venv build dist outputs *.egg-info

@@ -100,7 +100,11 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     # A fresh process now and then: what one architecture leaves behind must not reach the next.
     with context.Pool(options.workers, maxtasksperchild=60) as pool:
-        rows = list(tqdm(pool.imap(look_at, names), total=len(names), desc="architectures"))
+        rows = []
+        for row in tqdm(pool.imap(look_at, names), total=len(names), desc="architectures"):
+            rows.append(row)
+            if not row["ok"]:
+                tqdm.write(f"{row['name']}: {row['kind']}: {row['reason']}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1))
     text = f"timm {timm.__version__}, torch {torch.__version__}\n\n{table(rows)}"

@@ -1,5 +1,7 @@
 """Soft attention maps (SAM): what each tapped layer looks at, as one map of mass 1 an image."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -93,3 +95,10 @@ def shrink(maps: Tensor, factor: int) -> Tensor:
     size = [-(-side // factor) for side in maps.shape[-2:]]
     # Several times as fast on a CPU as avg_pool2d, which gives the same at half the size.
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=factor > 2)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """No autocast inside: values around 1/(H·W) of a large image are below what float16 can hold."""
+    if not torch.amp.is_autocast_available(like.device.type):
+        return nullcontext()
+    return torch.autocast(like.device.type, enabled=False)

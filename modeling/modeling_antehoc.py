@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .attention_maps import channel_attention, minmax, shrink, soft_attention_maps
+from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
@@ -202,7 +202,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
 
     def _soft_attention_maps(self, attentions: list[Tensor], pixel_values: Tensor) -> Tensor:
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
-        with torch.no_grad(), torch.autocast(pixel_values.device.type, enabled=False):
+        with torch.no_grad(), full_precision(pixel_values):
             return soft_attention_maps(attentions, size, self.config.attention_softmax, self.config.attention_resize)
 
     def weight_network_input(self, soft_attention_maps: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """
         dtype = next(self.weight_network.parameters()).dtype
         logits = self.weight_network(self.weight_network_input(soft_attention_maps).to(dtype))
-        with torch.autocast(soft_attention_maps.device.type, enabled=False):
+        with full_precision(soft_attention_maps):
             weights = weight_maps(logits.float(), tuple(soft_attention_maps.shape[-2:]))
             map_, degenerate = interpretation_map(
                 soft_attention_maps, weights, self.config.attention_scaling, self.config.map_scaling

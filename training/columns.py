@@ -172,17 +172,16 @@ def read_label_space(
     return LabelSpace(column, own, found, kind, lookup)
 
 
-def check_labels(dataset: datasets.Dataset, labels: LabelSpace, split: str, rows: Sequence[int] | None = None) -> None:
-    """Reads every label of a split once, so that a wrong one is found before training and not in its middle.
+def check_labels(dataset: datasets.Dataset, labels: LabelSpace, split: str) -> None:
+    """Reads every label of a whole split once, so that a wrong one is found before training and not in its middle.
 
     Raises:
         LabelError: naming the row, the split and the value.
     """
-    for position, value in enumerate(column_values(dataset, labels.column)):
+    for row, value in enumerate(column_values(dataset, labels.column)):
         try:
             labels.encode(value)
         except LabelError as error:
-            row = position if rows is None else rows[position]
             raise LabelError(
                 f"Row {row} of split {split!r}, column {labels.column!r}: {error}: correct or remove it."
             ) from None

@@ -109,6 +109,23 @@ def weight_entropy(weight_maps: Tensor) -> Tensor:
     return -(weight_maps * logarithm).sum(dim=1).mean() / math.log(count)
 
 
+def reconstruction_error(weight_logits: Tensor, network_input: Tensor) -> Tensor:
+    """
+    Mean squared error between the weight network's output and its input, which would make it an autoencoder.
+
+    Args:
+        weight_logits (`Tensor`): (B, η, h', w'); if coarser than the input, upsampled bilinearly.
+        network_input (`Tensor`): (B, η, h, w).
+
+    Returns:
+        `Tensor`: a scalar.
+    """
+    logits = weight_logits.float()
+    if logits.shape[-2:] != network_input.shape[-2:]:
+        logits = F.interpolate(logits, size=network_input.shape[-2:], mode="bilinear", align_corners=False)
+    return F.mse_loss(logits, network_input)
+
+
 @dataclass(frozen=True)
 class InterpretationObjective:
     """
@@ -152,10 +169,10 @@ class InterpretationObjective:
         The loss of one batch.
 
         Args:
-            outputs: the second pass's: `interpretation_map` (B, 1, H, W), `weight_maps` and `weight_logits`
-                (B, η, H, W).
+            outputs: the second pass's: `interpretation_map` (B, 1, H, W), `weight_maps` (B, η, H, W) and
+                `weight_logits` (B, η, h', w').
             second, first (`Tensor`): the predictions on the energy map and on the image, (B, …, K).
-            network_input (`Tensor`): what the weight network saw, (B, η, H, W).
+            network_input (`Tensor`): what the weight network saw, (B, η, h, w).
             mask (`Tensor`, *optional*): (B, …), the positions of the prediction that count.
 
         Returns:
@@ -163,7 +180,7 @@ class InterpretationObjective:
         """
         loss = prediction_distance(second, first, self.kind, self.target, mask)
         if self.reconstruction_weight:
-            loss = loss + self.reconstruction_weight * F.mse_loss(outputs.weight_logits.float(), network_input)
+            loss = loss + self.reconstruction_weight * reconstruction_error(outputs.weight_logits, network_input)
         if self.area_weight:
             loss = loss + self.area_weight * outputs.interpretation_map.mean()
         if self.tv_weight:

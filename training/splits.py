@@ -15,7 +15,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets.exceptions import DatasetsError
-from PIL import Image
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 from antehoc_hf.training.errors import DataError
 
@@ -25,7 +25,9 @@ _ALIASES = {
     "validation": ("validation", "valid", "val", "dev", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
-_METADATA = {"metadata.csv", "metadata.jsonl", "metadata.parquet"}
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+# A folder with one of these is no class folder.
+_DATA_FILES = {".arrow", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tar", ".tgz", ".txt", ".zip"}
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def hold_out(split: Split, fraction: float, seed: int, strata: Sequence[int] | N
         fraction: part to set aside, in (0, 1): round(fraction · n) rows, at least one.
         seed: of the choice.
         strata: the class of each row: classes are then represented in proportion (to within one row), and a class
-            never loses its last row.
+            never loses its last row, unless every class has but one.
 
     Returns:
         What remains, and what is set aside, each in the original order.
@@ -251,7 +253,7 @@ def _load(name: str, config: str | None, options: dict[str, Any], revision: str 
         ) from None
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DataError(
-            f"Data set {name!r} is not on the Hub, or not open to you: check the name, or log in with "
+            f"Data set {name!r} is no folder here, and not on the Hub or not open to you: check the name, or log in with "
             f"`hf auth login` ({_first_line(error)})."
         ) from None
     except (FileNotFoundError, ValueError, DatasetsError) as error:
@@ -266,21 +268,21 @@ def _load(name: str, config: str | None, options: dict[str, Any], revision: str 
 
 def _check_image_folders(root: Path) -> None:
     """A class folder without an image would be left out silently, and shift the classes after it."""
-    Image.init()
-    extensions = set(Image.EXTENSION)
-    holds: dict[Path, bool] = {}
-    for folder, children, files in os.walk(root, topdown=False):
-        if _METADATA & set(files):
-            return
-        here = any(os.path.splitext(name)[1].lower() in extensions for name in files)
-        visible = [Path(folder, name) for name in children if not name.startswith((".", "_"))]
-        empty = sorted(child for child in visible if not holds.get(child, False))
-        if empty and len(empty) < len(visible):
+    upper = [root, *(child for child in root.iterdir() if child.is_dir())]
+    if any((folder / name).is_file() for folder in upper for name in _METADATA):
+        return  # the metadata, not the folders, say what there is
+    extensions = _DATA_FILES.union(ImageFolder.EXTENSIONS)
+    filled: set[Path] = set()
+    for path, children, files in os.walk(root, topdown=False, followlinks=True):
+        visible = {Path(path, name) for name in children if not name.startswith((".", "_"))}
+        empty = sorted(visible - filled)
+        if empty and visible & filled:
             raise DataError(
                 f"Folder {str(empty[0].relative_to(root))!r} in {str(root)!r} holds no image, though the folders "
                 "beside it do: put images into it, or remove it."
             )
-        holds[Path(folder)] = here or len(visible) > len(empty)
+        if visible & filled or any(os.path.splitext(name)[1].lower() in extensions for name in files):
+            filled.add(Path(path))
 
 
 def _split_name(role: str, named: str | None, source: Source) -> str | None:

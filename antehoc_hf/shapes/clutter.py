@@ -20,19 +20,20 @@ CLUTTER = "clutter"
 
 def clutter_layers(rng: Rng, size: int) -> list[Layer]:
     """Three to six distractors of random kind, place, turn and size, the lowest first."""
-    x, y = geometry.pixel_grid(size)
     layers = []
     for _ in range(int(rng.integers(3, 7))):
         place = rng.uniform(0.05, 0.95, 2) * size - 0.5
         reach = rng.uniform(0.07, 0.13) * size
         angle, lit = rng.uniform(0.0, 2.0 * math.pi, 2)
         kind = _KINDS[int(rng.integers(len(_KINDS)))]
+        window = geometry.window((place[0], place[1]), 1.5 * reach, size)
+        x, y = geometry.pixel_grid(*window)
         u, v = geometry.rotated((x - place[0]) / reach, (y - place[1]) / reach, angle)
         distance, rgb = kind(rng, u, v)
         depth = np.clip(-distance / 0.35, 0.0, 1.0)
         shade = (0.6 + 0.4 * np.minimum(1.0, 2.0 * depth)) * (1.0 + 0.25 * (u * math.cos(lit) + v * math.sin(lit)))
         alpha = np.clip(0.5 - distance * reach / 0.8, 0.0, 1.0)
-        layers.append(Layer(CLUTTER, alpha, np.clip(rgb * shade[..., None], 0.0, 1.0)))
+        layers.append(Layer(CLUTTER, window, alpha, np.clip(rgb * shade[..., None], 0.0, 1.0)))
     return layers
 
 

@@ -14,12 +14,24 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Point = tuple[float, float]
+Window = tuple[slice, slice]
 
 
-def pixel_grid(size: int) -> tuple[Array, Array]:
-    """x and y of every pixel of a size x size image, both (size, size); the first pixel's centre is (0, 0)."""
-    axis = np.arange(size, dtype=np.float64)
-    x, y = np.meshgrid(axis, axis)
+def window(centre: Point, reach: float, size: int) -> Window:
+    """The rows and columns of a size x size image that lie within `reach` pixels of a point, one pixel to spare."""
+
+    def side(middle: float) -> slice:
+        low = min(max(int(middle - reach) - 1, 0), size - 2)
+        return slice(low, max(min(int(middle + reach) + 3, size), low + 2))
+
+    return side(centre[1]), side(centre[0])
+
+
+def pixel_grid(rows: slice, columns: slice) -> tuple[Array, Array]:
+    """x and y of every pixel of a window, each (H, W); the centre of the image's first pixel is (0, 0)."""
+    x, y = np.meshgrid(
+        np.arange(columns.start, columns.stop, dtype=np.float64), np.arange(rows.start, rows.stop, dtype=np.float64)
+    )
     return x, y
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from antehoc_hf.shapes import geometry
-from antehoc_hf.shapes.geometry import Array, Point
+from antehoc_hf.shapes.geometry import Array, Point, Window
 from antehoc_hf.shapes.textures import Colour, Rng, colour
 
 HORNS = ("lance", "fork", "mace")
@@ -58,15 +58,6 @@ class Bug:
     colours: dict[str, Colour]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One thing drawn: the region it belongs to, its coverage (H, W) in [0, 1] and its colours (H, W, 3)."""
-
-    region: str
-    alpha: Array
-    rgb: Array
-
-
 def sample_bug(rng: Rng, label: int) -> Bug:
     """A bug of a class; everything but the three variants is drawn independently of the class."""
     unit = rng.uniform(0.185, 0.255)
@@ -101,6 +92,16 @@ def sample_bug(rng: Rng, label: int) -> Bug:
     )
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One thing drawn: its region, the window of the image it fills, its coverage (H, W) and colours (H, W, 3)."""
+
+    region: str
+    window: Window
+    alpha: Array
+    rgb: Array
+
+
 class BugPainter:
     """Draws one bug on a square image of `size` pixels a side."""
 
@@ -108,15 +109,6 @@ class BugPainter:
         self.bug = bug
         self.size = size
         self.unit = bug.unit * size
-        x, y = geometry.pixel_grid(size)
-        du, dv = (x - self._centre[0]) / self.unit, (y - self._centre[1]) / self.unit
-        cosine, sine = math.cos(bug.angle), math.sin(bug.angle)
-        # The image's y points down, so v = left of the walking direction.
-        self.u, self.v = cosine * du + sine * dv, sine * du - cosine * dv
-
-    @property
-    def _centre(self) -> Point:
-        return self.bug.centre[0] * self.size - 0.5, self.bug.centre[1] * self.size - 0.5
 
     def layers(self) -> list[Layer]:
         """The parts from the lowest to the highest."""
@@ -124,59 +116,66 @@ class BugPainter:
 
     def anchors(self) -> dict[str, Point]:
         """The nominal place of every landmark in pixels, x to the right and y down."""
-        wing = _wing_centre(self.bug)
+        bug = self.bug
+        horn, wings, tail = bug.variants
+        wing = _turned(_WING_CENTRES[wings], _WING_ROOT, bug.wing_sweep, bug.wing_size)
         places = {
-            "horn": _turned(_HORN_CENTRES[self.bug.variants[0]], _HORN_ROOT, self.bug.horn_tilt, self.bug.horn_size),
+            "horn": _turned(_HORN_CENTRES[horn], _HORN_ROOT, bug.horn_tilt, bug.horn_size),
             "left_wing": wing,
             "right_wing": (wing[0], -wing[1]),
-            "tail": _turned(_TAIL_CENTRES[self.bug.variants[2]], _TAIL_ROOT, self.bug.tail_tilt, self.bug.tail_size),
+            "tail": _turned(_TAIL_CENTRES[tail], _TAIL_ROOT, bug.tail_tilt, bug.tail_size),
             "body": (-0.1, 0.0),
             "head": (0.84, 0.0),
         }
         return {name: self._pixel(place) for name, place in places.items()}
 
     def _pixel(self, place: Point) -> Point:
+        """Bug coordinates to pixels. The image's y points down, hence the signs of v."""
         cosine, sine = math.cos(self.bug.angle), math.sin(self.bug.angle)
-        x = self._centre[0] + self.unit * (cosine * place[0] + sine * place[1])
-        y = self._centre[1] + self.unit * (sine * place[0] - cosine * place[1])
+        x = self.bug.centre[0] * self.size - 0.5 + self.unit * (cosine * place[0] + sine * place[1])
+        y = self.bug.centre[1] * self.size - 0.5 + self.unit * (sine * place[0] - cosine * place[1])
         return x, y
 
-    def _layer(self, region: str, distance: Array, paint: Colour | Array, rim: float) -> Layer:
+    def _frame(self, middle: Point, reach: float) -> tuple[Window, Array, Array]:
+        """The window that holds all within `reach` units of a point, and the bug coordinates of its pixels."""
+        window = geometry.window(self._pixel(middle), reach * self.unit, self.size)
+        x, y = geometry.pixel_grid(*window)
+        centre = self._pixel((0.0, 0.0))
+        du, dv = (x - centre[0]) / self.unit, (y - centre[1]) / self.unit
+        cosine, sine = math.cos(self.bug.angle), math.sin(self.bug.angle)
+        return window, cosine * du + sine * dv, sine * du - cosine * dv
+
+    def _layer(self, region: str, window: Window, distance: Array, paint: Colour | Array, rim: float) -> Layer:
         """A rounded, outlined surface: `distance` in units, `rim` the width of its rounded edge in units."""
         alpha = np.clip(0.5 - distance * self.unit / 0.8, 0.0, 1.0)
         depth = np.clip(-distance / rim, 0.0, 1.0)
         slope_v, slope_u = np.gradient(distance * self.unit)
         towards = math.cos(self.bug.light) * slope_u + math.sin(self.bug.light) * slope_v
         shade = (0.62 + 0.38 * np.minimum(1.0, 2.5 * depth)) * (1.0 + 0.4 * (1.0 - depth) * towards)
-        glow = 0.1 * depth**2
-        rgb = np.clip(np.asarray(paint) * shade[..., None] + glow[..., None], 0.0, 1.0)
-        return Layer(region, alpha, rgb)
+        rgb = np.clip(np.asarray(paint) * shade[..., None] + (0.1 * depth**2)[..., None], 0.0, 1.0)
+        return Layer(region, window, alpha, rgb)
 
     def _legs(self) -> Layer:
-        bug, u, v = self.bug, self.u, np.abs(self.v)
-        u = u + bug.gait * np.sign(self.v)
+        window, u, v = self._frame((0.0, 0.0), 1.45)
+        u, v = u + self.bug.gait * np.sign(v), np.abs(v)
         distance = np.full(u.shape, np.inf)
-        for hip, knee, foot in (
-            ((0.5, 0.2), (0.72, 0.58), (1.05, 0.78)),
-            ((0.1, 0.3), (-0.05, 0.8), (-0.3, 1.12)),
-            ((-0.4, 0.3), (-0.72, 0.6), (-1.08, 0.72)),
-        ):
+        for hip, knee, foot in _LEGS:
             thigh = geometry.segment(u, v, hip, knee, 0.06, 0.05)
             shin = geometry.segment(u, v, knee, foot, 0.05, 0.025)
             distance = np.minimum(distance, np.minimum(thigh, shin))
-        return self._layer("legs", distance, bug.colours["legs"], 0.06)
+        return self._layer("legs", window, distance, self.bug.colours["legs"], 0.06)
 
     def _body(self) -> Layer:
-        bug, u, v = self.bug, self.u, self.v
+        bug = self.bug
+        window, u, v = self._frame((0.0, 0.0), 0.9)
         abdomen = geometry.ellipse(u, v, (-0.17, 0.0), (0.62, 0.41 * bug.plump))
         thorax = geometry.ellipse(u, v, (0.5, 0.0), (0.26, 0.31 * bug.plump))
-        paint = np.broadcast_to(np.asarray(bug.colours["body"]), (*u.shape, 3))
         marks = self._marks(u, np.abs(v))[..., None]
-        paint = paint * (1.0 - marks) + np.asarray(bug.colours["marks"]) * marks
+        paint = np.asarray(bug.colours["body"]) * (1.0 - marks) + np.asarray(bug.colours["marks"]) * marks
         seam = np.clip(1.0 - np.abs(v) * self.unit / 0.6, 0.0, 1.0) * (u < 0.35)
         waist = np.clip(1.0 - np.abs(abdomen - thorax) * self.unit / 1.2, 0.0, 1.0)
         paint = paint * (1.0 - 0.5 * np.maximum(seam, waist))[..., None]
-        return self._layer("body", np.minimum(abdomen, thorax), paint, 0.3)
+        return self._layer("body", window, np.minimum(abdomen, thorax), paint, 0.3)
 
     def _marks(self, u: Array, v: Array) -> Array:
         """How much of the wing cases' second colour covers each pixel: none, spots, bands or a saddle."""
@@ -193,46 +192,48 @@ class BugPainter:
         return np.clip(0.5 - distance * self.unit, 0.0, 1.0)
 
     def _head(self) -> Layer:
-        u, v = self.u, self.v
+        window, u, v = self._frame((0.86, 0.0), 0.3)
         distance = geometry.ellipse(u, v, (0.86, 0.0), (0.21, 0.24))
         eyes = geometry.disc(u, np.abs(v), (0.93, 0.16), 0.075)
         eye = np.clip(0.5 - eyes * self.unit, 0.0, 1.0)[..., None]
         paint = np.asarray(self.bug.colours["head"]) * (1.0 - eye) + np.array([0.03, 0.03, 0.05]) * eye
-        return self._layer("head", distance, paint, 0.2)
+        return self._layer("head", window, distance, paint, 0.2)
 
     def _horn(self) -> Layer:
         bug = self.bug
-        u, v = geometry.rotated(self.u, self.v, bug.horn_tilt, about=_HORN_ROOT)
-        u, v = _HORN_ROOT[0] + (u - _HORN_ROOT[0]) / bug.horn_size, v / bug.horn_size
+        window, u, v = self._frame((1.35, 0.0), 0.75)
+        u, v = _untilted(u, v, _HORN_ROOT, bug.horn_tilt, bug.horn_size)
         distance = _HORN_SHAPES[bug.variants[0]](u, v) * bug.horn_size
-        return self._layer("horn", distance, bug.colours["ends"], 0.12)
+        return self._layer("horn", window, distance, bug.colours["ends"], 0.12)
 
     def _tail(self) -> Layer:
         bug = self.bug
-        u, v = geometry.rotated(self.u, self.v, bug.tail_tilt, about=_TAIL_ROOT)
-        u, v = _TAIL_ROOT[0] + (u - _TAIL_ROOT[0]) / bug.tail_size, v / bug.tail_size
+        window, u, v = self._frame((-1.2, 0.0), 0.95)
+        u, v = _untilted(u, v, _TAIL_ROOT, bug.tail_tilt, bug.tail_size)
         distance = _TAIL_SHAPES[bug.variants[2]](u, v) * bug.tail_size
         paint: Colour | Array = bug.colours["ends"]
         if TAILS[bug.variants[2]] == "fan":
             rays = 0.84 + 0.16 * np.cos(22.0 * np.arctan2(v, 0.6 - u))
             paint = np.asarray(paint) * rays[..., None]
-        return self._layer("tail", distance, paint, 0.14)
+        return self._layer("tail", window, distance, paint, 0.14)
 
     def _wings(self) -> Layer:
         bug = self.bug
-        u, v = geometry.rotated(self.u, np.abs(self.v), bug.wing_sweep, about=_WING_ROOT)
-        u = _WING_ROOT[0] + (u - _WING_ROOT[0]) / bug.wing_size
-        v = _WING_ROOT[1] + (v - _WING_ROOT[1]) / bug.wing_size
+        window, u, v = self._frame((0.1, 0.0), 2.0)
+        u, v = _untilted(u, np.abs(v), _WING_ROOT, bug.wing_sweep, bug.wing_size)
         distance = _WING_SHAPES[bug.variants[1]](u, v) * bug.wing_size
-        angle = np.arctan2(u - _WING_ROOT[0], v - _WING_ROOT[1] + 0.25)
-        veins = 0.87 + 0.13 * np.cos(15.0 * angle)
-        paint = np.asarray(bug.colours["wings"]) * veins[..., None]
-        return self._layer("wings", distance, paint, 0.16)
+        veins = 0.87 + 0.13 * np.cos(15.0 * np.arctan2(u - _WING_ROOT[0], v - _WING_ROOT[1] + 0.25))
+        return self._layer("wings", window, distance, np.asarray(bug.colours["wings"]) * veins[..., None], 0.16)
 
 
 _HORN_ROOT: Point = (1.0, 0.0)
 _TAIL_ROOT: Point = (-0.75, 0.0)
 _WING_ROOT: Point = (0.3, 0.2)
+_LEGS: tuple[tuple[Point, Point, Point], ...] = (  # hip, knee and foot of the left side
+    ((0.5, 0.2), (0.72, 0.58), (1.05, 0.78)),
+    ((0.1, 0.3), (-0.05, 0.8), (-0.3, 1.12)),
+    ((-0.4, 0.3), (-0.72, 0.6), (-1.08, 0.72)),
+)
 
 
 def _turned(place: Point, root: Point, angle: float, scale: float) -> Point:
@@ -241,8 +242,10 @@ def _turned(place: Point, root: Point, angle: float, scale: float) -> Point:
     return root[0] + cosine * du - sine * dv, root[1] + sine * du + cosine * dv
 
 
-def _wing_centre(bug: Bug) -> Point:
-    return _turned(_WING_CENTRES[bug.variants[1]], _WING_ROOT, bug.wing_sweep, bug.wing_size)
+def _untilted(u: Array, v: Array, root: Point, angle: float, scale: float) -> tuple[Array, Array]:
+    """The inverse of `_turned`: the coordinates in which a part tilted and scaled about its root is drawn plainly."""
+    u, v = geometry.rotated(u, v, angle, about=root)
+    return root[0] + (u - root[0]) / scale, root[1] + (v - root[1]) / scale
 
 
 def _lance(u: Array, v: Array) -> Array:

@@ -106,10 +106,10 @@ class Scene:
         unknown = sorted(set(without) - set(REGIONS))
         if unknown:
             raise ValueError(f"Cannot remove {unknown[0]!r}: a scene has the regions {', '.join(REGIONS)}.")
-        image = self.ground
+        image = self.ground.copy()
         for layer in self.layers:
             if layer.region not in without:
-                image = image + layer.alpha[..., None] * (layer.rgb - image)
+                image[layer.window] += layer.alpha[..., None] * (layer.rgb - image[layer.window])
         return np.round(image * 255.0).astype(np.uint8)
 
     def part_masks(self) -> Bytes:
@@ -118,8 +118,8 @@ class Scene:
         clear = np.ones_like(bits, dtype=np.float64)
         for layer in reversed(self.layers):
             bit = np.uint8(1 << REGIONS.index(layer.region))
-            bits |= np.where(layer.alpha * clear > 0.0, bit, np.uint8(0))
-            clear = clear * (1.0 - layer.alpha)
+            bits[layer.window] |= np.where(layer.alpha * clear[layer.window] > 0.0, bit, np.uint8(0))
+            clear[layer.window] *= 1.0 - layer.alpha
         return bits
 
     def landmarks(self) -> tuple[list[Point], list[bool]]:

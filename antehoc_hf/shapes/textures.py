@@ -25,7 +25,7 @@ def colour(hue: float, saturation: float, value: float) -> Colour:
 
 def background(family: str, rng: Rng, size: int) -> Array:
     """One background, (size, size, 3) in [0, 1], of a family of BACKGROUNDS, lit unevenly from one side."""
-    x, y = pixel_grid(size)
+    x, y = pixel_grid(slice(0, size), slice(0, size))
     x, y = (x + 0.5) / size, (y + 0.5) / size
     # Turning by any angle about the middle keeps the texture from telling which way is up.
     u, v = rotated(x, y, rng.uniform(0.0, 2.0 * math.pi), about=(0.5, 0.5))
@@ -148,10 +148,10 @@ def _water(rng: Rng, u: Array, v: Array) -> Array:
 def _leaves(rng: Rng, u: Array, v: Array) -> Array:
     warp = 0.04 * (fractal(rng, u, v, 6.0, 2) - 0.5)
     owner, centre, edge = cells(rng, u + warp, v + warp, 9)
-    hues, values = 0.0 + rng.random(128) * 0.1, rng.uniform(0.3, 0.62, 128)
+    hues, values = rng.uniform(0.0, 0.11, 128), rng.uniform(0.4, 0.74, 128)
     turns = rng.uniform(0.0, 2.0 * math.pi, 128)[owner]
     veins = np.sin(90.0 * (u * np.cos(turns) + v * np.sin(turns)))
-    shade = (0.82 + 0.18 * veins) * np.clip(edge * 4.0, 0.3, 1.0) * (1.05 - 0.35 * centre)
+    shade = (0.82 + 0.18 * veins) * np.clip(edge * 5.0, 0.35, 1.0) * (1.05 - 0.3 * centre)
     base = np.array([colour(h, 0.72, value) for h, value in zip(hues, values, strict=True)])[owner]
     mottle = 0.75 + 0.5 * fractal(rng, u, v, 14.0, 2)
     return base * (shade * mottle)[..., None]

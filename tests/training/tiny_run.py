@@ -1,0 +1,112 @@
+"""A tiny training run, for the tests of this folder: imported by `conftest.py`, and run as a program in processes.
+
+As a program: `python tiny_run.py spec.json`, where the file holds `model`, `args`, `data`, `resume` and `dump`, the
+path of the file to which the main process writes the trained parameters, the gradients and the log.
+"""
+
+import json
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
+
+from antehoc_hf.modeling import AnteHocForImageClassification
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.trainer import AnteHocTrainer
+
+SIZE = 64
+
+
+class Images(Dataset):
+    """Noise with a class-dependent offset; `augment` adds noise from all three global generators."""
+
+    def __init__(self, length: int = 24, augment: bool = False) -> None:
+        self.length, self.augment = length, augment
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        image = torch.randn(3, SIZE, SIZE, generator=generator) + 0.5 * (index % 4)
+        if self.augment:
+            image = image + 0.3 * torch.randn(3, 1, 1) + 0.3 * random.random() + 0.3 * float(np.random.rand())
+        return {"pixel_values": image, "labels": index % 4}
+
+
+def build_model(backbone: str = "test_resnet", seed: int = 0, **config: Any) -> AnteHocForImageClassification:
+    torch.manual_seed(seed)
+    return AnteHocForImageClassification.from_backbone(backbone, image_size=SIZE, **{"num_labels": 4, **config})
+
+
+def build_args(output_dir: Any, **options: Any) -> AnteHocTrainingArguments:
+    defaults: dict[str, Any] = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "learning_rate": 1e-2,
+    }
+    return AnteHocTrainingArguments(output_dir=str(output_dir), **{**defaults, **options})
+
+
+class GradientRecorder(TrainerCallback):
+    """Copies of all gradients as the optimizer is about to use them, a dictionary for each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        named = model.named_parameters()
+        self.steps.append({name: whole(p.grad).clone() for name, p in named if p.grad is not None})
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()
+
+
+def run(spec: dict[str, Any]) -> AnteHocTrainer:
+    if "processes" in spec:
+        assert torch.distributed.get_world_size() == spec["processes"], "the launcher started one process only"
+    recorder = GradientRecorder()
+    trainer = AnteHocTrainer(
+        model=build_model(**spec.get("model", {})),
+        args=build_args(**spec["args"]),
+        train_dataset=Images(**spec.get("data", {})),
+        callbacks=[recorder],
+    )
+    trainer.train(resume_from_checkpoint=spec.get("resume"))
+    parameters = {name: whole(p) for name, p in trainer.model.named_parameters()}
+    if trainer.args.process_index == 0 and spec.get("dump"):
+        torch.save(
+            {
+                "processes": trainer.args.world_size,
+                "wrapper": type(trainer.model_wrapped).__name__,
+                "parameters": parameters,
+                "buffers": {name: whole(b) for name, b in trainer.model.named_buffers()},
+                "gradients": recorder.steps,
+                "log": trainer.state.log_history,
+            },
+            spec["dump"],
+        )
+    return trainer
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        content = json.load(file)
+    if content.get("processes"):
+        # The trainer's arguments open the process group: they come first.
+        from accelerate import PartialState
+
+        PartialState()
+    run(content)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
