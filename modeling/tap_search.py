@@ -109,6 +109,8 @@ def convolution_taps(calls: list[LayerCall], tap_point: str, include_shortcuts: 
         and call.grid[0] * call.grid[1] >= _MIN_POSITIONS
         and (include_shortcuts or not _is_shortcut(call.module))
     ]
+    if not convolutions:
+        return []
     points: dict[tuple[str, int], TapPoint] = {}
     for index, following in zip(convolutions, [*convolutions[1:], len(calls)], strict=True):
         call = _read_after(calls, index, following, tap_point)

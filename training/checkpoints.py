@@ -171,6 +171,8 @@ def explained_full_disk(staged: Path, output_dir: str | Path) -> Iterator[None]:
         if code is None:
             raise
         shutil.rmtree(staged, ignore_errors=True)
+        with suppress(OSError):
+            staged.parent.rmdir()
         last = last_whole_checkpoint(output_dir)
         resume = f"then resume from {last}" if last else "then start again"
         raise OSError(

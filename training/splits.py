@@ -5,6 +5,7 @@ Nothing here knows what the columns mean: every task's loader builds on it.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -222,11 +223,14 @@ def _load_shapes(options: dict[str, Any]) -> Any:
     from antehoc_hf.shapes import load_shapes
 
     try:
-        return load_shapes(**options)
+        inspect.signature(load_shapes).bind(**options)
     except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
         raise DataError(f"The options of the data set 'shapes' don't fit: {_first_line(error)}.") from None
+    try:
+        loaded = load_shapes(**options)
+    except ValueError as error:
+        raise DataError(f"The options of the data set 'shapes' don't fit: {_first_line(error)}.") from None
+    return {name: split for name, split in loaded.items() if len(split) > 0}  # 0 rows were asked for
 
 
 def _load_folder(path: Path, config: str | None, revision: str | None, options: dict[str, Any]) -> Any:
@@ -253,11 +257,11 @@ def _load(name: str, config: str | None, options: dict[str, Any], revision: str 
         ) from None
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DataError(
-            f"Data set {name!r} is no folder here, and not on the Hub or not open to you: check the name, or log in with "
-            f"`hf auth login` ({_first_line(error)})."
+            f"Data set {name!r} is no folder here, and not on the Hub or not open to you: check the name, or log in "
+            f"with `hf auth login` ({_first_line(error)})."
         ) from None
     except (FileNotFoundError, ValueError, DatasetsError) as error:
-        raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error)}") from None
+        raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error.__cause__ or error)}.") from None
     except RuntimeError as error:
         if "Dataset scripts are no longer supported" not in str(error):
             raise
@@ -305,6 +309,6 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

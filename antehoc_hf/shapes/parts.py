@@ -54,7 +54,6 @@ class Bug:
     tail_tilt: float
     gait: float
     pattern: int
-    hues: dict[str, float]
     colours: dict[str, Colour]
 
 
@@ -63,13 +62,13 @@ def sample_bug(rng: Rng, label: int) -> Bug:
     unit = rng.uniform(0.185, 0.255)
     reach = 1.8 * unit  # the tips of horn and tail stay in the image
     centre = (rng.uniform(reach, 1.0 - reach), rng.uniform(reach, 1.0 - reach))
-    hues = {part: rng.random() for part in ("body", "wings", "ends")}
+    body = rng.random()
     paints = {
-        "body": colour(hues["body"], rng.uniform(0.65, 0.95), rng.uniform(0.75, 1.0)),
-        "wings": colour(hues["wings"], rng.uniform(0.5, 0.9), rng.uniform(0.88, 1.0)),
-        "ends": colour(hues["ends"], rng.uniform(0.3, 0.85), rng.uniform(0.92, 1.0)),
-        "head": colour(hues["body"] + rng.uniform(-0.06, 0.06), 0.7, rng.uniform(0.45, 0.7)),
-        "legs": colour(hues["body"], 0.4, rng.uniform(0.08, 0.2)),
+        "body": colour(body, rng.uniform(0.65, 0.95), rng.uniform(0.75, 1.0)),
+        "wings": colour(rng.random(), rng.uniform(0.5, 0.9), rng.uniform(0.88, 1.0)),
+        "ends": colour(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.92, 1.0)),
+        "head": colour(body + rng.uniform(-0.06, 0.06), 0.7, rng.uniform(0.45, 0.7)),
+        "legs": colour(body, 0.4, rng.uniform(0.08, 0.2)),
         "marks": colour(rng.random(), 0.6, rng.choice([0.12, 1.0])),
     }
     return Bug(
@@ -87,7 +86,6 @@ def sample_bug(rng: Rng, label: int) -> Bug:
         tail_tilt=rng.uniform(-0.25, 0.25),
         gait=rng.uniform(-0.15, 0.15),
         pattern=int(rng.integers(4)),
-        hues=hues,
         colours=paints,
     )
 

@@ -59,8 +59,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"There is no split {self.split!r}: choose one of {', '.join(SPLITS)}.")
-        if self.background not in BACKGROUND_MODES:
-            raise ValueError(f"There is no background {self.background!r}: choose 'independent' or 'correlated'.")
+        check_background(self.background)
         for name, smallest in (("seed", 0), ("index", 0), ("image_size", SMALLEST_IMAGE)):
             check_whole_number(name, getattr(self, name), smallest)
 
@@ -148,6 +147,12 @@ def check_whole_number(name: str, value: object, smallest: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {smallest}, not {value!r}.")
 
 
+def check_background(mode: object) -> None:
+    """ValueError with one sentence unless `mode` is one of BACKGROUND_MODES."""
+    if mode not in BACKGROUND_MODES:
+        raise ValueError(f"background must be 'independent' or 'correlated', not {mode!r}.")
+
+
 def draw(recipe: Recipe) -> Scene:
     """The scene of a recipe."""
     bug = sample_bug(recipe.stream(_BUG), recipe.label)
@@ -161,8 +166,8 @@ def draw(recipe: Recipe) -> Scene:
 def render(scene: str | Recipe, without: Collection[str] = ()) -> Bytes:
     """The image of a row's `scene` text or recipe, (H, W, 3) uint8, without any of REGIONS, also several at once.
 
-    With nothing removed it is the row's image, pixel for pixel. `without` names regions ("wings") and may be any set of
-    them; the pixels that change all lie in the regions' masks. Raises ValueError for an unknown region or recipe.
+    With nothing removed it is the row's image, pixel for pixel. `without` names any of REGIONS; the pixels that change
+    all lie in their masks. Raises ValueError for an unknown region or recipe.
     """
     if isinstance(without, str):
         raise ValueError(f"without must be a collection of region names, such as [{without!r}], not one text.")

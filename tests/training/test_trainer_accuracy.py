@@ -26,6 +26,9 @@ class PlainNetwork(nn.Module):
         outputs = {"logits": logits}
         return outputs if labels is None else {"loss": F.cross_entropy(logits, labels), **outputs}
 
+    def activation_checkpointing_enable(self, **options):
+        self.network.set_grad_checkpointing(True)
+
 
 HARD_CASE = {
     "max_grad_norm": 0.05,
@@ -83,6 +86,8 @@ def test_backbone_and_head_train_as_without_a_map(tiny, tmp_path, backbone, accu
         {"interpretation_interval": 3, "interpretation_batch_share": 0.5},
         {"area_weight": 1.0, "tv_weight": 1.0, "entropy_weight": 1.0, "reconstruction_weight": 1.0},
         {"label_smoothing_factor": 0.1},
+        {"activation_checkpointing": True},
+        {"bf16": True},
     ],
     ids=lambda options: "-".join(options),
 )

@@ -1,0 +1,242 @@
+"""
+Accuracy and maps on a data set of images, beside the plain network, for several seeds.
+
+For every seed two trainings on the same images: ours, and the plain timm network with the stock `transformers.Trainer`.
+Both are then judged on the test split: accuracy; the paper's Drop, Inc and Win beside control maps; insertion −
+deletion. Every training checkpoints and resumes: start the same command again after an interruption; finished parts
+are not computed twice. Usage, for instance:
+
+    python benchmarks/accuracy.py --dataset_name uoft-cs/cifar10 --backbone resnet10t --image_size 64 \
+        --train_images 20000 --epochs 6 --seeds 0 1 --output outputs/cifar10
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import EvalPrediction
+
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.checkpoints import last_whole_checkpoint
+from antehoc_hf.training.data import ImageData, TransformedData, load_image_data
+from antehoc_hf.training.trainer import AnteHocTrainer
+from antehoc_hf.visualization import figure_of_predictions
+
+
+class PlainNetwork(nn.Module):
+    """timm's network as the stock Trainer wants it; nothing of ours."""
+
+    def __init__(self, backbone: str, classes: int) -> None:
+        super().__init__()
+        self.network = timm.create_model(backbone, num_classes=classes)
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        logits = self.network(pixel_values)
+        loss = nn.functional.cross_entropy(logits, labels) if labels is not None else logits.sum() * 0
+        return {"loss": loss, "logits": logits}
+
+
+def accuracy_of(prediction: EvalPrediction) -> dict[str, float]:
+    """Share of right classes, percent."""
+    return {"accuracy": 100 * float((np.asarray(prediction.predictions).argmax(-1) == prediction.label_ids).mean())}
+
+
+def arguments(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
+    """What both trainings share."""
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": 250,
+        "learning_rate": options.learning_rate,
+        "weight_decay": options.weight_decay,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "logging_steps": 50,
+        "report_to": "none",
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_num_workers": options.workers,
+        "remove_unused_columns": False,
+    }
+
+
+def train_ours(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
+    """Trains the ante-hoc model, saves it, and measures its maps."""
+    set_seed(seed)
+    names = data.label_names
+    model = AnteHocForImageClassification.from_backbone(
+        options.backbone, image_size=options.image_size, id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )  # fmt: skip
+    processor = processor_of(options)
+    splits = data.with_transforms(processor, options.augmentation)
+    trainer = AnteHocTrainer(
+        model=model, args=AnteHocTrainingArguments(**arguments(options, seed, folder)), train_dataset=splits.train,
+        compute_metrics=accuracy_of,
+    )  # fmt: skip
+    start = time.time()
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder) if folder.exists() else None)
+    seconds = time.time() - start
+    trainer.save_model(str(folder))
+    processor.save_pretrained(folder)
+    metrics = trainer.evaluate(splits.test)
+    report = evaluate_maps(model, batches(splits, options.map_images), settings(options))
+    (folder / "maps.md").write_text(report.to_markdown())
+    draw(model, splits, names, folder / "predictions.png")
+    return {"accuracy": metrics["eval_accuracy"], "seconds": seconds, "maps": report.to_dict()}
+
+
+def train_plain(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
+    """Trains the plain network with the stock Trainer on the same images."""
+    set_seed(seed)
+    model = PlainNetwork(options.backbone, len(data.label_names))
+    splits = data.with_transforms(processor_of(options), options.augmentation)
+    trainer = Trainer(
+        model=model, args=TrainingArguments(**arguments(options, seed, folder)), train_dataset=splits.train,
+        compute_metrics=accuracy_of,
+    )  # fmt: skip
+    start = time.time()
+    trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")) if folder.exists() else None)
+    seconds = time.time() - start
+    metrics = trainer.evaluate(splits.test)
+    trainer.save_model(str(folder))
+    return {"accuracy": metrics["eval_accuracy"], "seconds": seconds}
+
+
+def processor_of(options: argparse.Namespace) -> AnteHocImageProcessor:
+    """The whole image, resized: small images have no border to crop away."""
+    return AnteHocImageProcessor.from_backbone(options.backbone, image_size=options.image_size, crop_pct=1.0)
+
+
+def settings(options: argparse.Namespace) -> EvaluationSettings:
+    """The paper's: target is the label, threshold 0.8."""
+    return EvaluationSettings(insertion_deletion_images=options.insertion_images, seed=0)
+
+
+def batches(splits: TransformedData, count: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The first `count` of a seeded shuffle of the test images."""
+    assert splits.test is not None
+    order = np.random.default_rng(0).permutation(len(splits.test))[:count].tolist()
+    for start in range(0, len(order), 100):
+        items = splits.test.__getitems__(order[start : start + 100])
+        yield {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def draw(model: AnteHocForImageClassification, splits: TransformedData, names: list[str], path: Path) -> None:
+    """Right and wrong predictions on test images, with their maps."""
+    batch = next(batches(splits, 40))
+    figure_of_predictions(model, batch["pixel_values"], batch["labels"], path=path, label_names=names)
+
+
+def backbones_are_equal(ours: Path, plain: Path) -> bool | None:
+    """Whether backbone and head of the two trainings are the same to the last bit; None where a file is missing."""
+    from safetensors.torch import load_file
+
+    paths = (ours / "model.safetensors", plain / "model.safetensors")
+    if not all(path.exists() for path in paths):
+        return None
+    first, second = (load_file(path) for path in paths)
+    expected = {name.replace("network.", "backbone.", 1): value for name, value in second.items()}
+    return all(torch.equal(first[name], value) for name, value in expected.items())
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    """A result computed earlier."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(results: dict[str, dict[str, dict[str, Any]]], folder: Path) -> str:
+    """Accuracy of both, seed by seed, then mean and spread; the maps' measures as mean and spread over seeds."""
+    lines = ["| seed | plain accuracy | ours | backbone and head bit-identical |", "|---|---:|---:|---|"]
+    for seed, parts in results.items():
+        plain = f"{parts['plain']['accuracy']:.2f}" if "plain" in parts else "–"
+        equal = backbones_are_equal(folder / f"seed-{seed}" / "ours", folder / f"seed-{seed}" / "plain")
+        lines.append(f"| {seed} | {plain} | {parts['ours']['accuracy']:.2f} | {equal} |")
+    reports = [parts["ours"]["maps"] for parts in results.values()]
+    metrics = ["map_mean", "drop_cond", "inc_cond", "win", "binarised_drop_cond", "binarised_inc_cond",
+               "binarised_win", "equal_area_avg_drop", "insertion_minus_deletion"]  # fmt: skip
+    lines += ["", f"Mean ± standard deviation over {len(reports)} seeds, {reports[0]['num_images']} test images each:"]
+    lines += ["", "| map | " + " | ".join(metrics) + " |", "|---|" + "---:|" * len(metrics)]
+    for row in range(len(reports[0]["rows"])):
+        rows = [report["rows"][row] for report in reports]
+        cells = [spread([r["scores"].get(metric, {}).get("value") for r in rows]) for metric in metrics]
+        lines.append(f"| {rows[0]['name']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float | None]) -> str:
+    """`mean ± standard deviation`."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    deviation = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.2f}{deviation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_name", required=True)
+    parser.add_argument("--backbone", default="resnet10t")
+    parser.add_argument("--image_size", type=int, default=64)
+    parser.add_argument("--train_images", type=int)
+    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--learning_rate", type=float, default=2e-3)
+    parser.add_argument("--weight_decay", type=float, default=0.05)
+    parser.add_argument("--augmentation", default="crop-flip")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--map_images", type=int, default=2000)
+    parser.add_argument("--insertion_images", type=int, default=500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--parts", nargs="+", choices=("ours", "plain"), default=["ours", "plain"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    data = load_image_data(
+        options.dataset_name, max_train_samples=options.train_images, validation_fraction=0.0, seed=0
+    )
+    for seed in options.seeds:
+        for part in options.parts:
+            folder = options.output / f"seed-{seed}" / part
+            path = folder.with_suffix(".json")
+            if finished(path) is None:
+                result = (train_ours if part == "ours" else train_plain)(options, seed, data, folder)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(result, indent=1))
+    summarise(options)
+
+
+def summarise(options: argparse.Namespace) -> None:
+    """Writes the table over all seeds that are finished."""
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(options.output.glob("seed-*/*.json")):
+        results.setdefault(path.parent.name.removeprefix("seed-"), {})[path.stem] = json.loads(path.read_text())
+    results = {seed: parts for seed, parts in results.items() if "ours" in parts}
+    if not results:
+        return
+    chosen = {key: value for key, value in vars(options).items() if key not in ("output", "dataset_name")}
+    name = os.path.basename(os.path.normpath(options.dataset_name))
+    text = f"{name}, {chosen}, {platform.machine()}, torch {torch.__version__}\n\n{table(results, options.output)}"
+    (options.output / "summary.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Checkpoints are whole or not there, and a folder is one run's."""
+
+import errno
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint, missing_files, rotate, seal
+from antehoc_hf.training.trainer import AnteHocTrainer
+
+SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+
+
+def make_checkpoint(folder, step):
+    path = folder / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    (path / "weights").write_bytes(b"w" * 100)
+    (path / "deep" / "state").write_bytes(b"s" * 10)
+    seal(path, step)
+    return path
+
+
+def build(tiny, tmp_path, data=None, **options):
+    return AnteHocTrainer(
+        model=tiny.build_model(),
+        args=tiny.build_args(tmp_path, **{**SAVING, **options}),
+        train_dataset=data or tiny.Images(22, augment=True),
+    )
+
+
+def folders(path):
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+
+
+# -- whole and torn -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["absent", "short", "no list", "broken list", "deep"])
+def test_a_torn_checkpoint_is_passed_over_by_name(tmp_path, caplog, damage):
+    make_checkpoint(tmp_path, 2)
+    torn = make_checkpoint(tmp_path, 10)
+    if damage == "absent":
+        (torn / "weights").unlink()
+    elif damage == "short":
+        (torn / "weights").write_bytes(b"w" * 99)
+    elif damage == "no list":
+        (torn / "checkpoint_complete.json").unlink()
+    elif damage == "broken list":
+        (torn / "checkpoint_complete.json").write_text('{"step": 10, "fil')
+    else:
+        (torn / "deep" / "state").unlink()
+    with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
+        assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert any(f"Ignoring the torn checkpoint {torn}" in record.getMessage() for record in caplog.records)
+
+
+def test_an_unfinished_checkpoint_is_passed_over_by_name(tmp_path, caplog):
+    make_checkpoint(tmp_path, 2)
+    unfinished = make_checkpoint(tmp_path / "_partial", 4)
+    with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
+        assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert any(str(unfinished) in record.getMessage() for record in caplog.records)
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path):
+    assert last_whole_checkpoint(tmp_path) is None
+    assert last_whole_checkpoint(tmp_path / "absent") is None
+
+
+def test_a_replaced_checkpoint_counts_until_the_new_one_stands(tmp_path):
+    make_checkpoint(tmp_path, 2)
+    os.replace(make_checkpoint(tmp_path, 4), tmp_path / "_replaced-checkpoint-4")  # killed between two renames
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "_replaced-checkpoint-4")
+    make_checkpoint(tmp_path, 4)
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+
+
+def test_the_oldest_are_deleted_but_never_the_best_nor_a_whole_one_for_a_torn(tmp_path):
+    for step in (2, 4, 6, 8):
+        make_checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-8" / "weights").unlink()
+    rotate(tmp_path, 2, str(tmp_path / "checkpoint-2"))
+    assert folders(tmp_path) == ["checkpoint-2", "checkpoint-6", "checkpoint-8"]
+    rotate(tmp_path, None, None)
+    assert folders(tmp_path) == ["checkpoint-2", "checkpoint-6", "checkpoint-8"]
+
+
+def test_the_trainer_leaves_whole_checkpoints_only(tiny, tmp_path):
+    build(tiny, tmp_path, save_total_limit=1, max_steps=6).train()
+    assert folders(tmp_path) == ["checkpoint-6"]
+    assert missing_files(tmp_path / "checkpoint-6") == []
+    listed = json.loads((tmp_path / "checkpoint-6" / "checkpoint_complete.json").read_text())
+    present = {p.name for p in (tmp_path / "checkpoint-6").iterdir()} - {"checkpoint_complete.json"}
+    assert set(listed["files"]) == present
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= present
+    assert listed["step"] == 6
+
+
+# -- whose folder ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_another_run_is_refused(tiny, tmp_path):
+    build(tiny, tmp_path).train()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for options, difference in (
+        ({"seed": 7}, "seed: 42 there, 7 here"),
+        ({"per_device_train_batch_size": 2}, "batch size: 4 there, 2 here"),
+        ({"joint_weight": 0.5}, "joint_weight: 0.0 there, 0.5 here"),
+        ({"data": tiny.Images(20)}, "data.examples: 22 there, 20 here"),
+    ):
+        for resume in (None, True):
+            with pytest.raises(RunFolderError, match=difference) as caught:
+                build(tiny, tmp_path, **options).train(resume_from_checkpoint=resume)
+            assert "another output_dir" in str(caught.value)
+    other = AnteHocTrainer(
+        model=tiny.build_model("test_efficientnet"), args=tiny.build_args(tmp_path), train_dataset=tiny.Images(22)
+    )
+    with pytest.raises(RunFolderError, match='backbone: "test_resnet.*" there, "test_efficientnet.*" here'):
+        other.train()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_same_run_is_not_started_over_by_accident(tiny, tmp_path):
+    build(tiny, tmp_path).train()
+    with pytest.raises(RunFolderError, match="already holds this run up to checkpoint-4: continue it with resume"):
+        build(tiny, tmp_path).train()
+    build(tiny, tmp_path, overwrite_run=True, max_steps=2).train()
+    assert folders(tmp_path) == ["checkpoint-2"]
+
+
+def test_a_run_that_left_no_checkpoint_may_start_again(tiny, tmp_path):
+    build(tiny, tmp_path, save_strategy="no").train()
+    build(tiny, tmp_path, save_strategy="no").train()
+
+
+def test_unknown_checkpoints_are_not_overwritten(tiny, tmp_path):
+    make_checkpoint(tmp_path, 2)
+    with pytest.raises(RunFolderError, match="holds checkpoints of an unknown run: choose another output_dir"):
+        build(tiny, tmp_path).train()
+
+
+def test_overwriting_and_resuming_contradict_each_other(tiny, tmp_path):
+    with pytest.raises(RunFolderError, match="contradict each other"):
+        build(tiny, tmp_path, overwrite_run=True).train(resume_from_checkpoint=True)
+
+
+def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
+    with pytest.raises(RunFolderError, match="no whole checkpoint"):
+        build(tiny, tmp_path / "a").train(resume_from_checkpoint=True)
+    build(tiny, tmp_path / "b").train()
+    torn = tmp_path / "b" / "checkpoint-4"
+    (torn / "optimizer.pt").unlink()
+    with pytest.raises(RunFolderError, match=r"absent or cut short: optimizer\.pt"):
+        build(tiny, tmp_path / "b").train(resume_from_checkpoint=str(torn))
+    build(tiny, tmp_path / "c", save_only_model=True).train()
+    with pytest.raises(RunFolderError, match="holds the model only"):
+        build(tiny, tmp_path / "c").train(resume_from_checkpoint=True)
+
+
+# -- a full disk ----------------------------------------------------------------------------------------------------
+
+
+class FullDiskProcessor:
+    """Saved beside the model; its file does not fit on the disk from the second time on."""
+
+    model_input_names = ("pixel_values",)
+
+    def __init__(self, error):
+        self.error, self.saved = error, 0
+
+    def save_pretrained(self, folder):
+        self.saved += 1
+        if self.saved > 1:
+            raise self.error
+
+
+def test_a_full_disk_ends_in_one_sentence_and_costs_no_checkpoint(tiny, tmp_path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    trainer = AnteHocTrainer(
+        model=tiny.build_model(),
+        args=tiny.build_args(tmp_path, **SAVING, save_total_limit=1),
+        train_dataset=tiny.Images(22),
+        processing_class=FullDiskProcessor(error),
+    )
+    with pytest.raises(OSError, match=r"no space left for checkpoint-4 in .*then resume from .*checkpoint-2") as caught:
+        trainer.train()
+    assert caught.value.errno == errno.ENOSPC
+    assert folders(tmp_path) == ["checkpoint-2"]
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+def test_other_failures_while_saving_are_not_called_a_full_disk(tiny, tmp_path):
+    trainer = AnteHocTrainer(
+        model=tiny.build_model(),
+        args=tiny.build_args(tmp_path, **SAVING),
+        train_dataset=tiny.Images(22),
+        processing_class=FullDiskProcessor(PermissionError(errno.EACCES, "not yours")),
+    )
+    with pytest.raises(PermissionError, match="not yours"):
+        trainer.train()
+
+
+def limit_file_size(size):
+    """In the child: no file may grow beyond `size` bytes, and a write that would fails instead of killing."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [100_000, 2_000_000])
+def test_a_write_that_really_fails(tiny, tmp_path, size):
+    """The weights (1.6 MB, by safetensors) and the optimizer's state (3.3 MB, by torch) meet a limit of the system."""
+    spec = {"args": {"output_dir": str(tmp_path / "run"), **SAVING}, "data": {"length": 22}}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    done = subprocess.run(
+        [sys.executable, tiny.__file__, str(tmp_path / "spec.json")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: limit_file_size(size),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "There is no space left for checkpoint-2 in" in done.stderr.splitlines()[-1]
+    assert folders(tmp_path / "run") == []
+
+
+# -- killed ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path, seed):
+    """SIGKILL at random moments, again and again; what comes out is what an uninterrupted run gives."""
+    moments = random.Random(seed)
+    options = {
+        **SAVING,
+        "save_steps": 1,
+        "max_steps": 40,
+        "save_total_limit": 1 + seed,
+        "gradient_accumulation_steps": 2,
+    }
+
+    def start(name, resume):
+        spec = {
+            "args": {"output_dir": str(tmp_path / name), **options},
+            "data": {"length": 22, "augment": True},
+            "dump": str(tmp_path / f"{name}.pt"),
+            "resume": resume,
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(spec))
+        return subprocess.Popen(
+            [sys.executable, tiny.__file__, str(tmp_path / f"{name}.json")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    assert start("straight", None).wait() == 0
+    kills, run = 0, tmp_path / "killed"
+    while not (tmp_path / "killed.pt").exists():
+        resume = last_whole_checkpoint(run) is not None
+        process = start("killed", resume)
+        if kills < 4:
+            while process.poll() is None and not (run / "antehoc_run.json").exists():
+                time.sleep(0.01)
+            began = len(list(run.glob("checkpoint-*")))
+            while process.poll() is None and len(list(run.glob("checkpoint-*"))) == began == 0:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 6.0))
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        assert process.wait() in (0, -signal.SIGKILL)
+    assert kills > 0
+    straight, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("straight", "killed"))
+    for name, value in straight["parameters"].items():
+        assert torch.equal(value, killed["parameters"][name]), name

@@ -1,0 +1,218 @@
+"""Image and label columns are found by themselves; what isn't clear is asked about in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from datasets import ClassLabel, Features, List, Value
+
+from antehoc_hf.training.columns import (
+    check_labels,
+    find_image_column,
+    find_label_column,
+    read_label_space,
+)
+from antehoc_hf.training.errors import DataError, LabelError
+
+IMAGE = datasets.Image()
+PETS = ClassLabel(names=["cat", "dog"])
+INT, FLOAT, TEXT = Value("int64"), Value("float32"), Value("string")
+
+
+def table(feature: Any, values: list[Any]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"label": values}, features=Features({"label": feature}))
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"img": IMAGE, "label": PETS}, "img"),
+        ({"scan": IMAGE, "label": PETS}, "scan"),
+        ({"mask": IMAGE, "image": IMAGE, "label": PETS}, "image"),
+        ({"image_file_path": TEXT, "image": IMAGE}, "image"),
+        ({"jpg": IMAGE, "cls": INT, "__key__": TEXT}, "jpg"),
+        ({"Image": Value("binary"), "label": PETS}, "Image"),
+        ({"file_name": TEXT, "label": PETS}, "file_name"),
+        ({"image": {"bytes": Value("binary"), "path": TEXT}, "label": PETS}, "image"),
+    ],
+)
+def test_image_column_is_found(features: dict[str, Any], expected: str) -> None:
+    assert find_image_column(Features(features)) == expected
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"image": IMAGE, "label": INT}, "label"),
+        ({"image": IMAGE, "labels": PETS, "path": TEXT}, "labels"),
+        ({"image": IMAGE, "breed": PETS, "id": INT}, "breed"),
+        ({"image": IMAGE, "subject": PETS, "label": TEXT}, "label"),
+        ({"image": IMAGE, "category": TEXT, "id": INT}, "category"),
+        ({"jpg": IMAGE, "cls": INT, "__key__": TEXT}, "cls"),
+        ({"image": IMAGE, "Label": List(PETS)}, "Label"),
+        ({"image": IMAGE, "label": IMAGE, "target": FLOAT}, "target"),
+    ],
+)
+def test_label_column_is_found(features: dict[str, Any], expected: str) -> None:
+    assert find_label_column(Features(features), find_image_column(Features(features))) == expected
+
+
+def test_ambiguous_columns_are_named() -> None:
+    features = Features({"img": IMAGE, "fine_label": PETS, "coarse_label": PETS, "id": INT})
+    with pytest.raises(DataError) as caught:
+        find_label_column(features, "img", source="cifar100")
+    assert str(caught.value) == (
+        "Several columns of cifar100 may be the label: 'fine_label', 'coarse_label'; say which with label_column "
+        "(columns: img, fine_label, coarse_label, id)."
+    )
+    assert find_label_column(features, "img", "coarse_label") == "coarse_label"
+    with pytest.raises(DataError, match="may be the image: 'left', 'right'; say which with image_column"):
+        find_image_column(Features({"left": IMAGE, "right": IMAGE}))
+
+
+def test_missing_columns_name_those_there_are() -> None:
+    features = Features({"image": IMAGE, "keypoints": List(List(FLOAT)), "subject": INT})
+    with pytest.raises(DataError, match=r"looks like the label.*label_column \(columns: image, keypoints, subject\)"):
+        find_label_column(features, "image")
+    with pytest.raises(DataError, match=r"looks like the image.*image_column \(columns: label\)"):
+        find_image_column(Features({"label": INT}))
+    with pytest.raises(DataError, match=r"image_column='picture' is no column .*image, keypoints, subject"):
+        find_image_column(features, "picture")
+
+
+def test_class_labels() -> None:
+    labels = read_label_space(table(PETS, [1, 0, 1]), "label")
+    assert (labels.names, labels.problem_type) == (["cat", "dog"], "single_label_classification")
+    batch = labels.tensor([1, 0])
+    assert batch.tolist() == [1, 0]
+    assert batch.dtype == torch.int64
+
+
+def test_integers_and_strings_become_classes_in_sorted_order() -> None:
+    labels = read_label_space(table(INT, [10, 2, 10]), "label")
+    assert labels.names == ["2", "10"]
+    assert labels.tensor([10, 2]).tolist() == [1, 0]
+    labels = read_label_space(table(TEXT, ["dog", "cat", "dog"]), "label")
+    assert labels.names == ["cat", "dog"]
+    assert labels.tensor(["dog"]).tolist() == [1]
+    assert read_label_space(table(Value("bool"), [True, False]), "label").names == ["False", "True"]
+
+
+def test_floats_are_regression() -> None:
+    labels = read_label_space(table(FLOAT, [0.5, 2.0]), "label")
+    assert (labels.names, labels.problem_type) == (["label"], "regression")
+    batch = labels.tensor([0.5, 2.0])
+    assert batch.tolist() == [0.5, 2.0]
+    assert batch.dtype == torch.float32
+
+
+def test_integers_can_be_declared_regression() -> None:
+    labels = read_label_space(table(INT, [30, 41]), "label", problem_type="regression")
+    assert labels.problem_type == "regression"
+    assert labels.tensor([41]).tolist() == [41.0]
+
+
+def test_float_lists_are_vector_regression() -> None:
+    labels = read_label_space(table(List(FLOAT), [[0.5, 2.0], [1.0, 3.0]]), "label")
+    assert (labels.problem_type, labels.names) == ("regression", ["label_0", "label_1"])
+    assert labels.tensor([[0.5, 2.0]]).tolist() == [[0.5, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "names", "third"),
+    [
+        (List(PETS), [[0, 1], [], [1]], ["cat", "dog"], [0.0, 1.0]),
+        (List(INT), [[0, 7], [3], [7]], ["0", "3", "7"], [0.0, 0.0, 1.0]),
+        (List(TEXT), [["sea", "sky"], [], ["sky"]], ["sea", "sky"], [0.0, 1.0]),
+        (List(INT), [[0, 1, 1], [0, 0, 0], [1, 0, 0]], ["0", "1", "2"], [1.0, 0.0, 0.0]),
+        (List(FLOAT), [[0, 1], [1, 1], [1, 0]], ["0", "1"], [1.0, 0.0]),
+        (List(INT), [[0], [1], [1]], ["0", "1"], [0.0, 1.0]),
+    ],
+)
+def test_lists_are_multi_label(feature: Any, values: list[Any], names: list[str], third: list[float]) -> None:
+    data = table(feature, values)
+    labels = read_label_space(data, "label")
+    assert (labels.names, labels.problem_type) == (names, "multi_label_classification")
+    batch = labels.tensor([values[2]])
+    assert batch.tolist() == [third]
+    assert batch.dtype == torch.float32
+    check_labels(data, labels, "train")
+
+
+def test_label_outside_the_classes_names_row_and_value() -> None:
+    labels = read_label_space(table(INT, [0, 1]), "label")
+    with pytest.raises(LabelError) as caught:
+        check_labels(table(INT, [0, 1, 7]), labels, "test")
+    assert str(caught.value) == (
+        "Row 2 of split 'test', column 'label': label 7 is not one of the 2 classes (0, 1): correct or remove it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("feature", "good", "bad", "message"),
+    [
+        (PETS, [0, 1], [0, -1], "Row 1 .*label -1 is not one of the 2 classes"),
+        (TEXT, ["a", "b"], ["a", None], "Row 1 .*there is no label"),
+        (FLOAT, [0.5, 1.0], [0.5, float("nan")], "Row 1 .*nan is not a finite number"),
+        (List(INT), [[0, 1, 1], [0, 0, 1]], [[0, 1, 1], [0, 1]], "Row 1 .*2 values where there are 3"),
+        (List(INT), [[0, 1, 1], [0, 0, 1]], [[0, 1, 2]], "Row 0 .*other values than 0 and 1"),
+        (List(TEXT), [["a"], ["b"]], [["a", "c"]], "Row 0 .*'c' is not one of the 2 classes"),
+        (List(FLOAT), [[0.5, 1.5]], [[0.5, float("inf")]], "Row 0 .*inf is not a finite"),
+    ],
+)
+def test_wrong_labels_are_found_beforehand(feature: Any, good: list[Any], bad: list[Any], message: str) -> None:
+    labels = read_label_space(table(feature, good), "label")
+    with pytest.raises(LabelError, match=message):
+        check_labels(table(feature, bad), labels, "train")
+
+
+def test_given_names_order_the_classes() -> None:
+    labels = read_label_space(table(PETS, [0, 1]), "label", names=["dog", "bird", "cat"])
+    assert labels.names == ["dog", "bird", "cat"]
+    assert labels.tensor([0, 1]).tolist() == [2, 0]
+    labels = read_label_space(table(INT, [2, 0]), "label", names=["cat", "dog", "bird"])
+    assert labels.tensor([2, 0]).tolist() == [2, 0]
+
+
+def test_a_class_missing_from_the_given_names_is_an_error_where_it_occurs() -> None:
+    labels = read_label_space(table(PETS, [0, 1]), "label", names=["cat", "bird"])
+    check_labels(table(PETS, [0, 0]), labels, "test")
+    with pytest.raises(LabelError, match=r"Row 1 .*label 1 is not one of the 2 classes"):
+        check_labels(table(PETS, [0, 1]), labels, "test")
+
+
+def test_given_names_that_fit_nothing_are_refused() -> None:
+    with pytest.raises(DataError, match="nothing in common"):
+        read_label_space(table(PETS, [0, 1]), "label", names=["rose", "tulip"])
+    with pytest.raises(DataError, match="not all different"):
+        read_label_space(table(PETS, [0, 1]), "label", names=["cat", "cat"])
+    with pytest.raises(DataError, match="3 names are given for labels of 2 values"):
+        read_label_space(table(List(INT), [[0, 0], [1, 0]]), "label", names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "problem_type"),
+    [
+        (TEXT, ["a"], "regression"),
+        (List(TEXT), [["a"]], "single_label_classification"),
+        (PETS, [0], "multi_label_classification"),
+        (List(FLOAT), [[0.3, 0.4]], "multi_label_classification"),
+    ],
+)
+def test_problem_type_that_does_not_fit(feature: Any, values: list[Any], problem_type: str) -> None:
+    with pytest.raises(DataError, match=f"can't be read as {problem_type}"):
+        read_label_space(table(feature, values), "label", problem_type=problem_type)
+
+
+def test_columns_that_hold_no_labels() -> None:
+    with pytest.raises(DataError, match="can't be the label: it holds values of type Image"):
+        read_label_space(table(IMAGE, [None]), "label")
+    with pytest.raises(DataError, match="holds no label at all"):
+        read_label_space(table(INT, [None, None]), "label")
+    with pytest.raises(DataError, match="holds no label at all"):
+        read_label_space(table(List(INT), [[], []]), "label")
+    with pytest.raises(DataError, match="problem_type='ranking' is unknown"):
+        read_label_space(table(INT, [1]), "label", problem_type="ranking")

@@ -1,0 +1,108 @@
+"""Arguments and set-ups that cannot work end at once in one sentence."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import HfArgumentParser, TrainingArguments
+
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.trainer import AnteHocTrainer
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"interpretation_learning_rate": 0.0}, "interpretation_learning_rate must be a positive number, not 0.0"),
+        ({"interpretation_learning_rate": float("nan")}, "must be a positive number"),
+        ({"interpretation_weight_decay": -1.0}, "interpretation_weight_decay must be a number of at least 0"),
+        ({"interpretation_max_grad_norm": -1.0}, "interpretation_max_grad_norm must be a number of at least 0"),
+        ({"joint_weight": float("inf")}, "joint_weight must be a number of at least 0, not inf"),
+        ({"reconstruction_weight": -0.1}, "reconstruction_weight must be"),
+        ({"area_weight": -0.1}, "area_weight must be"),
+        ({"tv_weight": -0.1}, "tv_weight must be"),
+        ({"entropy_weight": float("nan")}, "entropy_weight must be"),
+        ({"interpretation_batch_share": 0.0}, r"must lie in \(0, 1\], not 0.0"),
+        ({"interpretation_batch_share": 1.5}, r"must lie in \(0, 1\], not 1.5"),
+        ({"interpretation_interval": 0}, "whole number of at least 1, not 0"),
+        ({"interpretation_target": "logit"}, "interpretation_target='logit' is not one of 'probabilities', 'logits'"),
+        ({"update_order": "both"}, "update_order='both' is not one of 'simultaneous', 'sequential'"),
+        ({"interpretation_batch_norm": "train"}, "is not one of 'eval', 'batch', 'update'"),
+        ({"update_order": "sequential", "joint_weight": 1.0}, "use update_order='simultaneous' with it"),
+        ({"update_order": "sequential", "fp16": True}, "use bf16 or update_order='simultaneous'"),
+        ({"ddp_find_unused_parameters": False}, "would stop distributed training: leave it out"),
+        ({"ddp_static_graph": True}, "does not fit two passes a step"),
+        ({"deepspeed": "zero2.json"}, "use DDP or FSDP2 instead"),
+        ({"optim": "lomo"}, "optim='lomo' updates the parameters during the backward pass"),
+    ],
+)
+def test_senseless_arguments_are_refused(tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **options)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_are_the_stock_ones_and_the_papers(tmp_path):
+    args = AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    stock = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    differing = {name for name, value in stock.to_dict().items() if args.to_dict()[name] != value}
+    assert differing <= {"ddp_find_unused_parameters", "logging_dir"}
+    assert args.ddp_find_unused_parameters is True
+    assert args.joint_weight == 0.0
+    assert args.interpretation_target == "probabilities"
+
+
+def test_the_command_line_knows_every_argument():
+    parser = HfArgumentParser(AnteHocTrainingArguments)
+    options = ["--output_dir", "x", "--use_cpu", "--interpretation_target", "kl", "--joint_weight", "0.5"]
+    (args,) = parser.parse_args_into_dataclasses([*options, "--update_order", "simultaneous", "--overwrite_run"])
+    assert (args.interpretation_target, args.joint_weight, args.overwrite_run) == ("kl", 0.5, True)
+
+
+def test_other_models_are_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match="Linear has no weight network: use transformers.Trainer"):
+        AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path))
+
+
+def test_stock_arguments_are_refused(tiny, tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match="args must be AnteHocTrainingArguments, not TrainingArguments"):
+        AnteHocTrainer(model=tiny.build_model(), args=args)
+
+
+def test_a_frozen_backbone_is_refused(tiny, tmp_path):
+    model = tiny.build_model()
+    model.backbone.requires_grad_(False)
+    with pytest.raises(ValueError, match="set learning_rate=0 instead"):
+        AnteHocTrainer(model=model, args=tiny.build_args(tmp_path))
+
+
+def test_a_divergence_of_plain_numbers_is_refused(tiny, tmp_path):
+    model = tiny.build_model(problem_type="regression")
+    with pytest.raises(ValueError, match="this model predicts plain numbers"):
+        AnteHocTrainer(model=model, args=tiny.build_args(tmp_path, interpretation_target="kl"))
+
+
+def test_an_optimizer_without_the_weight_network_is_refused(tiny, tmp_path):
+    model = tiny.build_model()
+    trainer = AnteHocTrainer(
+        model=model,
+        args=tiny.build_args(tmp_path),
+        train_dataset=tiny.Images(8),
+        optimizers=(torch.optim.SGD(model.backbone.parameters(), lr=0.1), None),
+    )
+    with pytest.raises(ValueError, match=r"does not hold the weight network's parameters"):
+        trainer.train()
+
+
+def test_an_optimizer_of_ones_own_trains_both(tiny, tmp_path):
+    model = tiny.build_model()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    trainer = AnteHocTrainer(
+        model=model,
+        args=tiny.build_args(tmp_path),
+        train_dataset=tiny.Images(8),
+        optimizers=(torch.optim.Adam(model.parameters(), lr=0.01), None),
+    )
+    trainer.train()
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
