@@ -1,7 +1,7 @@
 """
 Accuracy and maps on a data set of images, beside the plain network, for several seeds.
 
-For every seed two trainings on the same images: ours, and the plain timm network with the stock `transformers.Trainer`.
+For every seed two trainings on the same images: ours, and the plain timm network with the stock Trainer.
 Both are then judged on the test split: accuracy; the paper's Drop, Inc and Win beside control maps; insertion −
 deletion. Every training checkpoints and resumes: start the same command again after an interruption; finished parts
 are not computed twice. Usage, for instance:

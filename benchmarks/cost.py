@@ -172,7 +172,9 @@ def run(rounds: int) -> list[dict[str, Any]]:
     """All figures, as rows of a table."""
     rows: list[dict[str, Any]] = []
     for batch in (1, 8):
-        seconds = interleaved(forward_variants("resnet50", batch), rounds * (4 if batch == 1 else 1), f"forward, {batch}")
+        seconds = interleaved(
+            forward_variants("resnet50", batch), rounds * (4 if batch == 1 else 1), f"forward, {batch}"
+        )
         for name in list(seconds)[1:]:
             limit = LIMITS["forward"] if name == "ours" else None
             what = f"forward with map ÷ plain ({name}), batch {batch}"

@@ -1,8 +1,8 @@
 """
 Which of timm's architectures explain themselves: builds every one, runs it forward and looks at its map.
 
-Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a Markdown table
-with the counts and every refusal. Usage: `python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']`
+Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table
+with the counts and every refusal, in Markdown. Usage: `python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']`
 """
 
 import argparse
@@ -50,7 +50,7 @@ def look_at(name: str) -> dict[str, Any]:
         map_ = _map(model, height, width)
         assert map_.shape == (1, 1, height, width), f"map of shape {tuple(map_.shape)}"
         row |= {"ok": True, "taps": model.config.num_attention_maps, "fixed_size": model.config.fixed_image_size}
-    except Exception as error:  # noqa: BLE001  the sweep is there to list them
+    except Exception as error:  # the sweep is there to list them
         row |= {"kind": type(error).__name__, "reason": " ".join(str(error).split())[:400]}
     finally:
         signal.alarm(0)

@@ -2,14 +2,8 @@
 
 from .configuration_antehoc import AnteHocConfig
 from .image_processing_antehoc import AnteHocImageProcessor
-from .modeling_antehoc import (
-    AnteHocForImageClassification,
-    AnteHocImageClassifierOutput,
-    AnteHocModel,
-    AnteHocModelOutput,
-    AnteHocOutput,
-    AnteHocPreTrainedModel,
-)
+from .modeling_antehoc import AnteHocForImageClassification, AnteHocModel, AnteHocPreTrainedModel
+from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
 
 __all__ = [
     "AnteHocConfig",

@@ -79,14 +79,14 @@ def resolve_taps(config: AnteHocConfig) -> None:
         for values in config.tap_points:
             TapPoint.from_dict(values)
         return
-    backbone, calls = _watch_copy(config)
-    points = _choose(config, backbone, calls)
+    calls, points = _search(config)
+    points = at_fixed_intervals(points, _wanted(config, points))
     _check_grids(config, calls, points)
     config.tap_points = [point.to_dict() for point in points]
     config.num_attention_maps = len(points)
 
 
-def _watch_copy(config: AnteHocConfig) -> tuple[nn.Module, list[LayerCall]]:
+def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
     """
     Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the CPU;
     on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
@@ -100,19 +100,27 @@ def _watch_copy(config: AnteHocConfig) -> tuple[nn.Module, list[LayerCall]]:
                 with torch.random.fork_rng(devices=[]), torch.device(device):
                     backbone = create_backbone(config, num_outputs=2).eval()
                     calls = watch(backbone, torch.zeros(1, 3, *size))
-            except ValueError as error:
-                if "timm cannot build" in str(error) and device == "cpu":
-                    raise
+            except Exception as error:  # whatever the backbone raises is reported below
                 problem = error
-            except Exception as error:  # noqa: BLE001  whatever the backbone raises is reported below
-                problem = error
-            else:
+                continue
+            points = _layers(config, backbone, calls)
+            if points:
                 config.fixed_image_size = size == (height, width)
-                return backbone, calls
+                return calls, points
+            problem = problem or _no_grid(config)
+    if isinstance(problem, ValueError) and config.backbone in str(problem):
+        raise problem
     reason = " ".join(str(problem).split())[:300]
     raise ValueError(
         f"The backbone {config.backbone!r} cannot run on images of {height}×{width} pixels: {reason}"
     ) from problem
+
+
+def _no_grid(config: AnteHocConfig) -> ValueError:
+    return ValueError(
+        f"The backbone {config.backbone!r} has no layer whose output is a grid of positions, so there is nothing to "
+        "make a map from."
+    )
 
 
 def _elongated(height: int, width: int) -> tuple[int, int]:
@@ -122,29 +130,29 @@ def _elongated(height: int, width: int) -> tuple[int, int]:
     return height, width + max(width // 2, 32)
 
 
-def _choose(config: AnteHocConfig, backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
+def _layers(config: AnteHocConfig, backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
+    """All layers that may be tapped, in the order in which they run."""
     if isinstance(config.taps, list):
-        points = named_taps(calls, config.taps)
+        return named_taps(calls, config.taps)
+    convolutions = convolution_taps(calls, config.tap_point, config.include_shortcuts)
+    convolutional = len(convolutions) > 2 and reaches_last_stage(backbone, calls, convolutions)
+    if config.taps == "convolutions" or (config.taps == "auto" and convolutional):
+        return convolutions
+    return stage_taps(backbone, calls) or convolutions
+
+
+def _wanted(config: AnteHocConfig, points: list[TapPoint]) -> int:
+    """How many of them."""
+    if isinstance(config.taps, list):
         wanted = config.num_attention_maps or len(points)
     else:
-        convolutions = convolution_taps(calls, config.tap_point, config.include_shortcuts)
-        points = convolutions
-        if config.taps == "stages" or (
-            config.taps == "auto" and not (len(convolutions) > 2 and reaches_last_stage(backbone, calls, convolutions))
-        ):
-            points = stage_taps(backbone, calls) or convolutions
         wanted = config.num_attention_maps or min(DEFAULT_NUM_ATTENTION_MAPS, len(points))
-    if not points:
-        raise ValueError(
-            f"The backbone {config.backbone!r} has no layer whose output is a grid of positions, so there is nothing "
-            "to make a map from."
-        )
     if wanted > len(points):
         raise ValueError(
             f"num_attention_maps={wanted}, but the backbone {config.backbone!r} has only {len(points)} layers to tap: "
             f"ask for at most {len(points)}, or leave it out."
         )
-    return at_fixed_intervals(points, wanted)
+    return wanted
 
 
 def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[TapPoint]) -> None:
@@ -167,6 +175,6 @@ def supports_gradient_checkpointing(backbone: nn.Module) -> bool:
     try:
         backbone.set_grad_checkpointing(True)
         backbone.set_grad_checkpointing(False)
-    except Exception:  # noqa: BLE001  assertion errors and others alike mean "no"
+    except Exception:  # assertion errors and others alike mean "no"
         return False
     return "enable" in inspect.signature(backbone.set_grad_checkpointing).parameters

@@ -60,7 +60,8 @@ class AnteHocConfig(PreTrainedConfig):
     > Parameters that define the soft attention maps
 
     Args:
-        channel_reduction (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"max"`, `"l2"` or `"sum"` over channels.
+        channel_reduction (`str`, *optional*, defaults to `"mean"`):
+            `"mean"`, `"max"`, `"l2"` or `"sum"` over channels.
         attention_softmax (`str`, *optional*, defaults to `"spatial"`):
             `"spatial"`: reduce channels, softmax over positions. `"per_channel"`: softmax over positions for each
             channel, then mean. `"joint"`: softmax over channels and positions, then sum over channels.
@@ -80,7 +81,8 @@ class AnteHocConfig(PreTrainedConfig):
             `"conditioned"` stretches every map to [0, 1] for the network; `"raw"` feeds values around 1/(H·W).
         weight_network_depth (`int`, *optional*): Down-sampling steps. Defaults to 3 from 96 pixels up, else 2.
         weight_network_width (`int`, *optional*, defaults to 16): Channels after the first step; doubled each step.
-        weight_network_stride (`int`, *optional*, defaults to 2): Maps are averaged by this before they enter the network.
+        weight_network_stride (`int`, *optional*, defaults to 2):
+            By how much the maps are averaged before they enter the network.
         weight_network_skip (`bool`, *optional*, defaults to `False`): Skip connections, as in a U-Net.
         map_scaling (`str`, *optional*, defaults to `"minmax"`):
             `"minmax"`: to [0, 1] for each image. `"max"`: divide by the maximum. `"area"`: times H·W (mean 1, may
@@ -166,14 +168,14 @@ class AnteHocConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
         if isinstance(self.taps, str) and self.taps not in ("auto", "convolutions", "stages"):
             raise ValueError(
-                f"taps={self.taps!r} must be 'auto', 'convolutions', 'stages' or a list of the backbone's module names."
+                f"taps={self.taps!r} must be 'auto', 'convolutions', 'stages' or a list of the backbone's modules."
             )
         if self.attention_resize == "resize_first" and self.attention_softmax != "spatial":
             raise ValueError("attention_resize='resize_first' is defined for attention_softmax='spatial' only.")
         if self.tap_points is not None and self.num_attention_maps != len(self.tap_points):
             raise ValueError(
-                f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points of "
-                "this configuration: remove tap_points to have them found anew."
+                f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "
+                "of this configuration: remove tap_points to have them found anew."
             )
 
 

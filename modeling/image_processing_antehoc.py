@@ -122,12 +122,8 @@ class AnteHocImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: if something is no image.
         """
-        if isinstance(images, (list, tuple)):
-            batch = list(images)
-        elif isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
-            batch = list(images)
-        else:
-            batch = [images]
+        several = isinstance(images, (list, tuple)) or (isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4)
+        batch = list(images) if several else [images]
         transform = self.transform()
         pixels = [transform(to_rgb(_as_pil(image))) for image in batch]
         data = torch.stack(pixels) if return_tensors is not None and pixels else pixels

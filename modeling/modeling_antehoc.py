@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
+from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import load_pretrained_backbone, pretrained_labels, restore_missing
 from .tap_layout import TapPoint
@@ -22,54 +21,6 @@ from .weight_network import build_weight_network
 
 Phase = Literal["task", "interpretation"]
 BatchNormMode = Literal["eval", "batch", "update"]
-
-
-@dataclass
-class AnteHocOutput(ModelOutput):
-    """
-    What every ante-hoc model returns.
-
-    Args:
-        interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], at input size.
-        degenerate (`Tensor`): (B,), bool; true where the map shows nothing (constant or not finite).
-        soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
-        weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
-        weight_logits (`Tensor`, *optional*): (B, η, h, w), the weight network's output, on its own grid.
-    """
-
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    weight_logits: Tensor | None = None
-
-
-@dataclass
-class AnteHocModelOutput(AnteHocOutput):
-    """
-    Output of [`AnteHocModel`].
-
-    Args:
-        last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
-        pooler_output (`Tensor`): pooled features, (B, C).
-    """
-
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
-
-
-@dataclass
-class AnteHocImageClassifierOutput(AnteHocOutput):
-    """
-    Output of [`AnteHocForImageClassification`].
-
-    Args:
-        loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
-        logits (`Tensor`): (B, num_labels).
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 class AnteHocPreTrainedModel(PreTrainedModel):
@@ -259,13 +210,12 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             yield
 
     @contextmanager
-    def interpretation_phase(
-        self, batch_norm: BatchNormMode = "eval", train_backbone: bool = False
-    ) -> Iterator[None]:
+    def interpretation_phase(self, batch_norm: BatchNormMode = "eval", train_backbone: bool = False) -> Iterator[None]:
         """
         Second pass: the weight network learns from what the frozen backbone makes of the energy map.
 
-        Lasts until after the backward pass, since gradient checkpointing runs the backbone again there. Dropout is off.
+        Lasts until after the backward pass, since gradient checkpointing runs the backbone again there. Dropout is
+        off.
 
         Args:
             batch_norm (`str`): `"eval"`: running statistics, not updated, so that they never see a masked image.
@@ -427,14 +377,25 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
     def _loss(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
         if labels is None:
             return None
-        if labels.device.type == "cpu" and not labels.is_floating_point() and labels.ndim == 1 and self.num_labels > 1:
-            # On a GPU this check would wait for the device at every step; the data loading has made it already.
-            if not torch.compiler.is_compiling() and bool(((labels < 0) & (labels != -100) | (labels >= self.num_labels)).any()):
-                raise ValueError(
-                    f"labels must lie in 0…{self.num_labels - 1} (num_labels={self.num_labels}), but this batch has "
-                    f"{int(labels.min())}…{int(labels.max())}."
-                )
+        if not torch.compiler.is_compiling():
+            check_labels(labels, self.num_labels)
         return self.loss_function(labels, logits, self.config)
+
+
+def check_labels(labels: Tensor, num_labels: int) -> None:
+    """
+    Looks at class indices on the CPU; on a GPU this would wait for the device at every step.
+
+    Raises:
+        ValueError: if one is none of the classes.
+    """
+    if labels.device.type != "cpu" or labels.is_floating_point() or labels.ndim != 1 or num_labels < 2:
+        return
+    if bool(((labels < 0) & (labels != -100) | (labels >= num_labels)).any()):
+        raise ValueError(
+            f"labels must lie in 0…{num_labels - 1} (num_labels={num_labels}), but this batch has "
+            f"{int(labels.min())}…{int(labels.max())}."
+        )
 
 
 def _as_object(return_dict: bool | None, config: AnteHocConfig) -> bool:

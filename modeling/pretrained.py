@@ -10,9 +10,7 @@ from .backbone import create_backbone
 from .configuration_antehoc import AnteHocConfig
 
 
-def load_pretrained_backbone(
-    backbone: nn.Module, config: AnteHocConfig, num_outputs: int, source: bool | str
-) -> None:
+def load_pretrained_backbone(backbone: nn.Module, config: AnteHocConfig, num_outputs: int, source: bool | str) -> None:
     """
     Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
 
@@ -35,7 +33,7 @@ def load_pretrained_backbone(
             loaded = create_backbone(config, num_outputs, **overrides)
     except ValueError as error:
         raise ValueError(f"The pretrained weights do not fit: {error}") from error
-    except Exception as error:  # noqa: BLE001  huggingface_hub and httpx raise many kinds
+    except Exception as error:  # huggingface_hub and httpx raise many kinds
         where = source if isinstance(source, str) else f"the pretrained weights of {config.backbone!r}"
         reason = " ".join(str(error).split())[:200]
         raise OSError(

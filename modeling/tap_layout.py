@@ -126,9 +126,7 @@ def _fits(rows: int, columns: int, image_size: tuple[int, int]) -> bool:
     return abs(columns - width / stride) <= max(2.0, 0.25 * columns)
 
 
-def _layout_of_tokens(
-    shape: torch.Size, image_size: tuple[int, int], prefix_tokens: int
-) -> dict[str, Any] | None:
+def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tokens: int) -> dict[str, Any] | None:
     height, width = image_size
     for prefix in dict.fromkeys((prefix_tokens, 0, 1)):
         tokens = shape[1] - prefix

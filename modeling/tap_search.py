@@ -137,11 +137,19 @@ def _read_after(calls: list[LayerCall], conv: int, following: int, tap_point: st
 def stage_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
     """timm's stages (`feature_info`); without them the last output at each resolution of the top-level modules."""
     last = {call.module: call for call in calls if call.layout is not None}
-    named = [last[info["module"]] for info in _feature_info(backbone) if info["module"] in last]
+    named = [call for info in _feature_info(backbone) if (call := _ending_in(info["module"], last)) is not None]
     if len(named) < 2:
-        top = [call for call in calls if call.layout is not None and call.module.count(".") <= 1 and call.kind == "other"]
-        named = list({call.grid: call for call in top}.values()) if not named else named
+        top = [
+            call for call in calls if call.layout is not None and call.module.count(".") <= 1 and call.kind == "other"
+        ]
+        named = named or list({call.grid: call for call in top}.values())
     return [call.tap_point() for call in named]
+
+
+def _ending_in(name: str, calls: dict[str, LayerCall]) -> LayerCall | None:
+    """The call of a module named so, or named so within an inner network (`encoder.blocks.0` for `blocks.0`)."""
+    found = (call for module, call in calls.items() if module == name or module.endswith(f".{name}"))
+    return next(found, None)
 
 
 def named_taps(calls: list[LayerCall], names: list[str]) -> list[TapPoint]:
@@ -155,10 +163,8 @@ def named_taps(calls: list[LayerCall], names: list[str]) -> list[TapPoint]:
     points = []
     for name in names:
         if name not in last:
-            known = [call.module for call in calls if call.layout is not None]
-            raise ValueError(
-                f"taps names {name!r}, but the backbone runs no module of that name; it has e.g. {', '.join(known[:6])}."
-            )
+            known = ", ".join([call.module for call in calls if call.layout is not None][:6])
+            raise ValueError(f"taps names {name!r}, but the backbone runs no module named so; it has e.g. {known}.")
         if last[name].layout is None:
             raise ValueError(f"taps names {name!r}, whose output has no grid of positions to make a map from.")
         points.append(last[name].tap_point())

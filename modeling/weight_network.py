@@ -1,5 +1,7 @@
 """The weight network: from η soft attention maps to logits, whose softmax over η gives the weight maps."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,12 +28,10 @@ class AutoencoderWeightNetwork(nn.Module):
         self.skip = skip
         widths = [num_maps] + [width * 2**step for step in range(depth)]
         self.encoder = nn.ModuleList(
-            nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1)
-            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1) for narrow, wide in pairwise(widths)
         )
         self.decoder = nn.ModuleList(
-            nn.Conv2d(wide, narrow, kernel_size=3, padding=1)
-            for wide, narrow in zip(widths[:1:-1], widths[-2:0:-1], strict=True)
+            nn.Conv2d(wide, narrow, kernel_size=3, padding=1) for wide, narrow in pairwise(widths[:0:-1])
         )
         self.head = nn.Conv2d(width, num_maps, kernel_size=3, padding=1)
         nn.init.zeros_(self.head.weight)

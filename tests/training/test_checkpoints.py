@@ -279,7 +279,8 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path, seed):
             process.send_signal(signal.SIGKILL)
             kills += 1
         assert process.wait() in (0, -signal.SIGKILL)
+        assert [path for path in run.glob("checkpoint-*") if missing_files(path)] == []
     assert kills > 0
     straight, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("straight", "killed"))
-    for name, value in straight["parameters"].items():
-        assert torch.equal(value, killed["parameters"][name]), name
+    for name, value in straight["state"].items():
+        assert torch.equal(value, killed["state"][name]), name

@@ -115,6 +115,7 @@ def test_camera_orientation_is_applied() -> None:
     assert pixel(turned, (1, 0)) == (255, 255, 255)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_does_not_cost_the_image() -> None:
     data = encoded(noise(), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff broken")
     assert unreadable_reason(data) is None

@@ -1,7 +1,7 @@
 """A tiny training run, for the tests of this folder: imported by `conftest.py`, and run as a program in processes.
 
-As a program: `python tiny_run.py spec.json`, where the file holds `model`, `args`, `data`, `resume` and `dump`, the
-path of the file to which the main process writes the trained parameters, the gradients and the log.
+As a program: `python tiny_run.py specs.json`, where the file holds one run or a list of them: `model`, `args`, `data`,
+`awake`, `resume`, `processes`, and `dump`, the file to which the main process writes what came out.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
@@ -72,41 +73,61 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()
 
 
+def state_of(trainer: AnteHocTrainer) -> dict[str, torch.Tensor]:
+    return {name: whole(tensor) for name, tensor in trainer.model.state_dict().items()}
+
+
+def processes_agree(state: dict[str, torch.Tensor]) -> bool:
+    """Whether all processes hold the very same numbers, buffers included."""
+    if not torch.distributed.is_initialized():
+        return True
+    own = [tensor.double().sum().item() for tensor in state.values()]
+    everybodys: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everybodys, own)
+    return all(others == own for others in everybodys)
+
+
 def run(spec: dict[str, Any]) -> AnteHocTrainer:
     if "processes" in spec:
         assert torch.distributed.get_world_size() == spec["processes"], "the launcher started one process only"
     recorder = GradientRecorder()
+    model = build_model(**spec.get("model", {}))
+    if spec.get("awake"):  # the last layer starts at zero, and nothing behind it would get a gradient
+        torch.manual_seed(1)
+        torch.nn.init.normal_(model.weight_network.head.weight, std=0.3)
     trainer = AnteHocTrainer(
-        model=build_model(**spec.get("model", {})),
+        model=model,
         args=build_args(**spec["args"]),
         train_dataset=Images(**spec.get("data", {})),
         callbacks=[recorder],
     )
     trainer.train(resume_from_checkpoint=spec.get("resume"))
-    parameters = {name: whole(p) for name, p in trainer.model.named_parameters()}
+    state = state_of(trainer)
+    agree = processes_agree(state)
     if trainer.args.process_index == 0 and spec.get("dump"):
-        torch.save(
-            {
-                "processes": trainer.args.world_size,
-                "wrapper": type(trainer.model_wrapped).__name__,
-                "parameters": parameters,
-                "buffers": {name: whole(b) for name, b in trainer.model.named_buffers()},
-                "gradients": recorder.steps,
-                "log": trainer.state.log_history,
-            },
-            spec["dump"],
-        )
+        result = {
+            "processes": trainer.args.world_size,
+            "wrapper": type(trainer.model_wrapped).__name__,
+            "agree": agree,
+            "state": state,
+            "gradients": recorder.steps,
+            "log": trainer.state.log_history,
+        }
+        torch.save(result, spec["dump"])
     return trainer
 
 
-if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
+def main(path: str) -> None:
+    with open(path, encoding="utf-8") as file:
         content = json.load(file)
-    if content.get("processes"):
-        # The trainer's arguments open the process group: they come first.
-        from accelerate import PartialState
-
-        PartialState()
-    run(content)
+    specs = content if isinstance(content, list) else [content]
+    if "processes" in specs[0]:
+        PartialState(cpu=True)  # opens the process group
+    for spec in specs:
+        run(spec)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,54 @@
+"""What the ante-hoc models return."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class AnteHocOutput(ModelOutput):
+    """
+    What every ante-hoc model returns.
+
+    Args:
+        interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], at input size.
+        degenerate (`Tensor`): (B,), bool; true where the map shows nothing (constant or not finite).
+        soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
+        weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
+        weight_logits (`Tensor`, *optional*): (B, η, h, w), the weight network's output, on its own grid.
+    """
+
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+
+
+@dataclass
+class AnteHocModelOutput(AnteHocOutput):
+    """
+    Output of [`AnteHocModel`].
+
+    Args:
+        last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
+        pooler_output (`Tensor`): pooled features, (B, C).
+    """
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageClassifierOutput(AnteHocOutput):
+    """
+    Output of [`AnteHocForImageClassification`].
+
+    Args:
+        loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
+        logits (`Tensor`): (B, num_labels).
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None

@@ -1,0 +1,216 @@
+"""From the command line and a YAML recipe to the settings of a run."""
+
+import argparse
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.run_arguments import (
+    ConfigArguments,
+    DataArguments,
+    ModelArguments,
+    RunArguments,
+    UsageError,
+)
+
+RECIPES = Path(__file__).parent / "recipes"
+# A key of recipes alone: the recipe whose values are taken where this one has none.
+BASED_ON = "based_on"
+DEFAULTS = "defaults"
+
+_DESCRIPTION = """
+Trains a model that predicts and shows what it looked at, and writes model, image processor, panels and results.json
+into --output_dir. Options come from these flags or from a YAML recipe (--recipe NAME or a path); flags go first.
+"""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that a run was told.
+
+    Attributes:
+        model, data, run: their groups of options.
+        config: options of AnteHocConfig.
+        training: the trainer's arguments.
+        given: option → value as in the recipe and the flags, without what is default; for the record.
+    """
+
+    model: ModelArguments
+    config: dict[str, Any]
+    data: DataArguments
+    run: RunArguments
+    training: AnteHocTrainingArguments
+    given: dict[str, Any]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != DEFAULTS)
+
+
+def read_recipe(name_or_path: str) -> dict[str, Any]:
+    """
+    The options of a recipe, with those of the recipe it is based on.
+
+    Args:
+        name_or_path (`str`): one of [`recipe_names`], or the path of a YAML file.
+
+    Raises:
+        UsageError: if there is no such recipe, or it is no mapping of names to values.
+    """
+    values: dict[str, Any] = {}
+    seen: list[Path] = []
+    wanted: str | None = name_or_path
+    folder = Path()
+    while wanted is not None:
+        path = _recipe_path(wanted, folder)
+        if path in seen:
+            raise UsageError(f"Recipe {name_or_path!r} is based on itself: remove {BASED_ON} from {path}.")
+        seen.append(path)
+        own = _read_yaml(path)
+        wanted, folder = own.pop(BASED_ON, None), path.parent
+        values = {**own, **values}
+    return values
+
+
+def parse_settings(argv: Sequence[str]) -> RunSettings:
+    """
+    Reads flags and recipe.
+
+    The package's own defaults (`recipes/defaults.yaml`) come first, then the recipe, then the flags.
+
+    Raises:
+        UsageError: for an unknown option or recipe key, or a value of the wrong type.
+        ValueError: for values that make no sense together.
+    """
+    parser = _Parser(
+        (ModelArguments, ConfigArguments, DataArguments, RunArguments, AnteHocTrainingArguments),
+        prog="antehoc train",
+        description=_DESCRIPTION,
+        epilog=f"Recipes: {', '.join(recipe_names())}.",
+        allow_abbrev=False,
+    )
+    recipe = parser.recipe_of(argv)
+    chosen = _known(read_recipe(recipe), recipe, parser.names) if recipe is not None else {}
+    defaults = {"report_to": "tensorboard" if _tensorboard_is_there() else "none", **read_recipe(DEFAULTS)}
+    # As flags before the user's own: the same parser checks them all, and the last one counts.
+    as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
+    *parts, unknown = parser.parse_args_into_dataclasses(
+        [*as_flags, *argv], return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise UsageError(_unknown_flag(unknown[0], parser.names))
+    model, config, data, run, training = parts
+    if data.dataset_name is None:
+        raise UsageError(
+            "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
+            "'shapes', which needs no download."
+        )
+    given = {**chosen, **parser.given_in(argv)}
+    return RunSettings(model, {**vars(config), **model.config_options()}, data, run, training, given)
+
+
+class _Parser(HfArgumentParser):
+    """Errors are raised, not printed below the usage of 150 flags."""
+
+    def error(self, message: str) -> NoReturn:
+        option, _, rest = message.removeprefix("argument ").partition(": ")
+        if message.startswith("argument ") and rest:
+            raise UsageError(f"{option.split('/')[0]}: {rest}.")
+        raise UsageError(f"{message[:1].upper()}{message[1:]}.")
+
+    @property
+    def names(self) -> list[str]:
+        """Every option, as in a recipe."""
+        return [action.dest for action in self._actions if action.dest != "help"]
+
+    def recipe_of(self, argv: Sequence[str]) -> str | None:
+        """The recipe that the flags name, before anything else is read."""
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        first.add_argument("--recipe")
+        try:
+            return first.parse_known_args(argv)[0].recipe
+        except argparse.ArgumentError:
+            raise UsageError(f"--recipe needs a name ({', '.join(recipe_names())}) or the path of a file.") from None
+
+    def given_in(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Options of the command line alone, without defaults."""
+        for action in self._actions:
+            action.default = argparse.SUPPRESS
+        return vars(self.parse_known_args(list(argv))[0])
+
+
+def _recipe_path(name: str, folder: Path) -> Path:
+    """A named recipe, or a file; `based_on` may also name a file beside the recipe."""
+    if not isinstance(name, str):
+        raise UsageError(f"A recipe is a name or a path, not {name!r}.")
+    own = RECIPES / f"{name}.yaml"
+    for path in (own, folder / name, Path(name).expanduser()):
+        if path.is_file():
+            return path
+    near = difflib.get_close_matches(name, recipe_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(recipe_names())}, or give a file's path."
+    raise UsageError(f"There is no recipe {name!r}: {hint}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "it cannot be read"
+        raise UsageError(f"Recipe {path} is no YAML{where}: {reason}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"Recipe {path} is no text file.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"Recipe {path} must hold lines such as 'learning_rate: 0.001', not {type(values).__name__}.")
+    return {str(key): value for key, value in values.items()}
+
+
+def _known(values: dict[str, Any], recipe: str, names: Sequence[str]) -> dict[str, Any]:
+    for key in values:
+        if key not in names or key == "recipe":
+            raise UsageError(f"Recipe {recipe!r} has a key {key!r}, which is no option: {_near(key, names)}")
+    return values
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    """A value of a recipe as the command line has it."""
+    if value is None or value == []:
+        return []
+    if isinstance(value, bool):
+        return [f"--{key}={str(value).lower()}"]
+    if isinstance(value, Mapping):
+        return [f"--{key}={json.dumps(value)}"]
+    if isinstance(value, list):
+        return [f"--{key}", *(str(item) for item in value)]
+    return [f"--{key}={value}"]
+
+
+def _unknown_flag(flag: str, names: Sequence[str]) -> str:
+    if not flag.startswith("-"):
+        return f"{flag!r} belongs to no option: options are written --name value."
+    name = flag.lstrip("-").split("=")[0].replace("-", "_")
+    return f"There is no option {flag.split('=')[0]!r}: {_near(name, names, '--')}"
+
+
+def _near(name: str, names: Sequence[str], prefix: str = "") -> str:
+    near = list(dict.fromkeys(difflib.get_close_matches(name, names, n=3)))
+    if not near:
+        return "`antehoc train --help` lists those there are."
+    return f"did you mean {' or '.join(prefix + option for option in near)}?"
+
+
+def _tensorboard_is_there() -> bool:
+    return find_spec("tensorboard") is not None or find_spec("tensorboardX") is not None

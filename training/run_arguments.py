@@ -1,0 +1,208 @@
+"""What a training run can be told beside the trainer's arguments. The options of the model are AnteHocConfig's own."""
+
+import dataclasses
+import inspect
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_type_hints
+
+from antehoc_hf.modeling import AnteHocConfig
+from antehoc_hf.modeling.configuration_antehoc import CHOICES
+
+# Found by looking at the backbone, or taken over below in a form that suits a command line.
+_NOT_DERIVED = ("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size")
+
+
+class UsageError(ValueError):
+    """The command line or a recipe asks for something that makes no sense; one sentence."""
+
+
+@dataclass
+class ModelArguments:
+    """Which network is trained."""
+
+    _argument_group_name: ClassVar[str] = "model"
+
+    backbone: str = field(
+        default="resnet50",
+        metadata={"help": "A timm architecture, with or without a pretrained tag (`resnet50.a1_in1k`)."},
+    )
+    pretrained: bool = field(default=False, metadata={"help": "Start from timm's pretrained weights (from the Hub)."})
+    pretrained_file: str | None = field(
+        default=None, metadata={"help": "A file of pretrained weights for the backbone, where there is no network."}
+    )
+    backbone_kwargs: str | None = field(
+        default=None,
+        metadata={"help": "Further options of timm.create_model as JSON, such as '{\"drop_path_rate\": 0.1}'."},
+    )
+    image_size: list[int] | None = field(
+        default=None, metadata={"help": "Side, or height and width, in pixels. None: the backbone's own."}
+    )
+    taps: list[str] = field(
+        default_factory=lambda: ["auto"],
+        metadata={"help": "'auto', 'convolutions', 'stages', or names of the backbone's modules."},
+    )
+    crop_pct: float | None = field(
+        default=None,
+        metadata={"help": "Share of the resized image that evaluation crops. None: the backbone's own; 1: all of it."},
+    )
+
+    def pretrained_source(self) -> bool | str:
+        """As `from_backbone` takes it."""
+        return self.pretrained_file or self.pretrained
+
+    def config_options(self) -> dict[str, Any]:
+        """As AnteHocConfig takes them."""
+        size: int | list[int] | None = self.image_size
+        if size is not None and len(size) not in (1, 2):
+            raise UsageError(f"image_size takes one number or two (height and width), not {len(size)}.")
+        size = size[0] if size is not None and len(size) == 1 else size
+        alone = len(self.taps) == 1 and self.taps[0] in ("auto", "convolutions", "stages")
+        return {
+            "backbone_kwargs": read_json(self.backbone_kwargs, "backbone_kwargs"),
+            "image_size": size,
+            "taps": self.taps[0] if alone else self.taps,
+        }
+
+
+def _derived_from_config() -> Any:
+    """A dataclass with every further option of AnteHocConfig: its name, type, default and description."""
+    types, help_texts = get_type_hints(AnteHocConfig), _descriptions(AnteHocConfig)
+    declared = {f.name: f for f in dataclasses.fields(AnteHocConfig)}
+    fields = []
+    for name in AnteHocConfig.__annotations__:
+        if name in declared and name not in _NOT_DERIVED:
+            type_ = Literal[CHOICES[name]] if name in CHOICES else types[name]
+            fields.append((name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)})))
+    made = dataclasses.make_dataclass("ConfigArguments", fields, module=__name__)
+    made._argument_group_name = "model: maps and weight network"  # type: ignore[attr-defined]
+    return made
+
+
+def _descriptions(cls: type) -> dict[str, str]:
+    """Option → what its class's docstring says of it, on one line."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in (inspect.getdoc(cls) or "").splitlines():
+        entry = re.match(r"    (\w+(?:, \w+)*) \(`.*?\):\s*(.*)", line)
+        if entry:
+            names = entry[1].split(", ")
+            texts.update(dict.fromkeys(names, entry[2]))
+        elif line.startswith("        "):
+            texts.update({name: f"{texts[name]} {line.strip()}" for name in names})
+        else:
+            names = []
+    return {name: text.replace("%", "%%").replace("`", "").strip() for name, text in texts.items()}
+
+
+ConfigArguments = _derived_from_config()
+
+
+@dataclass
+class DataArguments:
+    """Which images it is trained on; see `antehoc_hf.training.data.load_image_data`."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "A data set on the Hub, a folder (data set or class folders of images), or 'shapes'."},
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
+    dataset_options: str | None = field(
+        default=None, metadata={"help": "Further options of load_dataset, or of load_shapes, as JSON."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
+    label_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
+    problem_type: str | None = field(
+        default=None,
+        metadata={"help": "single_label_classification, multi_label_classification or regression. None: by the data."},
+    )
+    train_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
+    validation_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
+    test_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "Part of the training images held out if there is no validation split."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many images at most."})
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Validate and test on so many images at most."}
+    )
+    split_seed: int = field(default=0, metadata={"help": "Seed of the images held out and of subsets."})
+    on_bad_image: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={"help": "'skip': look for unreadable images beforehand, name them and leave them out."},
+    )
+
+    def load_options(self) -> dict[str, Any]:
+        """As `load_image_data` takes them, beside the name."""
+        return {
+            "config": self.dataset_config,
+            "revision": self.dataset_revision,
+            "options": read_json(self.dataset_options, "dataset_options"),
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "problem_type": self.problem_type,
+            "train_split": self.train_split,
+            "validation_split": self.validation_split,
+            "test_split": self.test_split,
+            "validation_fraction": self.validation_fraction,
+            "max_train_samples": self.max_train_samples,
+            "max_eval_samples": self.max_eval_samples,
+            "seed": self.split_seed,
+            "on_bad_image": self.on_bad_image,
+        }
+
+
+@dataclass
+class RunArguments:
+    """What is done around the training."""
+
+    _argument_group_name: ClassVar[str] = "run"
+
+    recipe: str | None = field(
+        default=None, metadata={"help": "Name of a recipe or path of a YAML file with options; flags override it."}
+    )
+    augmentation: str = field(
+        default="crop-flip",
+        metadata={"help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong."},
+    )
+    panel_images: int = field(
+        default=8, metadata={"help": "Validation images whose maps are drawn during training; 0: none."}
+    )
+    panel_steps: int | None = field(
+        default=None, metadata={"help": "Draw them every so many steps. None: at every evaluation."}
+    )
+    map_eval_samples: int = field(
+        default=1000, metadata={"help": "Images on which the maps are measured in the end; 0: none."}
+    )
+    insertion_deletion_images: int = field(
+        default=0, metadata={"help": "Of these, how many for insertion and deletion, which are slow."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if self.panel_steps is not None and self.panel_steps < 1:
+            raise UsageError(f"panel_steps must be at least 1, not {self.panel_steps}.")
+
+
+def read_json(text: str | None, option: str) -> dict[str, Any] | None:
+    """
+    An option that holds a JSON object.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{option} is no JSON ({error.msg} at character {error.pos + 1}): {text}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{option} must be a JSON object such as {{\"name\": 1}}, not {text}.")
+    return value
