@@ -1,8 +1,10 @@
 """
 Which of timm's architectures explain themselves: builds every one, runs it forward and looks at its map.
 
-Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table
-with the counts and every refusal, in Markdown. Usage: `python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']`
+Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table with the
+counts and every refusal, in Markdown; what is in its `.jsonl` is not looked at again. Usage:
+
+    python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']
 """
 
 import argparse
@@ -99,14 +101,18 @@ def main() -> None:
     names = fnmatch.filter(timm.list_models(), options.filter)
     context = multiprocessing.get_context("spawn")
     # A fresh process now and then: what one architecture leaves behind must not reach the next.
-    with context.Pool(options.workers, maxtasksperchild=60) as pool:
-        rows = []
-        for row in tqdm(pool.imap(look_at, names), total=len(names), desc="architectures"):
-            rows.append(row)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    record = options.output.with_suffix(".jsonl")
+    done = {row["name"]: row for row in map(json.loads, record.read_text().splitlines())} if record.exists() else {}
+    left = [name for name in names if name not in done]
+    with context.Pool(options.workers, maxtasksperchild=60) as pool, record.open("a") as file:
+        for row in tqdm(pool.imap(look_at, left), total=len(left), desc="architectures"):
+            done[row["name"]] = row
+            file.write(json.dumps(row) + "\n")
+            file.flush()
             if not row["ok"]:
                 tqdm.write(f"{row['name']}: {row['kind']}: {row['reason']}")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1))
+    rows = [done[name] for name in names]
     text = f"timm {timm.__version__}, torch {torch.__version__}\n\n{table(rows)}"
     options.output.write_text(text)
     print(text)

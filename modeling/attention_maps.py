@@ -23,7 +23,7 @@ def channel_attention(features: Tensor, reduction: str, softmax: str) -> Tensor:
         `Tensor`: (B, h, w) scores for `"spatial"`, probabilities for the other readings, in float32.
     """
     if softmax == "spatial":
-        return _reduce(features, reduction).float()
+        return _reduce(features, reduction)
     features = features.float()
     if softmax == "per_channel":
         return features.flatten(2).softmax(dim=2).mean(dim=1).unflatten(1, features.shape[2:])
@@ -34,12 +34,13 @@ def channel_attention(features: Tensor, reduction: str, softmax: str) -> Tensor:
 
 
 def _reduce(features: Tensor, reduction: str) -> Tensor:
+    # Half-precision features are added up in float32: their sum may exceed float16, and bfloat16 would round the map.
     if reduction == "mean":
-        return features.mean(dim=1)
+        return features.mean(dim=1, dtype=torch.float32)
     if reduction == "sum":
-        return features.sum(dim=1)
+        return features.sum(dim=1, dtype=torch.float32)
     if reduction == "max":
-        return features.amax(dim=1)
+        return features.amax(dim=1).float()
     return features.float().square().sum(dim=1).sqrt()  # "l2"
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_MAX_DEPTH = 8
+
 
 class AutoencoderWeightNetwork(nn.Module):
     """
@@ -21,10 +23,18 @@ class AutoencoderWeightNetwork(nn.Module):
         depth (`int`): down-sampling steps.
         width (`int`): channels after the first step, doubled at each further step.
         skip (`bool`): skip connections from the encoder, as in a U-Net.
+
+    Raises:
+        ValueError: if `depth` is more than 8.
     """
 
     def __init__(self, num_maps: int, depth: int, width: int = 16, skip: bool = False) -> None:
         super().__init__()
+        if depth > _MAX_DEPTH:
+            raise ValueError(
+                f"weight_network_depth={depth} is more than {_MAX_DEPTH}: each step halves the maps and doubles the "
+                "channels, so that nothing is left of the maps and the memory runs out."
+            )
         self.skip = skip
         widths = [num_maps] + [width * 2**step for step in range(depth)]
         self.encoder = nn.ModuleList(

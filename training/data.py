@@ -41,12 +41,12 @@ class ImageDataset(torch.utils.data.Dataset):
         BadImageError: naming the row of the original split, and the file where known.
     """
 
-    def __init__(self, part: Split, image_column: str, labels: LabelSpace, transform: Transform) -> None:
-        self.part = part
+    def __init__(self, split: Split, image_column: str, labels: LabelSpace, transform: Transform) -> None:
+        self.split = split
         self.image_column = image_column
         self.labels = labels
         self.transform = transform
-        self.raw = raw_images(part.dataset.select_columns([image_column, labels.column]), image_column)
+        self.raw = raw_images(split.dataset.select_columns([image_column, labels.column]), image_column)
 
     @property
     def column_names(self) -> list[str]:
@@ -56,20 +56,15 @@ class ImageDataset(torch.utils.data.Dataset):
     @property
     def info(self) -> datasets.DatasetInfo:
         """What `datasets` knows about the data set."""
-        return self.part.dataset.info
-
-    @property
-    def split(self) -> str:
-        """The name of the original split."""
-        return self.part.name
+        return self.split.dataset.info
 
     @property
     def fingerprint(self) -> str:
         """Changes with the data and the choice of rows, not with the augmentation."""
-        return self.part.dataset._fingerprint
+        return self.split.dataset._fingerprint
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.split)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         if not -len(self) <= position < len(self):
@@ -79,7 +74,7 @@ class ImageDataset(torch.utils.data.Dataset):
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         rows = self.raw[list(positions)]
         images = [
-            decode_image(value, self.part.where(position))
+            decode_image(value, self.split.where(position))
             for position, value in zip(positions, rows[self.image_column], strict=True)
         ]
         pixels = self.transform(images)

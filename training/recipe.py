@@ -91,7 +91,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         UsageError: for an unknown option or recipe key, or a value of the wrong type.
         ValueError: for values that make no sense together.
     """
-    parser = _Parser(
+    parser = OptionParser(
         (ModelArguments, ConfigArguments, DataArguments, RunArguments, AnteHocTrainingArguments),
         prog="antehoc train",
         description=_DESCRIPTION,
@@ -103,12 +103,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     defaults = {"report_to": "tensorboard" if _tensorboard_is_there() else "none", **read_recipe(DEFAULTS)}
     # As flags before the user's own: the same parser checks them all, and the last one counts.
     as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
-    *parts, unknown = parser.parse_args_into_dataclasses(
-        [*as_flags, *argv], return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        raise UsageError(_unknown_flag(unknown[0], parser.names))
-    model, config, data, run, training = parts
+    model, config, data, run, training = parser.parse_options([*as_flags, *argv])
     if data.dataset_name is None:
         raise UsageError(
             "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
@@ -118,8 +113,22 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     return RunSettings(model, {**vars(config), **model.config_options()}, data, run, training, given)
 
 
-class _Parser(HfArgumentParser):
-    """Errors are raised, not printed below the usage of 150 flags."""
+class OptionParser(HfArgumentParser):
+    """Dataclasses as flags; errors are raised in one sentence, not printed below the usage of 150 flags."""
+
+    def parse_options(self, argv: Sequence[str]) -> list[Any]:
+        """
+        One instance of each dataclass.
+
+        Raises:
+            UsageError: for an unknown option or a value of the wrong type.
+        """
+        *parts, unknown = self.parse_args_into_dataclasses(
+            list(argv), return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            raise UsageError(_unknown_flag(unknown[0], self.names, str(self.prog)))
+        return parts
 
     def error(self, message: str) -> NoReturn:
         option, _, rest = message.removeprefix("argument ").partition(": ")
@@ -198,17 +207,17 @@ def _flag(key: str, value: Any) -> list[str]:
     return [f"--{key}={value}"]
 
 
-def _unknown_flag(flag: str, names: Sequence[str]) -> str:
+def _unknown_flag(flag: str, names: Sequence[str], program: str) -> str:
     if not flag.startswith("-"):
         return f"{flag!r} belongs to no option: options are written --name value."
     name = flag.lstrip("-").split("=")[0].replace("-", "_")
-    return f"There is no option {flag.split('=')[0]!r}: {_near(name, names, '--')}"
+    return f"There is no option {flag.split('=')[0]!r}: {_near(name, names, '--', program)}"
 
 
-def _near(name: str, names: Sequence[str], prefix: str = "") -> str:
+def _near(name: str, names: Sequence[str], prefix: str = "", program: str = "antehoc train") -> str:
     near = list(dict.fromkeys(difflib.get_close_matches(name, names, n=3)))
     if not near:
-        return "`antehoc train --help` lists those there are."
+        return f"`{program} --help` lists those there are."
     return f"did you mean {' or '.join(prefix + option for option in near)}?"
 
 

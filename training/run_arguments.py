@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from antehoc_hf.modeling import AnteHocConfig
 from antehoc_hf.modeling.configuration_antehoc import CHOICES
@@ -68,14 +68,15 @@ class ModelArguments:
 
 def _derived_from_config() -> Any:
     """A dataclass with every further option of AnteHocConfig: its name, type, default and description."""
-    types, help_texts = get_type_hints(AnteHocConfig), _descriptions(AnteHocConfig)
+    help_texts = _descriptions(AnteHocConfig)
     declared = {f.name: f for f in dataclasses.fields(AnteHocConfig)}
     fields = []
-    for name in AnteHocConfig.__annotations__:
+    for name, annotation in AnteHocConfig.__annotations__.items():
         if name in declared and name not in _NOT_DERIVED:
-            type_ = Literal[CHOICES[name]] if name in CHOICES else types[name]
+            type_ = Literal[CHOICES[name]] if name in CHOICES else annotation
             fields.append((name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)})))
-    made = dataclasses.make_dataclass("ConfigArguments", fields, module=__name__)
+    made = dataclasses.make_dataclass("ConfigArguments", fields)
+    made.__module__ = __name__
     made._argument_group_name = "model: maps and weight network"  # type: ignore[attr-defined]
     return made
 
@@ -180,6 +181,9 @@ class RunArguments:
     )
     insertion_deletion_images: int = field(
         default=0, metadata={"help": "Of these, how many for insertion and deletion, which are slow."}
+    )
+    mask_column: str | None = field(
+        default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
     )
 
     def __post_init__(self) -> None:

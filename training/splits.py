@@ -51,6 +51,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __str__(self) -> str:
+        return self.name
+
     def select(self, positions: np.ndarray) -> Split:
         """The rows at these positions of this split, in this order."""
         if np.array_equal(positions, np.arange(len(self))):

@@ -131,7 +131,7 @@ def test_items_are_tensors_of_the_right_image_and_label() -> None:
 def test_items_can_be_traced_to_their_data() -> None:
     data = load_image_data(DatasetDict({"train": pets(12), "valid": pets(6)}), max_train_samples=6)
     train, validation, _ = data.with_transforms(PROCESSOR)
-    assert (train.split, validation.split) == ("train", "valid")
+    assert (str(train.split), str(validation.split)) == ("train", "valid")
     assert train.column_names == ["image", "label"]
     assert train.fingerprint == data.fingerprints["train"] != validation.fingerprint
     assert train.info.features["label"].names == ["cat", "dog", "bird"]

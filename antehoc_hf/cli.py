@@ -1,0 +1,109 @@
+"""The command line `antehoc`. Each command is imported when it is called, so that help comes at once."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def _train(argv: Sequence[str]) -> None:
+    from antehoc_hf.training.run import train
+
+    train(argv)
+
+
+def _evaluate(argv: Sequence[str]) -> None:
+    from antehoc_hf.evaluate_command import evaluate
+
+    evaluate(argv)
+
+
+def _export(argv: Sequence[str]) -> None:
+    from antehoc_hf.export import export_command
+
+    export_command(argv)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "train": (_train, "train a model on a data set, by flags or a recipe"),
+    "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
+    "export": (_export, "write a model as ONNX, with logits and map as outputs"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Runs one command.
+
+    A user's mistake (`ValueError`, `OSError`) ends in one sentence on stderr; `--traceback` shows where it came from.
+    Any other exception is a bug and keeps its traceback.
+
+    Args:
+        argv: without the program's name; None: the process's own.
+
+    Returns:
+        `int`: the exit status: 0, 2 for a user's mistake, 130 if interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    show_traceback = "--traceback" in arguments
+    arguments = [argument for argument in arguments if argument != "--traceback"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else USER_ERROR
+    if arguments[0] == "--version":
+        from antehoc_hf import __version__
+
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"antehoc: {_unknown(name)}", file=sys.stderr)
+        return USER_ERROR
+    try:
+        COMMANDS[name][0](rest)
+    except (ValueError, OSError) as error:
+        if show_traceback:
+            traceback.print_exc()
+        print(f"antehoc {name}: {sentence(error)}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        hint = " It goes on from its last checkpoint with --resume_from_checkpoint true." if name == "train" else ""
+        print(f"\nantehoc {name}: interrupted.{hint}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def usage() -> str:
+    """What `antehoc --help` prints."""
+    lines = [f"  {name:10}{description}" for name, (_, description) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: antehoc COMMAND [options]",
+            "",
+            "Vision models that predict and show what they looked at, in one forward pass.",
+            "",
+            *lines,
+            "",
+            "`antehoc COMMAND --help` lists a command's options; --traceback shows where an error came from.",
+        ]
+    )
+
+
+def sentence(error: Exception) -> str:
+    """An error on one line. One that this project did not word says how to see where it came from."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    else:
+        text = str(error) or type(error).__name__
+    text = " ".join(text.split())
+    ours = type(error).__module__.startswith("antehoc_hf")
+    return text if ours else f"{text} [--traceback shows where]"
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
+    return f"there is no command {name!r}: {hint}"

@@ -1,0 +1,267 @@
+"""Options of the configuration: each does something and is kept; senseless ones end in one clear sentence."""
+
+import json
+
+import pytest
+import torch
+
+from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification
+from antehoc_hf.modeling.configuration_antehoc import CHOICES
+
+NAMED = [(name, choice) for name, choices in CHOICES.items() for choice in choices[1:]]
+OTHER = [
+    ("num_attention_maps", 4),
+    ("taps", "stages"),
+    ("taps", ["layer1", "layer3"]),
+    ("include_shortcuts", True),
+    ("weight_network_depth", 1),
+    ("weight_network_width", 4),
+    ("weight_network_stride", 1),
+    ("weight_network_skip", True),
+    ("image_mean", [0.1, 0.2, 0.3]),
+    ("image_std", [0.3, 0.2, 0.1]),
+    ("backbone_kwargs", {"act_layer": "silu"}),
+]
+
+
+def everything(model, pixels):
+    """The interpretation map and the energy map's logits."""
+    with torch.no_grad():
+        output = model(pixels)
+        energy = model.energy_map(pixels, output.interpretation_map)
+        return torch.cat([output.interpretation_map.flatten(), model(energy).logits.flatten()])
+
+
+def with_some_weights(model):
+    """The same weights whatever the sizes: an option's effect must not be due to another draw."""
+    for parameter in model.weight_network.parameters():
+        parameter.data = torch.linspace(-1, 1, parameter.numel()).view_as(parameter).clone()
+    return model
+
+
+@pytest.mark.parametrize(("name", "value"), NAMED + OTHER)
+def test_option_changes_the_result_and_survives_saving(build, noise, tmp_path, name, value):
+    pixels = noise(2, 64)
+    default = everything(with_some_weights(build()), pixels)
+    model = with_some_weights(build(**{name: value}))
+    result = everything(model, pixels)
+    assert not torch.allclose(result, default, atol=1e-4), f"{name}={value!r} does nothing"
+    model.save_pretrained(tmp_path)
+    again = AnteHocForImageClassification.from_pretrained(tmp_path)
+    assert getattr(again.config, name) == value
+    assert torch.equal(everything(again, pixels), result)
+
+
+def test_image_size_is_height_and_width(build):
+    assert build(image_size=64).config.image_size == [64, 64]
+    assert build(image_size=(64, 96)).config.image_size == [64, 96]
+
+
+def test_defaults_are_those_of_the_backbone():
+    config = AnteHocConfig(backbone="resnet50")
+    assert config.image_size == [224, 224]
+    assert config.image_mean == [0.485, 0.456, 0.406]
+    assert config.image_std == [0.229, 0.224, 0.225]
+    assert AnteHocConfig(backbone="test_resnet").image_size == [160, 160]
+    assert AnteHocConfig(backbone="test_resnet").image_mean == [0.5, 0.5, 0.5]
+
+
+def test_weight_network_is_a_step_deeper_for_larger_images(build):
+    small, large = build(image_size=64), build(image_size=96)
+    assert (len(small.weight_network.encoder), len(large.weight_network.encoder)) == (2, 3)
+
+
+def test_maps_are_not_gathered_as_predictions():
+    ignored = set(AnteHocConfig(backbone="test_resnet").keys_to_ignore_at_inference)
+    assert ignored >= {"interpretation_map", "degenerate", "soft_attention_maps", "weight_maps", "weight_logits"}
+    assert "logits" not in ignored
+
+
+def test_loss_is_a_mean_the_trainer_must_not_rescale(build):
+    assert build().accepts_loss_kwargs is False
+
+
+def test_configuration_survives_json_and_a_copy(build):
+    config = build(taps=["layer1", "layer2"], image_size=(64, 96)).config
+    again = AnteHocConfig.from_dict(json.loads(config.to_json_string()))
+    assert again.to_dict() == config.to_dict()
+    assert AnteHocConfig(**config.to_diff_dict()).to_dict() == config.to_dict()
+
+
+def test_two_configurations_do_not_share_lists():
+    first, second = AnteHocConfig(backbone="test_resnet"), AnteHocConfig(backbone="test_resnet")
+    first.image_size[0] = 1
+    first.keys_to_ignore_at_inference.append("logits")
+    assert second.image_size == [160, 160]
+    assert "logits" not in second.keys_to_ignore_at_inference
+
+
+@pytest.mark.parametrize("name", ["resnt50", "resnet5", "efficientnet-b0", "convnext_tny"])
+def test_unknown_backbone_offers_names_that_come_near(name):
+    with pytest.raises(ValueError, match=f"no architecture named '{name}'. Did you mean .*"):
+        AnteHocConfig(backbone=name)
+
+
+@pytest.mark.parametrize("name", ["", "qqqqqqqqqqqq", None, 5, "hf-hub:timm/resnet18.a1_in1k"])
+def test_hopeless_backbone_points_to_the_list(name):
+    with pytest.raises(ValueError, match=r"no architecture named .*timm\.list_models\(\)"):
+        AnteHocConfig(backbone=name)
+
+
+def test_unknown_tag_of_a_known_backbone(build):
+    with pytest.raises(ValueError, match="nonsense"):
+        build("test_resnet.nonsense")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("resnet18", 32), ("resnet50", 16), ("test_vit", 16), ("vgg11", 16), ("test_vit", 8)]
+)
+def test_image_too_small_for_the_backbone(backbone, size):
+    config = AnteHocConfig(backbone=backbone, image_size=size)
+    with torch.device("meta"), pytest.raises(ValueError, match=rf"{size}.*(at least 2×2|[Ss]ize)") as caught:
+        AnteHocForImageClassification(config)
+    assert backbone in str(caught.value)
+
+
+def test_more_maps_than_layers(build):
+    with pytest.raises(ValueError, match=r"num_attention_maps=99.*only 12 layers to tap: ask for at most 12"):
+        build(num_attention_maps=99)
+
+
+@pytest.mark.parametrize(
+    ("taps", "message"),
+    [
+        (["layer1", "nope"], "taps names 'nope'"),
+        (["fc"], "'fc'.* no grid of positions"),
+        (["global_pool"], "'global_pool'.* no grid of positions"),
+        ("stage", "taps='stage' must be"),
+        (["layer1", 3], "3"),
+        ([], "taps"),
+        (None, "taps"),
+        (7, "taps"),
+        ({"layer1": 1}, "taps"),
+    ],
+)
+def test_unknown_taps(build, taps, message):
+    with pytest.raises(ValueError, match=message):
+        build(taps=taps)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"nonsense": 1},
+        {"drop_path_rate": "much"},
+        {"num_classes": 7},
+        {"in_chans": 1},
+        {"features_only": True},
+        {"pretrained": True},
+        "drop_rate",
+        [1],
+    ],
+)
+def test_backbone_options_that_cannot_be(build, options):
+    with pytest.raises(ValueError, match=r"backbone_kwargs|test_resnet"):
+        build(backbone_kwargs=options)
+
+
+EDITS = [
+    {"image_size": "big"},
+    {"image_size": 64.5},
+    {"image_size": True},
+    {"image_size": [64]},
+    {"image_size": [64, 0]},
+    {"image_size": [64, "64"]},
+    {"image_size": {"height": 64, "width": 64}},
+    {"image_size": 0},
+    {"image_mean": [0.5, 0.5]},
+    {"image_mean": "grey"},
+    {"image_mean": 0.5},
+    {"image_mean": [float("nan")] * 3},
+    {"image_std": [0, 1, 1]},
+    {"image_std": [float("nan")] * 3},
+    {"image_std": [float("inf")] * 3},
+    {"backbone": "resnt50"},
+    {"backbone": None},
+    {"num_attention_maps": 3},
+    {"num_attention_maps": "8"},
+    {"num_attention_maps": 8.0},
+    {"num_attention_maps": 0},
+    {"num_attention_maps": None},
+    {"tap_points": "layer1"},
+    {"tap_points": {"module": "layer1"}},
+    {"tap_points": []},
+    {"tap_points": [{"module": "nope"}]},
+    {"tap_points": [{"module": "nope"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": 3}], "num_attention_maps": 1},
+    {"tap_points": [{"module": ""}], "num_attention_maps": 1},
+    {"tap_points": [{"layout": "NCHW"}], "num_attention_maps": 1},
+    {"tap_points": [3], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "colour": 1}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "layout": "WHCN"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "call": 7}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "call": "a"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "item": "a"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "item": 5}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "stride": 5}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "stride": [0, 0], "layout": "NLC"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "layout": "NLC"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "prefix_tokens": "1"}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "layer1", "prefix_tokens": -1}], "num_attention_maps": 1},
+    {"tap_points": [{"module": "fc"}], "num_attention_maps": 1},
+    {"taps": None},
+    {"tap_point": "act"},
+    {"tap_point": None},
+    {"tap_point": ["conv"]},
+    {"include_shortcuts": "no"},
+    {"weight_network": "unet"},
+    {"weight_network_depth": "3"},
+    {"weight_network_depth": 0},
+    {"weight_network_depth": 2.0},
+    {"weight_network_depth": 30},
+    {"weight_network_width": 0},
+    {"weight_network_width": None},
+    {"weight_network_stride": None},
+    {"weight_network_skip": "no"},
+    {"attention_softmax": "joint", "attention_resize": "resize_first"},
+    {"mask_space": "rgb"},
+    {"map_scaling": None},
+    {"fixed_image_size": "yes"},
+    {"backbone_kwargs": "x"},
+    {"num_labels": 0},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+def test_config_json_edited_to_nonsense(build, noise, tmp_path, edit):
+    """At the latest the first forward pass says in one sentence what is wrong; most say it while loading."""
+    build().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text())
+    if "num_labels" in edit:
+        values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
+    file.write_text(json.dumps({**values, **edit}))
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        AnteHocForImageClassification.from_pretrained(tmp_path)(noise(1, 64))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    assert any(name in message or str(value) in message for name, value in edit.items())
+
+
+def test_misspelt_option_of_from_backbone(build):
+    with pytest.raises(ValueError, match="chanel_reduction"):
+        build(chanel_reduction="max")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_classifier_without_classes(build, count):
+    with pytest.raises(ValueError, match="num_labels must be at least 1"):
+        build(num_labels=count)
+
+
+def test_arrays_and_tuples_are_taken_for_numbers(build):
+    import numpy as np
+
+    config = build(image_mean=(0.5, 0.5, 0.5), image_std=np.array([0.5, 0.5, 0.5]).tolist(), image_size=(64, 64)).config
+    assert config.image_mean == [0.5, 0.5, 0.5]

@@ -1,0 +1,300 @@
+"""
+From a command line to a trained model in a folder: `accelerate launch training/run.py …`, `python training/run.py …`
+and `antehoc train …` are one and the same.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # Run as a script, Python looks for modules here first; `data` or `images` are names of others, too.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from transformers import enable_full_determinism, set_seed
+
+from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
+from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData, load_image_data
+from antehoc_hf.training.metrics import metrics_of
+from antehoc_hf.training.panels import panel_callback
+from antehoc_hf.training.recipe import RunSettings, parse_settings
+from antehoc_hf.training.results import (
+    FIGURE_FILE,
+    RESULTS_FILE,
+    check_mask_column,
+    describe_data,
+    describe_model,
+    measure_maps,
+    results_table,
+    save_figure,
+    versions,
+    write_results,
+)
+from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.trainer import AnteHocTrainer
+
+
+class PushError(OSError):
+    """The Hub did not take the model, or will not."""
+
+
+def train(argv: Sequence[str]) -> dict[str, Any]:
+    """
+    A whole run: data, model, training, evaluation, and the folder that holds them.
+
+    `output_dir` then holds model, image processor and configuration (loadable by the Auto classes), `checkpoint-N/`,
+    `panels/`, `results.json` and `predictions.png`.
+
+    Args:
+        argv: flags, see `antehoc train --help`.
+
+    Returns:
+        `dict`: what `results.json` holds.
+
+    Raises:
+        ValueError: for options or data that make no sense, in one sentence.
+        OSError: if something cannot be read or written; `PushError` if the Hub did not take the model, which is
+            saved by then.
+    """
+    settings = parse_settings(argv)
+    args = settings.training
+    _seed(args)
+    with args.main_process_first(local=False, desc="loading the data"):
+        data = load_image_data(str(settings.data.dataset_name), **settings.data.load_options())
+    if "train" not in data.splits:
+        raise UsageError(f"{data.name} has no training images ({', '.join(data.splits)} only): name its train_split.")
+    check_mask_column(data, settings.run.mask_column)
+    model, processor = build_model(settings, data)
+    images = data.with_transforms(processor, settings.run.augmentation)
+    trainer = build_trainer(settings, model, processor, data, images)
+    if args.process_index == 0:
+        print(_announcement(settings, model, data), flush=True)
+    outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+    save_model(trainer, processor)
+    results = conclude(settings, trainer, processor, data, images, outcome.metrics)
+    if args.push_to_hub:
+        push(trainer)
+    return results
+
+
+def build_model(settings: RunSettings, data: ImageData) -> tuple[AnteHocForImageClassification, AnteHocImageProcessor]:
+    """The model with the data's classes, and the image processor that fits it."""
+    names = data.label_names
+    model = AnteHocForImageClassification.from_backbone(
+        settings.model.backbone,
+        pretrained=settings.model.pretrained_source(),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        problem_type=data.problem_type,
+        **settings.config,
+    )
+    config = model.config
+    options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
+    processor = AnteHocImageProcessor.from_backbone(
+        config.backbone,
+        image_size=config.image_size,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
+        **options,
+    )
+    return model, processor
+
+
+def build_trainer(
+    settings: RunSettings,
+    model: AnteHocForImageClassification,
+    processor: AnteHocImageProcessor,
+    data: ImageData,
+    images: TransformedData,
+) -> AnteHocTrainer:
+    """
+    The trainer with metrics and panels.
+
+    Raises:
+        PushError: if the model is to be pushed and the Hub cannot be reached or refuses: before training, not after.
+    """
+    args = settings.training
+    if images.validation is None:
+        if args.load_best_model_at_end:
+            raise UsageError("load_best_model_at_end needs validation images: set validation_fraction above 0.")
+        args.eval_strategy = type(args.eval_strategy)("no")
+    panels = panel_callback(
+        images.validation or images.test, settings.run.panel_images, settings.run.panel_steps
+    )
+    try:
+        return AnteHocTrainer(
+            model=model,
+            args=args,
+            train_dataset=images.train,
+            eval_dataset=images.validation,
+            processing_class=processor,
+            compute_metrics=metrics_of(data.problem_type),
+            callbacks=[panels] if panels is not None else None,
+        )
+    except (HTTPError, HfHubHTTPError, HFValidationError, ConnectionError, EnvironmentError) as error:
+        if not args.push_to_hub:
+            raise
+        raise PushError(
+            f"The Hub will not take the model ({_reason(error)}): log in with `hf auth login`, check --hub_model_id, "
+            "or leave out --push_to_hub and upload the folder later."
+        ) from error
+
+
+def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor) -> None:
+    """
+    Model, configuration, code and image processor into `output_dir`; written aside and moved, so that a model that was
+    there stays whole until the new one is.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    args = trainer.args
+    folder = Path(args.output_dir)
+    staged = folder / PARTIAL_FOLDER / "model"
+    with explained_full_disk(staged, folder):
+        trainer.save_model(str(staged), _internal_call=True)
+        if args.should_save:
+            processor.save_pretrained(staged)
+            for path in sorted(staged.iterdir()):
+                os.replace(path, folder / path.name)
+            shutil.rmtree(staged.parent)
+            trainer.save_state()
+    trainer.accelerator.wait_for_everyone()
+
+
+def conclude(
+    settings: RunSettings,
+    trainer: AnteHocTrainer,
+    processor: AnteHocImageProcessor,
+    data: ImageData,
+    images: TransformedData,
+    train_metrics: dict[str, float],
+) -> dict[str, Any]:
+    """Evaluates on the test images, or else on the validation images; writes and prints what came of it."""
+    role, chosen = ("test", images.test) if images.test is not None else ("validation", images.validation)
+    metrics = {} if chosen is None else trainer.evaluate(chosen, metric_key_prefix=role)  # type: ignore[arg-type]
+    results: dict[str, Any] = {
+        "model": describe_model(trainer.model),
+        "data": describe_data(data),
+        "training": _training_summary(trainer, train_metrics),
+        "evaluated_on": role if chosen is not None else None,
+        "evaluated_images": len(chosen) if chosen is not None else 0,
+        "metrics": {name.removeprefix(f"{role}_"): value for name, value in metrics.items() if _is_telling(name)},
+        "maps": None,
+        "settings": settings.given,
+        "versions": versions(),
+    }
+    if trainer.is_world_process_zero():
+        _measure_and_write(settings, trainer.args, processor, chosen, results)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def _measure_and_write(
+    settings: RunSettings,
+    args: AnteHocTrainingArguments,
+    processor: AnteHocImageProcessor,
+    chosen: ImageDataset | None,
+    results: dict[str, Any],
+) -> None:
+    """On one process, with the model as it is in the folder: what is measured is what others will load."""
+    folder, report, files = Path(args.output_dir), None, [RESULTS_FILE]
+    if chosen is not None:
+        model = AnteHocForImageClassification.from_pretrained(folder).to(args.device).eval()
+        report = measure_maps(
+            model,
+            chosen,
+            processor,
+            count=settings.run.map_eval_samples,
+            insertion_deletion_images=settings.run.insertion_deletion_images,
+            mask_column=settings.run.mask_column,
+            batch_size=args.per_device_eval_batch_size,
+            workers=args.dataloader_num_workers,
+            progress=not args.disable_tqdm,
+        )
+        results["maps"] = None if report is None else report.to_dict()
+        if save_figure(model, chosen, folder / FIGURE_FILE):
+            files.append(FIGURE_FILE)
+    write_results(folder / RESULTS_FILE, results)
+    if chosen is not None:
+        print(f"\n{results_table(results, report)}")
+    print(f"\nThe model is in {folder}, with {' and '.join(files)}.", flush=True)
+
+
+def push(trainer: AnteHocTrainer) -> None:
+    """
+    Uploads `output_dir`, without its checkpoints, to the Hub.
+
+    Raises:
+        PushError: if the Hub did not take it; the folder is complete, and the sentence says what to run again.
+    """
+    folder = trainer.args.output_dir
+    try:
+        trainer.push_to_hub()
+    except Exception as error:  # whatever it was, the model is here and the user must know
+        repository = trainer.hub_model_id or trainer.args.hub_model_id or "NAME/MODEL"
+        raise PushError(
+            f"The model is complete in {folder}, but pushing it failed ({_reason(error)}): once the Hub can be "
+            f"reached, run `hf upload {repository} {folder} . --exclude 'checkpoint-*/*'`."
+        ) from error
+    if trainer.is_world_process_zero():
+        print(f"The model is on the Hub: {trainer.hub_model_id}", flush=True)
+
+
+def _seed(args: AnteHocTrainingArguments) -> None:
+    """Before the model is made; the Trainer does so only after."""
+    enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+
+
+def _checkpoint(value: str | None) -> str | bool | None:
+    """`--resume_from_checkpoint true` or `last`: the last whole checkpoint of `output_dir`."""
+    if value is None or value.lower() in ("", "false", "no", "0"):
+        return None
+    return True if value.lower() in ("true", "last", "yes", "1") else value
+
+
+def _training_summary(trainer: AnteHocTrainer, metrics: dict[str, float]) -> dict[str, Any]:
+    """Length, time, and the last losses that were logged."""
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    last = logged[-1] if logged else {}
+    names = ("loss", "interpretation_loss", "map_mean", "degenerate_share", "images_per_second")
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "seconds": metrics.get("train_runtime"),
+        "processes": trainer.args.world_size,
+        "device": str(trainer.args.device),
+        "last_logged": {name: last[name] for name in names if name in last},
+    }
+
+
+def _is_telling(metric: str) -> bool:
+    return not metric.endswith(("runtime", "per_second", "preparation_time")) and metric != "epoch"
+
+
+def _announcement(settings: RunSettings, model: AnteHocForImageClassification, data: ImageData) -> str:
+    described = describe_model(model)
+    counts = ", ".join(f"{len(split)} {role}" for role, split in data.splits.items())
+    height, width = described["image_size"]
+    return (
+        f"{described['backbone']} ({described['parameters'] / 1e6:.1f} M parameters, {height}×{width} pixels, "
+        f"{described['num_attention_maps']} attention maps) on {data.name} ({counts}; {len(data.label_names)} "
+        f"{'values' if data.problem_type == 'regression' else 'classes'}) into {settings.training.output_dir}"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 300 else text[:299] + "…").rstrip(".") or type(error).__name__
+
+
+if __name__ == "__main__":
+    from antehoc_hf.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))
