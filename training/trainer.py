@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
@@ -94,6 +95,11 @@ class AnteHocTrainer(ResumableTrainer):
             raise ValueError(
                 "Several GPUs in one process (DataParallel) are not supported: start one process a GPU, with "
                 "`accelerate launch` or `torchrun`."
+            )
+        if self.args.fsdp and self.accelerator.distributed_type != DistributedType.FSDP:
+            raise ValueError(
+                "fsdp is set, but Accelerate shards on GPUs and other accelerators only and would silently replicate "
+                "the model here: leave fsdp out."
             )
         if self.is_fsdp_enabled:
             if getattr(self.accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:

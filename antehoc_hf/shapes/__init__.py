@@ -49,8 +49,9 @@ bugs and distractors are the same in both modes. Row i has label i mod 6: shuffl
   `without=`. `render(scene, without=[...])` draws any other combination.
 - `horn`, `wings`, `tail`: ClassLabels of the shapes; `attributes`: the same as nine zeros and ones (ATTRIBUTES).
 - `background`: ClassLabel of the family of the ground.
-- `landmarks`: (6, 2) x and y in pixels of LANDMARKS (x right, y down, the centre of the first pixel is (0, 0)), each
-  inside the visible pixels of its part LANDMARK_PARTS; `landmarks_visible`: whether the part can be seen at all.
+- `landmarks`: (6, 2) x and y in pixels of LANDMARKS (x right, y down, the centre of the first pixel is (0, 0); left
+  and right as the bug has them), each at the middle of its part LANDMARK_PARTS (of a forked horn or pincers, where
+  they branch) and on a visible pixel of it; `landmarks_visible`: whether the part can be seen at all.
 - `captions`: three sentences; `caption_regions`: for each word of `caption.split()` the region it names, a name for
   `part_mask`, or "" for none. The class's name means "deciding".
 - `scene`: the text from which `render` draws the scene again.

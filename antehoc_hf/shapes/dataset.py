@@ -63,7 +63,7 @@ def load_shapes(
 
     Args:
         image_size: side of the square images in pixels, at least 32. One seed shows the same scenes at every size.
-        train, validation, test: rows of each split, 0 or more. `test_swapped` has as many rows as `test`.
+        train, validation, test: rows of each split; one of 0 rows is left out. `test_swapped` has as many as `test`.
         seed: a whole number, 0 or more.
         background: "independent" of the class, or "correlated": class k stands on background family k in 95 % of the
             rows of train, validation and test, and never in `test_swapped`.
@@ -71,7 +71,7 @@ def load_shapes(
             removed and what was behind it in its place. Several at once are drawn by `render`.
 
     Returns:
-        A DatasetDict with the splits train, validation, test and test_swapped.
+        A DatasetDict with the splits train, validation, test and test_swapped that have rows.
 
     Raises:
         ValueError: an option is out of range; the sentence says which.
@@ -88,9 +88,13 @@ def load_shapes(
     removed = _checked_regions(without)
     rows = {"train": train, "validation": validation, "test": test, "test_swapped": test}
     total = sum(rows.values())
+    if not total:
+        raise ValueError("train, validation and test are all 0: ask for at least one row.")
     splits = {}
     with tqdm(total=total, desc="Drawing scenes", unit=" rows", disable=total <= _QUIET) as progress:
         for split, count in rows.items():
+            if not count:
+                continue
             recipes = (Recipe(int(seed), split, index, int(image_size), background) for index in range(count))
             splits[split] = _split(split, recipes, removed, progress)
     return DatasetDict(splits)
@@ -139,8 +143,6 @@ def _split(split: str, recipes: Iterable[Recipe], removed: tuple[str, ...], prog
                 columns[column].append(value)
             progress.update()
         chunks.append(Dataset.from_dict(columns, features=features, info=info, split=name))
-    if not chunks:
-        return Dataset.from_dict({column: [] for column in features}, features=features, info=info, split=name)
     return concatenate_datasets(chunks, info=info, split=name)
 
 

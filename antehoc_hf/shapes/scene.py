@@ -124,7 +124,7 @@ class Scene:
     def landmarks(self) -> tuple[list[Point], list[bool]]:
         """LANDMARKS in pixels (x right, y down, the first pixel's centre is (0, 0)) and whether each can be seen.
 
-        A landmark whose nominal place is hidden moves to the nearest pixel of its part on its side.
+        A landmark whose nominal place is hidden moves to the nearest pixel of its part.
         """
         bits = self.part_masks()
         anchors = BugPainter(self.bug, self.recipe.image_size).anchors()
@@ -163,15 +163,15 @@ def draw(recipe: Recipe) -> Scene:
     return Scene(recipe, bug, family, ground, (*clutter, *parts))
 
 
-def render(scene: str | Recipe, without: Collection[str] = ()) -> Bytes:
-    """The image of a row's `scene` text or recipe, (H, W, 3) uint8, without any of REGIONS, also several at once.
+def render(scene: str, without: Collection[str] = ()) -> Bytes:
+    """The image of a row's `scene` text, (H, W, 3) uint8, without any of REGIONS, also several at once.
 
     With nothing removed it is the row's image, pixel for pixel. `without` names any of REGIONS; the pixels that change
-    all lie in their masks. Raises ValueError for an unknown region or recipe.
+    all lie in their masks. Raises ValueError for an unknown region or a text that is no scene.
     """
     if isinstance(without, str):
         raise ValueError(f"without must be a collection of region names, such as [{without!r}], not one text.")
-    return draw(Recipe.from_json(scene) if isinstance(scene, str) else scene).image(without)
+    return draw(Recipe.from_json(scene)).image(without)
 
 
 def part_mask(part_masks: object, region: str) -> NDArray[np.bool_]:

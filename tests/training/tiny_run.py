@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import DistributedType
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
@@ -123,6 +124,9 @@ def main(path: str) -> None:
     specs = content if isinstance(content, list) else [content]
     if "processes" in specs[0]:
         PartialState(cpu=True)  # opens the process group
+    if specs[0].get("shard_on_cpu"):
+        # Accelerate shards on accelerators only and would silently take DDP on a CPU, where FSDP2 itself works.
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     for spec in specs:
         run(spec)
     if torch.distributed.is_initialized():

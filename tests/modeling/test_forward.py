@@ -1,0 +1,318 @@
+"""One forward pass: prediction and map together, leaving the backbone as it was."""
+
+import copy
+import io
+import pickle
+import threading
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from antehoc_hf.modeling import AnteHocModel
+
+SMALL = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_nfnet", "test_mambaout"]
+
+
+def same(first, second):
+    return torch.equal(first.logits, second.logits) and torch.equal(first.interpretation_map, second.interpretation_map)
+
+
+def hooks_of(model):
+    return {
+        name: (list(m._forward_hooks), list(m._forward_pre_hooks)) for name, m in model.named_modules()
+    }
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_prediction_is_that_of_the_plain_network(build, noise, backbone):
+    model, pixels = build(backbone), noise(2, 64)
+    plain = timm.create_model(backbone, num_classes=4).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    with torch.no_grad():
+        output = model(pixels)
+        assert torch.equal(output.logits, plain(pixels))
+    map_ = output.interpretation_map
+    assert map_.shape == (2, 1, 64, 64)
+    assert map_.dtype == torch.float32
+    assert map_.amin(dim=(1, 2, 3)).eq(0).all()
+    assert torch.allclose(map_.amax(dim=(1, 2, 3)), torch.ones(2), atol=1e-5)
+    assert output.degenerate.tolist() == [False, False]
+    assert output.soft_attention_maps is output.weight_maps is output.weight_logits is output.loss is None
+
+
+def test_before_training_the_map_is_the_mean_soft_attention_map(build, noise):
+    output = build()(noise(2, 64), output_attention_maps=True)
+    assert torch.allclose(output.weight_maps, torch.full_like(output.weight_maps, 1 / 8))
+    mean = output.soft_attention_maps.mean(dim=1, keepdim=True)
+    low, high = mean.amin(dim=(2, 3), keepdim=True), mean.amax(dim=(2, 3), keepdim=True)
+    assert torch.allclose(output.interpretation_map, (mean - low) / (high - low), atol=1e-5)
+
+
+def test_attention_maps_on_request(build, noise):
+    output = build(awake=True)(noise(2, 64), output_attention_maps=True)
+    assert output.soft_attention_maps.shape == output.weight_maps.shape == (2, 8, 64, 64)
+    assert torch.allclose(output.soft_attention_maps.sum(dim=(2, 3)), torch.ones(2, 8), atol=1e-5)
+    assert torch.allclose(output.weight_maps.sum(dim=1), torch.ones(2, 64, 64), atol=1e-5)
+    weighted = (output.soft_attention_maps * output.weight_maps).sum(dim=1, keepdim=True)
+    low, high = weighted.amin(dim=(2, 3), keepdim=True), weighted.amax(dim=(2, 3), keepdim=True)
+    assert torch.allclose(output.interpretation_map, (weighted - low) / (high - low), atol=1e-5)
+
+
+def test_tuple_instead_of_an_object(build, noise):
+    model, pixels = build(), noise(1, 64)
+    output, values = model(pixels), model(pixels, return_dict=False)
+    assert isinstance(values, tuple)
+    assert any(value.shape == (1, 4) and torch.equal(value, output.logits) for value in values)
+    labelled = model(pixels, labels=torch.tensor([1]), return_dict=False)
+    assert labelled[0].ndim == 0, "transformers' Trainer takes the first value for the loss"
+
+
+def test_the_bare_model_gives_features(build, noise):
+    model, pixels = build(kind=AnteHocModel), noise(2, 64)
+    plain = timm.create_model("test_resnet", num_classes=0).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    output = model(pixels)
+    assert torch.equal(output.last_hidden_state, plain.forward_features(pixels))
+    assert torch.equal(output.pooler_output, plain(pixels))
+    assert output.interpretation_map.shape == (2, 1, 64, 64)
+
+
+def test_no_hook_stays(build, noise):
+    model = build()
+    before = hooks_of(model)
+    model(noise(1, 64))
+    assert hooks_of(model) == before
+
+
+def test_no_hook_stays_after_an_exception_inside_the_backbone(build, noise):
+    model, pixels = build(), noise(1, 64)
+    expected, before = model(pixels), hooks_of(model)
+    classifier, model.backbone.fc = model.backbone.fc, Failing()
+    with pytest.raises(ZeroDivisionError):
+        model(pixels)
+    model.backbone.fc = classifier
+    assert hooks_of(model) == before
+    assert same(model(pixels), expected)
+
+
+class Failing(nn.Module):
+    def forward(self, features):
+        raise ZeroDivisionError
+
+
+def test_hooks_of_a_user_on_a_tapped_layer_fire(build, noise):
+    model, pixels = build(), noise(1, 64)
+    layer = model.backbone.get_submodule(model.config.tap_points[-1]["module"])
+    seen = []
+    handles = [
+        layer.register_forward_hook(lambda module, inputs, output: seen.append("after")),
+        layer.register_forward_pre_hook(lambda module, inputs: seen.append("before")),
+    ]
+    expected = model(pixels)
+    assert seen == ["before", "after"]
+    handles[0].remove()
+    handles[1].remove()
+    assert same(model(pixels), expected)
+    assert seen == ["before", "after"]
+
+
+def test_a_hook_that_changes_the_output_changes_what_is_read(build, noise):
+    model, pixels = build(taps=["layer1"]), noise(1, 64)
+    before = model(pixels, output_attention_maps=True).soft_attention_maps
+    handle = model.backbone.layer1.register_forward_hook(lambda module, inputs, output: output.flip(-1))
+    after = model(pixels, output_attention_maps=True).soft_attention_maps
+    handle.remove()
+    assert torch.allclose(after, before.flip(-1), atol=1e-6)
+
+
+def test_a_hook_that_removes_itself_is_gone(build, noise):
+    model, pixels = build(taps=["layer1"]), noise(1, 64)
+    seen = []
+
+    def once(module, inputs, output):
+        seen.append(1)
+        handle.remove()
+
+    handle = model.backbone.layer1.register_forward_hook(once)
+    model(pixels)
+    model(pixels)
+    assert seen == [1]
+    assert not model.backbone.layer1._forward_hooks
+
+
+def test_several_threads_share_a_model(build, noise):
+    """As in a web service: each gets its own map, and no hook stays."""
+    model = build()
+    images = [noise(1, 64, seed=seed) for seed in range(4)]
+    before = hooks_of(model)
+    with torch.no_grad():
+        expected = [model(pixels) for pixels in images]
+    wrong = []
+
+    def serve(index):
+        try:
+            with torch.no_grad():
+                wrong.extend(index for _ in range(15) if not same(model(images[index]), expected[index]))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=serve, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert hooks_of(model) == before
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_copies_and_pickles_give_the_same(build, noise, backbone):
+    model, pixels = build(backbone, awake=True), noise(1, 64)
+    expected = model(pixels)
+    assert same(copy.deepcopy(model)(pixels), expected)
+    assert same(pickle.loads(pickle.dumps(model))(pixels), expected)
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    assert same(torch.load(buffer, weights_only=False)(pixels), expected)
+
+
+def test_a_loaded_model_holds_its_weights_once(build, noise, tmp_path):
+    """What loading built on the way must not stay in memory, nor travel with a pickle."""
+    model = build("resnetblur18", num_attention_maps=2)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert len(pickle.dumps(loaded)) < 1.1 * len(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 160), (65, 99), (224, 224)])
+def test_other_sizes_than_that_of_the_configuration(build, noise, size):
+    output = build(awake=True)(noise(1, *size))
+    assert output.interpretation_map.shape == (1, 1, *size)
+    assert output.interpretation_map.max().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_is_explained_alone_as_in_a_batch(build, noise):
+    model, pixels = build(awake=True), noise(3, 64)
+    with torch.no_grad():
+        together, alone = model(pixels), model(pixels[1:2])
+    assert torch.allclose(together.interpretation_map[1:2], alone.interpretation_map, atol=1e-4)
+    assert torch.allclose(together.logits[1:2], alone.logits, atol=1e-5)
+
+
+def test_an_empty_batch(build, noise):
+    output = build()(noise(2, 64)[:0])
+    assert output.logits.shape == (0, 4)
+    assert output.interpretation_map.shape == (0, 1, 64, 64)
+
+
+@pytest.mark.parametrize("kind", ["strided", "transposed", "expanded", "channels_last"])
+def test_memory_layout_of_the_images_does_not_matter(build, noise, kind):
+    model, pixels = build(awake=True), noise(2, 64)
+    images = {
+        "strided": torch.stack([pixels, pixels], dim=-1)[..., 0],
+        "transposed": pixels.transpose(2, 3).contiguous().transpose(2, 3),
+        "expanded": pixels[:1].expand(2, -1, -1, -1),
+        "channels_last": pixels.to(memory_format=torch.channels_last),
+    }[kind]
+    with torch.no_grad():
+        output, expected = model(images), model(images.clone(memory_format=torch.contiguous_format))
+    assert torch.allclose(output.logits, expected.logits, atol=1e-5)
+    assert torch.allclose(output.interpretation_map, expected.interpretation_map, atol=1e-4)
+
+
+def test_a_channels_last_model(build, noise):
+    model, pixels = build(awake=True), noise(2, 64)
+    with torch.no_grad():
+        expected = model(pixels)
+        model = model.to(memory_format=torch.channels_last)
+        output = model(pixels.to(memory_format=torch.channels_last))
+    assert torch.allclose(output.interpretation_map, expected.interpretation_map, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_half_precision(build, noise, dtype, backbone):
+    model, pixels = build(backbone, awake=True), noise(2, 64)
+    with torch.no_grad():
+        expected = model(pixels).interpretation_map
+        output = model.to(dtype)(pixels.to(dtype), output_attention_maps=True)
+        energy = model(model.energy_map(pixels.to(dtype), output.interpretation_map))
+    assert output.logits.dtype == energy.logits.dtype == dtype
+    assert output.interpretation_map.dtype == output.soft_attention_maps.dtype == torch.float32
+    assert output.interpretation_map.isfinite().all()
+    assert torch.allclose(output.soft_attention_maps.sum(dim=(2, 3)), torch.tensor(1.0), atol=1e-4)
+    assert (output.interpretation_map - expected).abs().mean() < 0.05
+
+
+def test_autocast_leaves_the_maps_in_full_precision(build, noise):
+    model, pixels = build(awake=True), noise(1, 256)
+    with torch.no_grad():
+        expected = model(pixels).interpretation_map
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = model(pixels, output_attention_maps=True)
+    assert output.logits.dtype == torch.bfloat16
+    assert output.interpretation_map.dtype == output.soft_attention_maps.dtype == torch.float32
+    assert (output.interpretation_map - expected).abs().mean() < 0.05
+
+
+def test_nan_in_one_image_spoils_its_map_alone(build, noise):
+    model, pixels = build(awake=True), noise(2, 64)
+    pixels[1, 0, 5, 5] = float("nan")
+    output = model(pixels)
+    assert output.degenerate.tolist() == [False, True]
+    assert output.interpretation_map[1].eq(0).all()
+    assert torch.allclose(output.interpretation_map[0], model(pixels[:1]).interpretation_map[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, float("inf"), 1e30])
+def test_images_without_content(build, value):
+    output = build(awake=True)(torch.full((1, 3, 64, 64), value))
+    assert output.interpretation_map.isfinite().all()
+    assert output.interpretation_map.amax() <= 1
+    if value:
+        assert output.degenerate.tolist() == [True]
+
+
+def test_maps_carry_no_gradient_to_the_backbone(build, noise):
+    model, pixels = build(awake=True), noise(1, 64).requires_grad_()
+    model(pixels).interpretation_map.sum().backward()
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    assert any(parameter.grad is not None for parameter in model.weight_network.parameters())
+    assert pixels.grad is None
+
+
+def test_energy_map_of_the_model_uses_its_normalisation(build):
+    model = build(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.25, 0.3])
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (model.config.image_mean, model.config.image_std))
+    pixels, map_ = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    energy = model.energy_map((pixels - mean) / std, map_)
+    assert torch.allclose(energy * std + mean, pixels * map_, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3), (1, 4, 64, 64), (2, 1, 3, 64, 64)])
+def test_pixels_of_a_wrong_shape(build, shape):
+    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\)"):
+        build()(torch.zeros(shape))
+
+
+def test_pixels_of_another_size_than_the_only_one(build, noise):
+    with pytest.raises(ValueError, match=r"test_coatnet.*\[64, 64\].*takes no other; these have \[96, 64\]"):
+        build("test_coatnet")(noise(1, 96, 64))
+
+
+def test_no_pixels(build):
+    with pytest.raises((ValueError, TypeError), match="pixel_values"):
+        build()(None)
+
+
+def test_unknown_phase(build, noise):
+    with pytest.raises(ValueError, match="phase='second'"):
+        build()(noise(1, 64), phase="second")
+
+
+def test_second_pass_without_the_maps_of_the_first(build, noise):
+    with pytest.raises(ValueError, match="soft_attention_maps"):
+        build()(noise(1, 64), phase="interpretation")

@@ -1,0 +1,157 @@
+"""Two processes train as one does: same gradients, same log, and all processes hold the same numbers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PLAIN = {
+    "optim": "sgd",
+    "max_grad_norm": 0.0,
+    "interpretation_max_grad_norm": 0.0,
+    "max_steps": 2,
+    "interpretation_learning_rate": 0.1,
+}
+CASES = {
+    "plain": {},
+    "accumulation": {"gradient_accumulation_steps": 2},
+    "clipping": {"max_grad_norm": 0.1, "interpretation_max_grad_norm": 1e-6},
+    "checkpointing": {"activation_checkpointing": True, "gradient_accumulation_steps": 2},
+    "interval": {"interpretation_interval": 2, "interpretation_batch_norm": "batch", "target_eval": True},
+    "joint": {"joint_weight": 10.0, "gradient_accumulation_steps": 2},
+    "sequential": {"update_order": "sequential", "gradient_accumulation_steps": 2},
+    "bf16": {"bf16": True},
+}
+FAST = ("accumulation", "joint")
+
+
+def launch(tiny, folder, specs):
+    """Runs the specs in two processes, one after the other; `accelerate launch --cpu` would start a single one."""
+    path = folder / "specs.json"
+    path.write_text(json.dumps(specs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--nproc_per_node", "2", "--master_port", str(port), tiny.__file__, str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = [torch.load(spec["dump"]) for spec in specs]
+    assert [result["processes"] for result in results] == [2] * len(specs)
+    return results
+
+
+def make_spec(folder, name, options, batch_size, processes=None, **more):
+    return {
+        "model": {"backbone": "test_nfnet"},  # no batch norm: its statistics are each process's own
+        "awake": True,
+        "data": {"length": 32},
+        "args": {
+            **PLAIN,
+            "output_dir": str(folder / f"{name}-{batch_size}"),
+            "per_device_train_batch_size": batch_size,
+            **options,
+        },
+        "dump": str(folder / f"{name}-{batch_size}.pt"),
+        **({"processes": processes} if processes else {}),
+        **more,
+    }
+
+
+def in_one_process(tiny, folder, name, options):
+    spec = make_spec(folder, f"{name}-single", options, batch_size=8)
+    tiny.run(spec)
+    return torch.load(spec["dump"])
+
+
+def assert_same_training(two, one, relative=1e-5, absolute=1e-6):
+    assert len(two["gradients"]) == len(one["gradients"]) > 0
+    for both, single in zip(two["gradients"], one["gradients"], strict=True):
+        assert both.keys() == single.keys()
+        for of_weights in (True, False):
+            names = [name for name in single if name.startswith("weight_network") is of_weights]
+            error = max(((both[name] - single[name]).abs().max().item() for name in names), default=0.0)
+            scale = max((single[name].abs().max().item() for name in names), default=1.0)
+            assert error <= min(relative * scale, absolute) + 1e-12, (of_weights, error, scale)
+            assert scale > 0
+    for name in two["state"]:
+        assert torch.allclose(two["state"][name], one["state"][name], atol=absolute), name
+    for row, expected in zip(two["log"][:-1], one["log"][:-1], strict=True):
+        for name in ("loss", "grad_norm", "interpretation_loss", "map_mean", "degenerate_share"):
+            if name in expected:
+                assert row[name] == pytest.approx(expected[name], rel=max(1e-4, 10 * relative)), name
+
+
+def check_cases(tiny, folder, names):
+    specs = [make_spec(folder, name, CASES[name], batch_size=4, processes=2) for name in names]
+    for name, two in zip(names, launch(tiny, folder, specs), strict=True):
+        assert two["wrapper"] == "DistributedDataParallel"
+        assert two["agree"], name
+        one = in_one_process(tiny, folder, name, CASES[name])
+        # In bf16 two nearly equal predictions differ mostly by rounding, and that difference is the second pass's loss.
+        loose = {"relative": 0.3, "absolute": 0.05} if name == "bf16" else {}
+        assert_same_training(two, one, **loose)
+
+
+def test_two_processes_train_as_one(tiny, tmp_path):
+    check_cases(tiny, tmp_path, FAST)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_options(tiny, tmp_path):
+    check_cases(tiny, tmp_path, [name for name in CASES if name not in FAST])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", [None, ["NormFreeBlock"]], ids=["whole", "by block"])
+def test_sharded_processes_train_as_one(tiny, tmp_path, blocks):
+    """FSDP2 through Accelerate and the stock Trainer's own preparation."""
+    options = {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1, "interpretation_max_grad_norm": 1e-6}
+    sharded = {
+        **options,
+        "fsdp": True,
+        "fsdp_config": {"version": 2, **({"transformer_layer_cls_to_wrap": blocks} if blocks else {})},
+        "accelerator_config": {"use_configured_state": True},
+    }
+    (two,) = launch(tiny, tmp_path, [make_spec(tmp_path, "fsdp", sharded, 4, processes=2, shard_on_cpu=True)])
+    assert two["wrapper"] == "FSDPAnteHocForImageClassification"
+    assert_same_training(two, in_one_process(tiny, tmp_path, "fsdp", options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
+def test_two_processes_resume_to_the_same_end(tiny, tmp_path, sharded):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4, "optim": "adamw_torch"}
+    more = {"data": {"length": 22, "augment": True}}
+    if sharded:
+        options |= {
+            "fsdp": True,
+            "fsdp_config": {"version": 2},
+            "accelerator_config": {"use_configured_state": True},
+        }
+        more |= {"shard_on_cpu": True}
+    straight = make_spec(tmp_path, "run", options, 4, processes=2, **more)
+    resumed = {**straight, "resume": str(Path(straight["args"]["output_dir"]) / "checkpoint-2")}
+    resumed["dump"] = str(tmp_path / "resumed.pt")
+    ends = [result["state"] for result in launch(tiny, tmp_path, [straight, resumed])]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+@pytest.mark.slow
+def test_sharding_on_a_cpu_is_refused(tiny, tmp_path):
+    """Accelerate would take DDP without a word."""
+    spec = make_spec(tmp_path, "fsdp", {"fsdp": True, "fsdp_config": {"version": 2}}, 4, processes=2)
+    with pytest.raises(AssertionError, match="fsdp is set, but Accelerate shards on GPUs"):
+        launch(tiny, tmp_path, [spec])

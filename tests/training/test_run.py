@@ -1,0 +1,267 @@
+"""Whole runs through the command line: what the folder holds, and how mistakes end."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
+
+from antehoc_hf.cli import main
+from antehoc_hf.training import panels
+from antehoc_hf.training.run import PushError, push, train
+
+COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with class folders of plain colours with noise: easy to learn."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(np.array(colour) + rng.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return root
+
+
+def flags(images: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        "--dataset_name", str(images), "--backbone", "test_resnet", "--image_size", "64", "--output_dir", str(folder),
+        "--num_attention_maps", "3", "--num_train_epochs", "2", "--per_device_train_batch_size", "8",
+        "--validation_fraction", "0.25", "--learning_rate", "0.01", "--use_cpu", "--report_to", "none",
+        "--disable_tqdm", "true", "--insertion_deletion_images", "0", "--panel_images", "2", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    return folder, train(flags(images, folder))
+
+
+def test_the_folder_loads_by_the_auto_classes_and_is_what_was_measured(
+    finished: tuple[Path, dict[str, Any]], images: Path
+) -> None:
+    folder, results = finished
+    model, processor = AutoModelForImageClassification.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    assert model.config.id2label == {0: "blue", 1: "green", 2: "red"}
+    files = sorted((images / "test").glob("*/*.png"))
+    with torch.no_grad():
+        outputs = model.eval()(**processor([Image.open(path) for path in files], return_tensors="pt"))
+        bare = AutoModel.from_pretrained(folder).eval()(**processor([Image.open(files[0])], return_tensors="pt"))
+    said = [model.config.id2label[index] for index in outputs.logits.argmax(1).tolist()]
+    right = [name == path.parent.name for name, path in zip(said, files, strict=True)]
+    assert results["metrics"]["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert results["metrics"]["map_mean"] == pytest.approx(float(outputs.interpretation_map.mean()), abs=1e-5)
+    torch.testing.assert_close(bare.interpretation_map, outputs.interpretation_map[:1])
+
+
+def test_the_folder_holds_results_figure_and_panels(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results, default=str))
+    assert results["evaluated_on"] == "test"
+    assert results["evaluated_images"] == 12
+    assert results["data"]["images"] == {"train": 18, "validation": 6, "test": 12}
+    assert results["training"]["steps"] == 6  # 18 images in batches of 8, twice
+    assert {"loss", "interpretation_loss", "map_mean", "images_per_second"} <= set(results["training"]["last_logged"])
+    rows = {row["name"]: row["scores"] for row in results["maps"]["rows"]}
+    assert {"antehoc", "random", "center"} <= set(rows)
+    assert {"drop_cond", "inc_cond", "win", "map_mean"} <= set(rows["antehoc"])
+    with Image.open(folder / "predictions.png") as figure:
+        assert figure.width > 300
+    # 18 images in batches of 8 are 3 steps an epoch; the last evaluation draws nothing twice.
+    assert [path.name for path in sorted((folder / "panels").iterdir())] == ["step-000003.png", "step-000006.png"]
+    assert (folder / "checkpoint-6" / "model.safetensors").is_file()
+    assert not (folder / "_partial").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_goes_on_when_resumed(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, quick = tmp_path / "run", ("--map_eval_samples", "0", "--panel_images", "0")
+    assert main(["train", *flags(images, folder, *quick, "--num_train_epochs", "1")]) == 0
+    assert main(["train", *flags(images, folder, *quick)]) == 2
+    told = capsys.readouterr().err
+    assert "already holds this run up to checkpoint-3" in told
+    assert "Traceback" not in told
+    assert main(["train", *flags(images, folder, *quick, "--resume_from_checkpoint", "last")]) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["training"]["steps"] == 6
+    assert results["maps"] is None
+    assert not (folder / "panels").exists()
+
+
+def test_results_are_those_of_the_validation_split_if_there_is_no_test_split(images: Path, tmp_path: Path) -> None:
+    more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_steps", "1", "--image_size", "64", "96")
+    results = train(flags(images / "train", tmp_path / "run", *more))
+    assert results["evaluated_on"] == "validation"
+    assert results["evaluated_images"] == 6
+    assert results["model"]["image_size"] == [64, 96]
+    assert (tmp_path / "run" / "panels" / "step-000001.png").is_file()
+
+
+def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path: Path) -> None:
+    lines = [f'{{"file_name": "{path.name}", "label": {index / 8}}}' for index, path in enumerate(
+        sorted((images / "train" / "red").iterdir())
+    )]  # fmt: skip
+    folder = tmp_path / "numbers" / "train"
+    folder.mkdir(parents=True)
+    for path in (images / "train" / "red").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    results = train(flags(folder.parent, tmp_path / "run", "--max_steps", "1"))
+    assert results["data"]["problem_type"] == "regression"
+    assert results["metrics"]["mse"] > 0
+    assert results["maps"] is None
+    assert not (tmp_path / "run" / "predictions.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--dataset_name", "/nowhere/at/all"], "There is no folder '/nowhere/at/all'"),
+        (["--backbone", "resnet5O"], "timm"),
+        (["--augmentation", "mixup"], "augmentation='mixup' is unknown"),
+        (["--mask_column", "masks"], "mask_column='masks' is no column"),
+        (["--resume_from_checkpoint", "true"], "no whole checkpoint"),
+        (["--load_best_model_at_end", "true", "--validation_fraction", "0"], "needs validation images"),
+    ],
+)
+def test_mistakes_end_in_one_sentence_before_training(
+    more: list[str], told: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *flags(images, tmp_path / "run", *more)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("antehoc train: ")
+    assert told in error
+    assert not list(tmp_path.glob("run/model.safetensors"))
+
+
+def test_an_output_folder_that_is_a_file_is_refused(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    assert main(["train", *flags(images, tmp_path / "run")]) == 2
+    assert str(tmp_path / "run") in capsys.readouterr().err
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Makes repositories and refuses everything else."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        made = self.path == "/api/repos/create"
+        body = {"url": f"http://{self.headers['Host']}/somebody/colours"} if made else {"error": "the disk is full"}
+        self._answer(200 if made else 403, body)
+
+    def do_GET(self) -> None:
+        self._answer(403, {"error": "the disk is full"})
+
+    do_HEAD = do_PUT = do_GET
+
+    def _answer(self, status: int, body: dict[str, str]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def program(arguments: list[str], **environment: str) -> Any:
+    """`python training/run.py` in a process of its own, as from a checkout."""
+    import os
+    import subprocess
+    import sys
+
+    script = Path(__file__).parents[2] / "training" / "run.py"
+    known = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_ENDPOINT")}
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        env={**known, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_a_push_that_fails_loses_nothing_and_says_what_to_run(hub: str, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("--push_to_hub", "--hub_model_id", "somebody/colours", "--map_eval_samples", "0", "--max_steps", "1")
+    ended = program(flags(images, folder, *more), HF_ENDPOINT=hub, HF_TOKEN="hf_none", HF_HOME=str(tmp_path / "home"))
+    assert ended.returncode == 2
+    told = ended.stderr.strip().splitlines()[-1]
+    assert f"The model is complete in {folder}, but pushing it failed" in told
+    assert f"hf upload somebody/colours {folder} ." in told
+    assert "Traceback" not in ended.stderr
+    assert AutoModelForImageClassification.from_pretrained(folder).config.num_labels == 3
+    assert (folder / "results.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached_is_found_before_training(images: Path, tmp_path: Path) -> None:
+    ended = program(
+        flags(images, tmp_path / "run", "--push_to_hub"), HF_ENDPOINT="http://127.0.0.1:9", HF_TOKEN="hf_none"
+    )
+    assert ended.returncode == 2
+    assert "The Hub will not take the model" in ended.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "run" / "checkpoint-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "logits", "labels", "texts", "right"),
+    [
+        (None, [[0.0, 9.0], [0.0, 9.0]], [1, 0], ["dog  100 %", "dog  100 %"], [True, False]),
+        ("multi_label_classification", [[1.0, 1.0], [-1.0, -1.0]], [[1.0, 1.0], [1.0, 0.0]],
+         ["cat, dog", "none"], [True, False]),
+        ("regression", [[0.5], [2.0]], [0.25, 1.0], ["0.5", "2"], [None, None]),
+    ],
+)  # fmt: skip
+def test_captions_of_panels(
+    problem_type: str | None, logits: list[Any], labels: list[Any], texts: list[str], right: list[Any]
+) -> None:
+    class Config:
+        id2label = {0: "cat", 1: "dog"}  # noqa: RUF012
+
+    Config.problem_type = problem_type  # type: ignore[attr-defined]
+    made = panels.captions(torch.tensor(logits), torch.tensor(labels), Config)
+    assert [caption.text for caption in made] == texts
+    assert [caption.right for caption in made] == right
+
+
+def test_push_errors_name_the_folder() -> None:
+    class Trainer:
+        hub_model_id = None
+
+        class args:
+            output_dir, hub_model_id = "outputs/x", "me/x"
+
+        def push_to_hub(self) -> None:
+            raise RuntimeError("connection reset")
+
+    with pytest.raises(PushError, match=r"complete in outputs/x.*connection reset.*hf upload me/x outputs/x"):
+        push(Trainer())  # type: ignore[arg-type]
