@@ -1,19 +1,24 @@
 """The image processor: the pixels of timm's evaluation transform for the backbone."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
+from .configuration_antehoc import backbone_defaults
+from .image_input import as_pil
 from .rgb import to_rgb
+
+_INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
+_CROP_MODES = ("center", "squash", "border")
 
 
 class AnteHocImageProcessor(BaseImageProcessor):
@@ -23,7 +28,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
     Args:
         image_size (`int` or `list[int]`): side, or [height, width], in pixels.
         image_mean, image_std (`list[float]`): normalisation of pixels in [0, 1].
-        interpolation (`str`): `"bilinear"`, `"bicubic"`, `"lanczos"` or `"nearest"`.
+        interpolation (`str`): `"bilinear"`, `"bicubic"`, `"lanczos"`, `"nearest"`, `"box"` or `"hamming"`.
         crop_pct (`float`): the image is resized to size / crop_pct, then cropped; 1 shows the whole (square) image.
         crop_mode (`str`): `"center"`, `"squash"` or `"border"`, as in timm.
 
@@ -44,16 +49,14 @@ class AnteHocImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.image_size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
-        self.image_mean = list(image_mean or (0.485, 0.456, 0.406))
-        self.image_std = list(image_std or (0.229, 0.224, 0.225))
-        self.interpolation = interpolation
+        self.image_size = _checked_size(image_size)
+        self.image_mean = _checked_channels("image_mean", image_mean, (0.485, 0.456, 0.406))
+        self.image_std = _checked_channels("image_std", image_std, (0.229, 0.224, 0.225), positive=True)
+        self.interpolation = _checked_choice("interpolation", interpolation, _INTERPOLATIONS)
+        self.crop_mode = _checked_choice("crop_mode", crop_mode, _CROP_MODES)
         self.crop_pct = crop_pct
-        self.crop_mode = crop_mode
-        if not 0 < crop_pct <= 1:
-            raise ValueError(f"crop_pct={crop_pct} must lie in (0, 1].")
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
-            raise ValueError(f"image_size={image_size} must be a positive number of pixels or [height, width].")
+        if not _is_number(crop_pct) or not 0 < crop_pct <= 1:
+            raise ValueError(f"crop_pct={crop_pct!r} must lie in (0, 1].")
 
     @property
     def size(self) -> dict[str, int]:
@@ -69,7 +72,11 @@ class AnteHocImageProcessor(BaseImageProcessor):
             backbone (`str`): a timm architecture, with or without pretrained tag.
             image_size (`int` or `list[int]`, *optional*): another size than the backbone's own.
             options: any argument of the class, to override timm's.
+
+        Raises:
+            ValueError: if timm does not know the backbone, or a value makes no sense.
         """
+        backbone_defaults(backbone)  # for its error
         cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
         data = resolve_data_config(pretrained_cfg=cfg.to_dict() if cfg is not None else {}, verbose=False)
         values = {
@@ -115,42 +122,51 @@ class AnteHocImageProcessor(BaseImageProcessor):
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
         """
         Args:
-            images: one image or a list: PIL, path, (H, W), (H, W, C) or (C, H, W) array or tensor (uint8, or float
-                in [0, 1]).
+            images: one image or a list: PIL, path, (H, W), (H, W, C) or (C, H, W) array or tensor (integers in 0…255,
+                or floating-point numbers in [0, 1]).
             return_tensors (`str`, *optional*): `"pt"` for one (B, 3, H, W) tensor.
 
         Raises:
-            ValueError: if something is no image.
+            ValueError: if something is no image, or there is none.
         """
         several = isinstance(images, (list, tuple)) or (isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4)
         batch = list(images) if several else [images]
+        if not batch:
+            raise ValueError("Expected at least one image, got an empty list.")
         transform = self.transform()
-        pixels = [transform(to_rgb(_as_pil(image))) for image in batch]
-        data = torch.stack(pixels) if return_tensors is not None and pixels else pixels
+        pixels = [transform(to_rgb(as_pil(image))) for image in batch]
+        data = torch.stack(pixels) if return_tensors is not None else pixels
         return BatchFeature(data={"pixel_values": data}, tensor_type=return_tensors)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         return self.preprocess(images, *args, **kwargs)
 
 
-def _as_pil(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, (str, Path)):
-        try:
-            opened = Image.open(image)
-            opened.load()
-        except OSError as error:
-            raise ValueError(f"{image} cannot be read as an image: {error}") from error
-        return opened
-    if isinstance(image, Tensor):
-        image = image.detach().cpu().numpy()
-    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
-        raise ValueError(f"Expected an image (PIL, path, array or tensor), got {type(image).__name__}.")
-    if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] not in (1, 3, 4):
-        image = image.transpose(1, 2, 0)
-    if np.issubdtype(image.dtype, np.floating):
-        if image.size and (image.min() < 0 or image.max() > 1 or not np.isfinite(image).all()):
-            raise ValueError("An image of floating-point numbers must have values in [0, 1].")
-        image = np.round(image * 255).astype(np.uint8)
-    return Image.fromarray(image.squeeze(-1) if image.ndim == 3 and image.shape[2] == 1 else image)
+def _checked_size(size: Any) -> list[int]:
+    sides = [size, size] if isinstance(size, int) else size
+    if (
+        not isinstance(sides, (list, tuple))
+        or len(sides) != 2
+        or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides)
+    ):
+        raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
+    return list(sides)
+
+
+def _checked_channels(name: str, values: Any, default: tuple[float, ...], positive: bool = False) -> list[float]:
+    values = default if values is None else values
+    fitting = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+    if not fitting or (positive and min(values) <= 0):
+        kind = "positive " if positive else ""
+        raise ValueError(f"{name}={values!r} must be three {kind}numbers, one for each of red, green and blue.")
+    return list(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+    return value

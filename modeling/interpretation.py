@@ -1,10 +1,10 @@
 """From soft attention maps and weights to the interpretation map, and from it to the energy map."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .attention_maps import minmax, stretch
+from .resize import resize
 
 
 def weight_maps(weight_logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -21,7 +21,7 @@ def weight_maps(weight_logits: Tensor, size: tuple[int, int]) -> Tensor:
     weights = weight_logits.softmax(dim=1)
     if weights.shape[-2:] == (1, 1):
         return weights.expand(-1, -1, *size)
-    return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
+    return resize(weights, size)
 
 
 def interpretation_map(

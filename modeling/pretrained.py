@@ -1,16 +1,23 @@
 """Weights from elsewhere: timm's pretrained ones, and timm's initial ones where a checkpoint has none."""
 
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.models import load_state_dict
 from torch import nn
 
 from .backbone import create_backbone
 from .configuration_antehoc import AnteHocConfig
 
 
-def load_pretrained_backbone(backbone: nn.Module, config: AnteHocConfig, num_outputs: int, source: bool | str) -> None:
+def load_pretrained_backbone(
+    backbone: nn.Module, config: AnteHocConfig, num_outputs: int, source: bool | str | PathLike[str]
+) -> None:
     """
     Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
 
@@ -25,33 +32,69 @@ def load_pretrained_backbone(backbone: nn.Module, config: AnteHocConfig, num_out
         ValueError: if they do not fit.
     """
     overrides: dict[str, Any] = {"pretrained": True}
-    if isinstance(source, str):
-        overrides["pretrained_cfg_overlay"] = {"file": source}
+    if not isinstance(source, bool):
+        classes = _classes_in_file(source, config.backbone)
+        overlay: dict[str, Any] = {"file": str(source)}
+        if classes is not None:  # timm would keep a classifier only if it has as many classes as the tag's
+            overlay |= {"num_classes": classes, **({"label_offset": 0} if classes == num_outputs else {})}
+        overrides["pretrained_cfg_overlay"] = overlay
     try:
         # A build of its own, with timm's own care for other sizes of head, position embedding and input.
         with torch.random.fork_rng():
             loaded = create_backbone(config, num_outputs, **overrides)
     except ValueError as error:
-        raise ValueError(f"The pretrained weights do not fit: {error}") from error
+        raise ValueError(f"The pretrained weights cannot be used: {error}") from error
     except Exception as error:  # huggingface_hub and httpx raise many kinds
-        where = source if isinstance(source, str) else f"the pretrained weights of {config.backbone!r}"
-        reason = " ".join(str(error).split())[:200]
-        raise OSError(
-            f"Could not load {where} ({type(error).__name__}: {reason}). Without a network, download the file "
-            "beforehand and pass its path as pretrained=…, or use pretrained=False."
-        ) from error
+        raise _unavailable(f"the pretrained weights of {config.backbone!r}", error) from error
     backbone.load_state_dict(loaded.state_dict())
 
 
-def pretrained_labels(backbone: str) -> dict[str, Any]:
-    """`id2label` and `label2id` of the data set a timm tag was trained on; empty where timm does not know it."""
-    import timm
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+def _unavailable(what: str, error: Exception) -> OSError:
+    reason = " ".join(str(error).split())[:200]
+    return OSError(
+        f"Could not load {what} ({type(error).__name__}: {reason}). Without a network, download the file beforehand "
+        "and pass its path as pretrained=…, or use pretrained=False."
+    )
 
+
+def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
+    """
+    How many classes the classifier in a file of weights has; None where it has none or timm alone can read the file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    if not Path(path).is_file():
+        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+    if Path(path).suffix == ".npz":
+        return None
+    try:
+        weights = load_state_dict(str(path))
+    except Exception as error:  # torch, pickle and safetensors raise many kinds
+        raise _unavailable(str(path), error) from error
+    cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    names = (cfg.classifier if cfg is not None else None) or ()
+    for name in (names,) if isinstance(names, str) else names:
+        for part in ("bias", "weight"):
+            if f"{name}.{part}" in weights:
+                return len(weights[f"{name}.{part}"])
+    return None
+
+
+def pretrained_labels(backbone: str, source: bool | str | PathLike[str] = True) -> dict[str, Any]:
+    """
+    `id2label` and `label2id` of the data set a timm tag was trained on; the number of classes alone where timm does
+    not know their names, or a file of weights (`source`) has another number; empty where nothing is known.
+    """
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     subset = infer_imagenet_subset(cfg.to_dict()) if cfg is not None else None
+    classes = cfg.num_classes if cfg is not None else None
+    if not isinstance(source, bool):
+        in_file = _classes_in_file(source, backbone)
+        subset = subset if in_file in (None, classes) else None
+        classes = in_file or classes
     if not subset:
-        return {"num_labels": cfg.num_classes} if cfg is not None and cfg.num_classes else {}
+        return {"num_labels": classes} if classes else {}
     info = ImageNetInfo(subset)
     descriptions = info.label_descriptions(as_dict=True)
     names = [descriptions[synset] for synset in info.label_names()]

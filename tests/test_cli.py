@@ -12,7 +12,12 @@ from antehoc_hf import cli
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
 ROOT = Path(__file__).parents[1]
-SHAPES = ["--dataset_name", "shapes", "--dataset_options", '{"image_size": 32, "train": 0, "validation": 0, "test": 12}']
+SHAPES = [
+    "--dataset_name",
+    "shapes",
+    "--dataset_options",
+    '{"image_size": 32, "train": 0, "validation": 0, "test": 12}',
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    model = AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, id2label=dict(enumerate(CLASSES)))
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", image_size=64, id2label=dict(enumerate(CLASSES))
+    )
     model.save_pretrained(folder)
     AnteHocImageProcessor.from_backbone("test_resnet", image_size=64, crop_pct=1.0).save_pretrained(folder)
     return folder

@@ -29,7 +29,7 @@ _Columns = tuple[tuple[str, str, int], ...]
 _HONEST: _Columns = (
     ("Avg. Drop ↓", "equal_area_avg_drop", 1),
     ("accuracy ↑", "equal_area_accuracy", 1),
-    ("insertion − deletion ↑", "insertion_minus_deletion", 3),  # noqa: RUF001  a minus sign
+    ("insertion − deletion ↑", "insertion_minus_deletion", 3),
     ("energy / area ↑", "energy_share_over_area", 2),
     ("pointing game ↑", "pointing_game", 1),
 )
@@ -203,7 +203,9 @@ def _map_table(report: MapReport, columns: _Columns) -> list[str]:
     used = [column for column in columns if any(column[1] in row.scores for row in report.rows)]
     table = [["map", *(heading for heading, _, _ in used)]]
     for row in report.rows:
-        cells = [_cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used]
+        cells = [
+            _cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used
+        ]
         table.append([row.name, *cells])
     return aligned(table)
 
@@ -212,7 +214,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of a table with its columns in line: the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     ]
 

@@ -124,9 +124,7 @@ def build_trainer(
         if args.load_best_model_at_end:
             raise UsageError("load_best_model_at_end needs validation images: set validation_fraction above 0.")
         args.eval_strategy = type(args.eval_strategy)("no")
-    panels = panel_callback(
-        images.validation or images.test, settings.run.panel_images, settings.run.panel_steps
-    )
+    panels = panel_callback(images.validation or images.test, settings.run.panel_images, settings.run.panel_steps)
     try:
         return AnteHocTrainer(
             model=model,
@@ -137,7 +135,7 @@ def build_trainer(
             compute_metrics=metrics_of(data.problem_type),
             callbacks=[panels] if panels is not None else None,
         )
-    except (HTTPError, HfHubHTTPError, HFValidationError, ConnectionError, EnvironmentError) as error:
+    except (OSError, HTTPError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
         if not args.push_to_hub:
             raise
         raise PushError(

@@ -74,7 +74,9 @@ def _derived_from_config() -> Any:
     for name, annotation in AnteHocConfig.__annotations__.items():
         if name in declared and name not in _NOT_DERIVED:
             type_ = Literal[CHOICES[name]] if name in CHOICES else annotation
-            fields.append((name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)})))
+            fields.append(
+                (name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)}))
+            )
     made = dataclasses.make_dataclass("ConfigArguments", fields)
     made.__module__ = __name__
     made._argument_group_name = "model: maps and weight network"  # type: ignore[attr-defined]
@@ -208,5 +210,5 @@ def read_json(text: str | None, option: str) -> dict[str, Any] | None:
     except json.JSONDecodeError as error:
         raise UsageError(f"{option} is no JSON ({error.msg} at character {error.pos + 1}): {text}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{option} must be a JSON object such as {{\"name\": 1}}, not {text}.")
+        raise UsageError(f'{option} must be a JSON object such as {{"name": 1}}, not {text}.')
     return value

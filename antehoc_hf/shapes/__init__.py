@@ -37,6 +37,7 @@ another family of background, so a pair tells what the background alone does to 
 `background="correlated"` class k stands on family k (label and background id are equal) in 95 % of the rows of train,
 validation and test, and never in `test_swapped`: a model that reads the ground is right on test and wrong there. The
 bugs and distractors are the same in both modes. Row i has label i mod 6: shuffle for training, as trainers do.
+A split of 0 rows is left out.
 
 **Columns** (images are PNG inside, decoded only when read; H = W = image_size):
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antehoc_hf.shapes.geometry import Array, pixel_grid, rotated
 
@@ -66,7 +67,7 @@ def ramp(level: Array, colours: list[Colour]) -> Array:
     return np.stack([np.interp(level, stops, [c[k] for c in colours]) for k in range(3)], axis=-1)
 
 
-def cells(rng: Rng, u: Array, v: Array, per_side: int) -> tuple[Array, Array, Array]:
+def cells(rng: Rng, u: Array, v: Array, per_side: int) -> tuple[NDArray[np.int64], Array, Array]:
     """Cells around scattered points: the number of each pixel's cell, its distance to the centre and to the edge.
 
     Points lie one to a square of a jittered grid that covers the unit square turned by any angle.
@@ -79,7 +80,7 @@ def cells(rng: Rng, u: Array, v: Array, per_side: int) -> tuple[Array, Array, Ar
     place_u = np.clip(((u - low) / span * per_side).astype(np.int64), 1, per_side - 2)
     place_v = np.clip(((v - low) / span * per_side).astype(np.int64), 1, per_side - 2)
     near, second = np.full(u.shape, np.inf), np.full(u.shape, np.inf)
-    owner = np.zeros(u.shape, dtype=np.int64)
+    owner: NDArray[np.int64] = np.zeros(u.shape, dtype=np.int64)
     for row in (-1, 0, 1):
         for column in (-1, 0, 1):
             point = (place_v + row) * per_side + place_u + column

@@ -263,5 +263,7 @@ def test_a_classifier_without_classes(build, count):
 def test_arrays_and_tuples_are_taken_for_numbers(build):
     import numpy as np
 
-    config = build(image_mean=(0.5, 0.5, 0.5), image_std=np.array([0.5, 0.5, 0.5]).tolist(), image_size=(64, 64)).config
+    config = build(
+        image_mean=(0.5, 0.5, 0.5), image_std=np.array([0.5, 0.5, 0.5]).tolist(), image_size=(64, 64)
+    ).config
     assert config.image_mean == [0.5, 0.5, 0.5]

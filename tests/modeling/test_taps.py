@@ -78,7 +78,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize(("backbone", "expected"), FAMILIES.items())
 def test_families(backbone, expected):
-    maps, layout, any_size = expected
+    maps, _, any_size = expected
     model = on_meta(backbone).eval()
     last = TapPoint.from_dict(model.config.tap_points[-1])
     assert (model.config.num_attention_maps, last.layout, not model.config.fixed_image_size) == expected
@@ -97,7 +97,9 @@ def test_families(backbone, expected):
 def output_of(model, name, pixels):
     """What a layer of the backbone returns, by a hook of our own."""
     seen = []
-    handle = model.backbone.get_submodule(name).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    handle = model.backbone.get_submodule(name).register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
     with torch.no_grad():
         model.backbone(pixels)
     handle.remove()

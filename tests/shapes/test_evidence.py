@@ -22,7 +22,7 @@ from antehoc_hf.shapes import (
     render,
 )
 from antehoc_hf.shapes.parts import BugPainter, sample_bug
-from antehoc_hf.shapes.scene import Bytes, Recipe, Scene, draw
+from antehoc_hf.shapes.scene import Recipe, Scene, draw
 
 
 def classes_with(parts: tuple[str, ...], label: int) -> list[int]:
@@ -137,7 +137,7 @@ def test_landmarks_lie_on_their_parts(small: DatasetDict) -> None:
             assert part_mask(row["part_masks"], part)[round(y), round(x)]
 
 
-def centre(mask: Bytes) -> np.ndarray:
+def centre(mask: np.ndarray) -> np.ndarray:
     """The mean x and y of a mask."""
     rows, columns = np.nonzero(mask)
     return np.array([columns.mean(), rows.mean()])

@@ -191,7 +191,9 @@ def test_a_full_disk_ends_in_one_sentence_and_costs_no_checkpoint(tiny, tmp_path
         train_dataset=tiny.Images(22),
         processing_class=FullDiskProcessor(error),
     )
-    with pytest.raises(OSError, match=r"no space left for checkpoint-4 in .*then resume from .*checkpoint-2") as caught:
+    with pytest.raises(
+        OSError, match=r"no space left for checkpoint-4 in .*then resume from .*checkpoint-2"
+    ) as caught:
         trainer.train()
     assert caught.value.errno == errno.ENOSPC
     assert folders(tmp_path) == ["checkpoint-2"]

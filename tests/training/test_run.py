@@ -53,7 +53,10 @@ def test_the_folder_loads_by_the_auto_classes_and_is_what_was_measured(
     finished: tuple[Path, dict[str, Any]], images: Path
 ) -> None:
     folder, results = finished
-    model, processor = AutoModelForImageClassification.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    model, processor = (
+        AutoModelForImageClassification.from_pretrained(folder),
+        AutoImageProcessor.from_pretrained(folder),
+    )
     assert model.config.id2label == {0: "blue", 1: "green", 2: "red"}
     files = sorted((images / "test").glob("*/*.png"))
     with torch.no_grad():

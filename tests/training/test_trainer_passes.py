@@ -142,9 +142,7 @@ def test_sequential_order_goes_through_the_updated_backbone(tiny, tmp_path):
     model = awake(tiny.build_model("test_convnext"))
     start = copy.deepcopy(model)
     options = {"optim": "sgd", "learning_rate": 0.3, "lr_scheduler_type": "constant", "max_steps": 1}
-    trainer, _ = train(
-        tiny, tmp_path, model, update_order="sequential", interpretation_learning_rate=2.0, **options
-    )
+    trainer, _ = train(tiny, tmp_path, model, update_order="sequential", interpretation_learning_rate=2.0, **options)
     batch = first_batch(trainer)
     first = start(batch["pixel_values"], phase="task")
     maps = first.soft_attention_maps
@@ -209,9 +207,7 @@ def test_each_pass_is_clipped_by_itself(tiny, tmp_path):
 def test_optimizer_groups(tiny, tmp_path):
     model = tiny.build_model()
     options = {"weight_decay": 0.1, "interpretation_weight_decay": 0.2, "interpretation_learning_rate": 0.03}
-    trainer, _ = train(
-        tiny, tmp_path, model, max_steps=1, lr_scheduler_type="constant", learning_rate=0.01, **options
-    )
+    trainer, _ = train(tiny, tmp_path, model, max_steps=1, lr_scheduler_type="constant", learning_rate=0.01, **options)
     of_parameter = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in trainer.optimizer.param_groups

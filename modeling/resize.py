@@ -1,0 +1,35 @@
+"""Bilinear resizing of maps, fast where PyTorch's own is slow: for few channels on a CPU."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """
+    Bilinear resize of (B, η, h, w) maps to (B, η, H, W), as `F.interpolate(mode="bilinear", align_corners=False)`.
+
+    Bilinear resizing is separable: a product with one matrix from the left and one from the right. On a CPU, in
+    float32, this takes about half the time of `F.interpolate` for a handful of maps, and equals it to rounding.
+    """
+    plain = type(maps) is Tensor and maps.device.type == "cpu" and maps.dtype == torch.float32
+    if not plain or torch.compiler.is_compiling():
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    rows, columns = _matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1])
+    return rows @ maps @ columns.T
+
+
+@lru_cache(maxsize=64)
+def _matrix(narrow: int, wide: int) -> Tensor:
+    """(wide, narrow): each row holds the weights with which an output position mixes input positions."""
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(narrow).view(1, 1, narrow, narrow)
+        return F.interpolate(identity, size=(wide, narrow), mode="bilinear", align_corners=False)[0, 0].contiguous()
+
+
+def halve(maps: Tensor) -> Tensor:
+    """Mean over 2×2 pixels of (B, η, H, W) maps with even sides; several times as fast as avg_pool2d on a CPU."""
+    rows = maps[..., ::2, :] + maps[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25

@@ -1,0 +1,302 @@
+"""Saved models come back bit for bit, in other processes, with and without this package."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
+
+import antehoc_hf
+from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
+
+FAMILIES = {
+    "test_resnet": {},
+    "test_vit": {},
+    "test_maxvit": {},
+    "resnetblur18": {"num_attention_maps": 4},  # blur kernels are no persistent buffers
+    "swin_tiny_patch4_window7_224": {"image_size": 64},  # nor are relative positions
+}
+MORE_FAMILIES = {
+    **{name: {} for name in ("test_byobnet", "test_coatnet", "test_convnext", "test_efficientnet_evos")},
+    **{name: {} for name in ("test_mambaout", "test_nfnet", "test_vit4", "test_vit_relpos", "vgg11", "repvgg_a0")},
+    "levit_128s": {"image_size": 224},
+    "tresnet_m": {"num_attention_maps": 4},
+    "efficientformerv2_s0": {"image_size": 224},
+    "mobilenetv3_small_050": {},
+    "gcresnet33ts": {"num_attention_maps": 4},
+}
+
+
+def messages_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.fixture
+def warnings_of_transformers(caplog):
+    """transformers' loggers do not hand their records on: listen to them directly."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield lambda: messages_of(caplog)
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def in_a_fresh_process(tmp_path, models, **spec):
+    """What [`fresh_process.py`] makes of (folder, images) pairs, and everything it said."""
+    pairs = []
+    for index, (folder, pixels) in enumerate(models):
+        torch.save(pixels, tmp_path / f"pixels-{index}.pt")
+        pairs.append([str(folder), str(tmp_path / f"pixels-{index}.pt")])
+    (tmp_path / "spec.json").write_text(json.dumps({"models": pairs, "output": str(tmp_path / "output.pt"), **spec}))
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("fresh_process.py"), tmp_path / "spec.json"],
+        cwd=tmp_path / "elsewhere",
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_MODULES_CACHE": str(tmp_path / "cache" / "modules"),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(tmp_path / "output.pt", weights_only=False), done.stdout + done.stderr
+
+
+def trained(build, backbone, **config):
+    """A model whose buffers and running statistics are not those of a fresh one."""
+    model = build(backbone, awake=True, **config)
+    height, width = model.config.image_size
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(4, 3, height, width) + 1)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("backbone", "config"), FAMILIES.items())
+def test_reloaded_to_the_bit(build, tmp_path, backbone, config):
+    check_reload(build, tmp_path, backbone, config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "config"), MORE_FAMILIES.items())
+def test_more_families_reloaded_to_the_bit(build, tmp_path, backbone, config):
+    check_reload(build, tmp_path, backbone, config)
+
+
+def check_reload(build, tmp_path, backbone, config):
+    model = trained(build, backbone, **config)
+    pixels = torch.randn(2, 3, *model.config.image_size)
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = model(pixels, output_attention_maps=True)
+        again = AnteHocForImageClassification.from_pretrained(tmp_path)
+        assert not again.training
+        output = again(pixels, output_attention_maps=True)
+    for name in ("logits", "interpretation_map", "soft_attention_maps", "weight_maps"):
+        assert torch.equal(output[name], expected[name]), name
+    before, after = dict(model.named_buffers()), dict(again.named_buffers())
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again.config.to_dict().keys() >= model.config.to_dict().keys()
+
+
+def saved(build, folder, backbone, **config):
+    """A trained model in a folder, images for it, and what it makes of them."""
+    model = trained(build, backbone, **config)
+    model.save_pretrained(folder)
+    AnteHocImageProcessor.from_backbone(backbone, image_size=model.config.image_size).save_pretrained(folder)
+    pixels = torch.randn(2, 3, *model.config.image_size)
+    with torch.no_grad():
+        return (folder, pixels), model(pixels)
+
+
+def test_reloaded_to_the_bit_in_a_fresh_process(build, tmp_path, photo):
+    cases = [saved(build, tmp_path / name, name, **config) for name, config in FAMILIES.items()]
+    results, said = in_a_fresh_process(tmp_path, [case for case, _ in cases], photo=str(photo))
+    for result, (case, expected) in zip(results, cases, strict=True):
+        assert result["class"].startswith("antehoc_hf.modeling")
+        assert torch.equal(result["logits"], expected.logits), case[0].name
+        assert torch.equal(result["map"], expected.interpretation_map), case[0].name
+    assert len(results[0]["classes"]) == 4
+    for word in ("custom code", "y/N", "trust_remote_code", "newly initialized", "deprecat"):
+        assert word not in said, said
+
+
+def test_a_checkpoint_explains_itself_where_the_package_is_not_installed(build, tmp_path, photo):
+    case, expected = saved(build, tmp_path / "model", "test_resnet")
+    results, _ = in_a_fresh_process(tmp_path, [case], remote=True, photo=str(photo))
+    result, (folder, pixels) = results[0], case
+    assert result["class"].startswith("transformers_modules")
+    assert torch.equal(result["logits"], expected.logits)
+    assert torch.equal(result["map"], expected.interpretation_map)
+    here = AnteHocImageProcessor.from_pretrained(folder)
+    assert torch.equal(result["processed"], here(photo, return_tensors="pt")["pixel_values"])
+    with torch.no_grad():
+        assert torch.equal(result["features"], AnteHocModel.from_pretrained(folder)(pixels).pooler_output)
+    assert len(result["classes"]) == 4
+
+
+def test_every_file_of_code_travels(build, tmp_path):
+    build().save_pretrained(tmp_path)
+    room = Path(antehoc_hf.modeling.__file__).parent
+    own = {path.name for path in room.glob("*.py")} - {"__init__.py"}
+    AnteHocImageProcessor().save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.py")} >= own
+    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForImageClassification", "AutoImageProcessor"}
+    for target in auto_map.values():
+        module, name = target.split(".")
+        assert f"class {name}" in (tmp_path / f"{module}.py").read_text()
+
+
+def test_auto_classes(build, noise, tmp_path, photo):
+    model, pixels = build(awake=True), noise(2, 64)
+    model.save_pretrained(tmp_path)
+    processor = AnteHocImageProcessor.from_backbone("test_resnet", image_size=64)
+    processor.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
+    again = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert type(again) is type(model)
+    assert torch.equal(again(pixels).interpretation_map, model(pixels).interpretation_map)
+    own = AutoImageProcessor.from_pretrained(tmp_path)
+    assert type(own) is AnteHocImageProcessor
+    classes = pipeline("image-classification", model=str(tmp_path))(str(photo), top_k=2)
+    scores = model(processor(photo, return_tensors="pt")["pixel_values"]).logits.softmax(-1)[0]
+    assert classes[0]["score"] == pytest.approx(scores.max().item(), abs=1e-6)
+    assert classes[0]["label"] == model.config.id2label[int(scores.argmax())]
+
+
+def test_bare_model_from_the_checkpoint_of_a_classifier(build, noise, tmp_path, warnings_of_transformers):
+    model, pixels = trained(build, "test_resnet"), noise(2, 64)
+    model.save_pretrained(tmp_path)
+    bare = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(bare, AnteHocModel)
+    assert warnings_of_transformers() == []
+    with torch.no_grad():
+        assert torch.equal(bare(pixels).interpretation_map, model(pixels).interpretation_map)
+        features = model.backbone.forward_head(model.backbone.forward_features(pixels), pre_logits=True)
+        assert torch.equal(bare(pixels).pooler_output, features)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_classifier_from_the_checkpoint_of_a_bare_model(build, noise, tmp_path, backbone, warnings_of_transformers):
+    bare = build(backbone, kind=AnteHocModel, awake=True)
+    bare.save_pretrained(tmp_path)
+    model = AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=4)
+    assert any("newly initialized" in message or "MISSING" in message for message in warnings_of_transformers())
+    output, expected = model(noise(2, 64)), bare(noise(2, 64))
+    assert output.logits.shape == (2, 4)
+    assert output.logits.isfinite().all()
+    assert torch.equal(output.interpretation_map, expected.interpretation_map)
+
+
+def test_another_number_of_classes(build, noise, tmp_path):
+    model, pixels = trained(build, "test_resnet"), noise(2, 64)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9)
+    again = AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9, ignore_mismatched_sizes=True)
+    own, other = model.backbone.state_dict(), again.backbone.state_dict()
+    assert all(torch.equal(own[name], other[name]) for name in own if not name.startswith("fc."))
+    assert other["fc.weight"].shape[0] == 9
+    assert other["fc.weight"].isfinite().all()
+    assert 0 < other["fc.weight"].std() < 1
+    output = again(pixels)
+    assert output.logits.isfinite().all()
+    assert torch.equal(output.interpretation_map, model(pixels).interpretation_map)
+
+
+def test_another_number_of_maps_makes_a_fresh_weight_network(build, noise, tmp_path):
+    model = build(awake=True)
+    model.save_pretrained(tmp_path)
+    again = AnteHocForImageClassification.from_pretrained(
+        tmp_path, num_attention_maps=3, tap_points=None, ignore_mismatched_sizes=True
+    )
+    assert torch.equal(again(noise(1, 64)).logits, model(noise(1, 64)).logits)
+    weights = again(noise(1, 64), output_attention_maps=True).weight_maps
+    assert weights.shape[1] == 3
+    assert weights.isfinite().all()
+
+
+@pytest.mark.parametrize("missing", ["weight_network", "backbone.layer3", "backbone.bn1"])
+def test_weights_missing_from_a_file_get_the_initial_values_of_timm(build, noise, tmp_path, missing):
+    from safetensors.torch import load_file, save_file
+
+    model = trained(build, "test_resnet")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith(missing)}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    torch.manual_seed(0)
+    again = AnteHocForImageClassification.from_pretrained(tmp_path)
+    for name, value in again.state_dict().items():
+        if not name.startswith(missing):
+            assert torch.equal(value, weights[name]), name
+        elif "running_var" in name or (name.endswith("weight") and ".bn" in name and "bn3" not in name):
+            assert value.eq(1).all(), name
+    output = again(noise(1, 64), output_attention_maps=True)
+    assert output.logits.isfinite().all()
+    assert output.interpretation_map.isfinite().all()
+    if missing == "weight_network":
+        assert torch.allclose(output.weight_maps, torch.tensor(1 / 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backbone", ["test_resnet", "resnetblur18"])
+def test_kind_of_number_is_kept(build, noise, tmp_path, dtype, backbone):
+    model = trained(build, backbone, num_attention_maps=4).to(dtype)
+    model.save_pretrained(tmp_path)
+    again = AnteHocForImageClassification.from_pretrained(tmp_path, dtype="auto")
+    assert again.dtype == dtype
+    for (name, value), other in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+    with torch.no_grad():
+        output, expected = again(noise(1, 64).to(dtype)), model(noise(1, 64).to(dtype))
+    assert torch.equal(output.logits, expected.logits)
+    assert output.interpretation_map.dtype == torch.float32
+    assert output.interpretation_map.isfinite().all()
+    assert torch.equal(output.interpretation_map, expected.interpretation_map)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_loading_as_another_kind_of_number(build, noise, tmp_path, dtype):
+    model = build(awake=True)
+    model.save_pretrained(tmp_path)
+    again = AnteHocForImageClassification.from_pretrained(tmp_path, dtype=dtype)
+    assert {parameter.dtype for parameter in again.parameters()} == {dtype}
+    output = again(noise(1, 64).to(dtype))
+    assert output.interpretation_map.dtype == torch.float32
+    assert not output.degenerate.any()
+
+
+def test_saving_twice_gives_the_same_files(build, tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path / "first")
+    AnteHocForImageClassification.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    names = {path.name for path in (tmp_path / "first").iterdir()}
+    assert names == {path.name for path in (tmp_path / "second").iterdir()}
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(OSError, match=r"config\.json|model\.safetensors"):
+        AnteHocForImageClassification.from_pretrained(tmp_path)
