@@ -64,7 +64,7 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     arguments = list(argv)
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--model", *arguments]
-    parser = OptionParser((EvaluateArguments, DataArguments), prog="antehoc evaluate", allow_abbrev=False)
+    parser = OptionParser((EvaluateArguments, DataArguments), prog="antehoc evaluate")
     options, data_options = parser.parse_options(arguments)
     if data_options.dataset_name is None:
         raise UsageError("There is no data set: pass --dataset_name NAME (on the Hub, a folder, or 'shapes').")

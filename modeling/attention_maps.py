@@ -78,8 +78,18 @@ def soft_attention_maps(
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """Stretches every map (B, η, H, W) to [0, 1]; a constant map becomes 0."""
-    return stretch(maps, maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True))
+    """Stretches every map (B, η, H, W) to [0, 1]; one that is constant but for rounding becomes 0."""
+    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    return torch.where(has_contrast(low, high), stretch(maps, low, high), 0)
+
+
+def has_contrast(low: Tensor, high: Tensor) -> Tensor:
+    """
+    Whether maps with these minima and maxima show something. Differences in the last digits are rounding: the mean
+    over the channels of a layer norm, for one, is zero everywhere, and stretching it would show noise.
+    """
+    # A NaN anywhere in a map makes `high` NaN, and a comparison with NaN is false.
+    return (high - low > 1e-5 * torch.maximum(high.abs(), low.abs())) & torch.isfinite(high)
 
 
 def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .attention_maps import minmax, stretch
+from .attention_maps import has_contrast, minmax, stretch
 from .resize import resize
 
 
@@ -47,8 +47,7 @@ def interpretation_map(
     combined = (weight_maps * maps).sum(dim=1, keepdim=True)
     low = combined.amin(dim=(2, 3), keepdim=True)
     high = combined.amax(dim=(2, 3), keepdim=True)
-    # A NaN anywhere makes `high` NaN, and a comparison with NaN is false.
-    shows_something = (high - low > 1e-5 * high) & torch.isfinite(high)
+    shows_something = has_contrast(low, high)
     if map_scaling == "minmax":
         scaled = stretch(combined, low, high)
     elif map_scaling == "max":

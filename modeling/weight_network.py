@@ -44,8 +44,8 @@ class AutoencoderWeightNetwork(nn.Module):
             nn.Conv2d(wide, narrow, kernel_size=3, padding=1) for wide, narrow in pairwise(widths[:0:-1])
         )
         self.head = nn.Conv2d(width, num_maps, kernel_size=3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, η, H, W) maps to (B, η, h, w) logits at half their size, for any H and W."""

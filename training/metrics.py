@@ -11,7 +11,7 @@ Metrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 def metrics_of(problem_type: str) -> Metrics:
-    """The metrics of a kind of problem (as in `PretrainedConfig.problem_type`), for the Trainer's `compute_metrics`."""
+    """The metrics of a kind of problem (`problem_type` in transformers), for the Trainer's `compute_metrics`."""
     return {
         "single_label_classification": accuracy,
         "multi_label_classification": mean_average_precision,

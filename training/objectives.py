@@ -1,8 +1,8 @@
 """
 The second pass's loss: how far the prediction on the energy map is from the prediction on the image.
 
-The paper's L_interpret is the mean squared error of the two predictions ("Ante-hoc" paper, Sec. 3); the other readings
-and the penalties are options, off by default.
+The paper's L_interpret is the mean squared error of the two predictions, Y_first and Y_second; the other readings and
+the penalties are options, off by default.
 """
 
 import math

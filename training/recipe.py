@@ -96,7 +96,6 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         prog="antehoc train",
         description=_DESCRIPTION,
         epilog=f"Recipes: {', '.join(recipe_names())}.",
-        allow_abbrev=False,
     )
     recipe = parser.recipe_of(argv)
     chosen = _known(read_recipe(recipe), recipe, parser.names) if recipe is not None else {}
@@ -115,6 +114,9 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
 
 class OptionParser(HfArgumentParser):
     """Dataclasses as flags; errors are raised in one sentence, not printed below the usage of 150 flags."""
+
+    def __init__(self, dataclass_types: tuple[Any, ...], **kwargs: Any) -> None:
+        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
 
     def parse_options(self, argv: Sequence[str]) -> list[Any]:
         """

@@ -186,11 +186,12 @@ def results_table(results: Mapping[str, Any], report: MapReport | None) -> str:
     lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
     lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics.items()]
     if report is not None:
+        kept = f"{100 * report.settings['area']:.0f} %"
         lines += [
             "",
-            f"The maps on {report.num_images} images, beside maps that explain nothing. In percent, where not a share.",
+            f"The maps on {report.num_images} images, beside maps that explain nothing (percent, where not a share).",
             "",
-            f"A {100 * report.settings['area']:.0f} % part of the image kept for every map, and what brightness can't buy:",
+            f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
             *_map_table(report, _HONEST),
             "",
             "The paper's measures of image ⊙ map, which reward bright maps:",

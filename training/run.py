@@ -86,7 +86,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
 def build_model(settings: RunSettings, data: ImageData) -> tuple[AnteHocForImageClassification, AnteHocImageProcessor]:
     """The model with the data's classes, and the image processor that fits it."""
     names = data.label_names
-    model = AnteHocForImageClassification.from_backbone(
+    model: Any = AnteHocForImageClassification.from_backbone(
         settings.model.backbone,
         pretrained=settings.model.pretrained_source(),
         id2label=dict(enumerate(names)),
@@ -153,7 +153,7 @@ def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor) -> Non
         OSError: if the disk is full.
     """
     args = trainer.args
-    folder = Path(args.output_dir)
+    folder = Path(str(args.output_dir))
     staged = folder / PARTIAL_FOLDER / "model"
     with explained_full_disk(staged, folder):
         trainer.save_model(str(staged), _internal_call=True)
@@ -202,7 +202,7 @@ def _measure_and_write(
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
-    folder, report, files = Path(args.output_dir), None, [RESULTS_FILE]
+    folder, report, files = Path(str(args.output_dir)), None, [RESULTS_FILE]
     if chosen is not None:
         model = AnteHocForImageClassification.from_pretrained(folder).to(args.device).eval()
         report = measure_maps(

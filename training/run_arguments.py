@@ -54,14 +54,13 @@ class ModelArguments:
 
     def config_options(self) -> dict[str, Any]:
         """As AnteHocConfig takes them."""
-        size: int | list[int] | None = self.image_size
+        size = self.image_size
         if size is not None and len(size) not in (1, 2):
             raise UsageError(f"image_size takes one number or two (height and width), not {len(size)}.")
-        size = size[0] if size is not None and len(size) == 1 else size
         alone = len(self.taps) == 1 and self.taps[0] in ("auto", "convolutions", "stages")
         return {
             "backbone_kwargs": read_json(self.backbone_kwargs, "backbone_kwargs"),
-            "image_size": size,
+            "image_size": size[0] if size is not None and len(size) == 1 else size,
             "taps": self.taps[0] if alone else self.taps,
         }
 

@@ -80,7 +80,7 @@ def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, 
 
     Raises:
         RunFolderError: if the folder holds another run, or this one and it is neither resumed nor overwritten, or if
-            there is no whole checkpoint to resume from. Nothing has been changed then.
+            there is no whole checkpoint to resume from (nothing has been changed then), or if it cannot be written to.
     """
     if resume and overwrite:
         raise RunFolderError(
@@ -132,10 +132,15 @@ def _check_vacant(output_dir: str, identity: dict[str, Any]) -> None:
 
 def _write_run(output_dir: str, identity: dict[str, Any]) -> None:
     path = Path(output_dir, RUN_FILE)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise RunFolderError(
+            f"{output_dir} cannot be written to ({error.strerror}): make room there or choose another output_dir."
+        ) from error
 
 
 def read_run(output_dir: str) -> dict[str, Any] | None:

@@ -5,13 +5,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.launch import check_launch
 from antehoc_hf.training.meters import MapMeter, TrainingMeter
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.second_pass import FirstPass, SecondPass, task_parameters, weight_parameters
@@ -86,29 +86,7 @@ class AnteHocTrainer(ResumableTrainer):
                 "Every parameter of the backbone and the head is frozen, so that the first pass has nothing to train: "
                 "leave them trainable and set learning_rate=0 instead."
             )
-        if self.is_deepspeed_enabled:
-            raise ValueError(
-                "DeepSpeed is not supported, because it takes an optimizer step at every backward pass: use DDP or "
-                "FSDP2 instead."
-            )
-        if self.args.n_gpu > 1:
-            raise ValueError(
-                "Several GPUs in one process (DataParallel) are not supported: start one process a GPU, with "
-                "`accelerate launch` or `torchrun`."
-            )
-        if self.args.fsdp and self.accelerator.distributed_type != DistributedType.FSDP:
-            raise ValueError(
-                "fsdp is set, but Accelerate shards on GPUs and other accelerators only and would silently replicate "
-                "the model here: leave fsdp out."
-            )
-        if self.is_fsdp_enabled:
-            if getattr(self.accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
-                raise ValueError("FSDP 1 is not supported: set the version to 2 in the FSDP configuration.")
-            if self.args.joint_weight > 0 or self.args.update_order == "sequential" or self.args.fp16:
-                raise ValueError(
-                    "FSDP is supported for the default joint_weight=0 and update_order='simultaneous', without fp16: "
-                    "use DDP for other settings."
-                )
+        check_launch(self.args, self.accelerator)
 
     # -- the two passes -----------------------------------------------------------------------------------------
 
@@ -168,6 +146,7 @@ class AnteHocTrainer(ResumableTrainer):
                 result = self.second_pass.run(self.model, self.model_wrapped, first, len(firsts))
             self.meter.add(result, 1 / len(firsts))
             self.meter.warn_if_not_finite(self.state.global_step + 1, None, result)
+        self._drop_gradient_unless_finite()
         self._clip_weight_network()
         self.optimizer.step()
 
@@ -279,8 +258,9 @@ class AnteHocTrainer(ResumableTrainer):
         rows: list[Tensor] = []
 
         def read(module: nn.Module, args: Any, outputs: Any) -> None:
-            maps = outputs.interpretation_map.float().mean(dim=(1, 2, 3))
-            rows.append(torch.stack([maps, outputs.degenerate.float()], dim=1))
+            if getattr(outputs, "interpretation_map", None) is not None:
+                means = outputs.interpretation_map.float().mean(dim=(1, 2, 3))
+                rows.append(torch.stack([means, outputs.degenerate.float()], dim=1))
 
         handle = model.register_forward_hook(read)
         try:

@@ -14,7 +14,7 @@ _HONEST: tuple[_Column, ...] = (
     ("equal_area_avg_drop", "Avg. Drop, equal area ↓", 1),
     ("equal_area_win", "Win, equal area ↑", 1),
     ("equal_area_accuracy", "accuracy, equal area ↑", 1),
-    ("insertion_minus_deletion", "insertion − deletion ↑", 3),  # noqa: RUF001  a minus sign
+    ("insertion_minus_deletion", "insertion − deletion ↑", 3),
     ("energy_share_over_area", "energy share / area ↑", 2),
     ("pointing_game", "pointing game ↑", 1),
 )

@@ -110,6 +110,13 @@ def test_minmax_of_a_constant_map_is_zero(value):
     assert minmax(torch.full((1, 2, 5, 5), value)).eq(0).all()
 
 
+def test_minmax_does_not_show_rounding():
+    maps = torch.full((1, 1, 64, 64), 1 / 4096) * (1 + 1e-7 * torch.randn(1, 1, 64, 64))
+    assert maps.max() > maps.min()
+    assert minmax(maps).eq(0).all()
+    assert minmax(maps * (1 + 1e-3 * torch.rand(1, 1, 64, 64))).max().item() == pytest.approx(1, abs=1e-4)
+
+
 def test_minmax_stretches_each_map_by_itself():
     maps = torch.stack([torch.arange(4.0).view(2, 2), 10 + 2 * torch.arange(4.0).view(2, 2)])[None]
     expected = torch.arange(4.0).view(2, 2) / 3

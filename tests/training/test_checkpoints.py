@@ -124,7 +124,7 @@ def test_a_folder_with_another_run_is_refused(tiny, tmp_path):
     other = AnteHocTrainer(
         model=tiny.build_model("test_efficientnet"), args=tiny.build_args(tmp_path), train_dataset=tiny.Images(22)
     )
-    with pytest.raises(RunFolderError, match='backbone: "test_resnet.*" there, "test_efficientnet.*" here'):
+    with pytest.raises(RunFolderError, match=r'backbone: "test_resnet.*" there, "test_efficientnet.*" here'):
         other.train()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -164,6 +164,13 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
     build(tiny, tmp_path / "c", save_only_model=True).train()
     with pytest.raises(RunFolderError, match="holds the model only"):
         build(tiny, tmp_path / "c").train(resume_from_checkpoint=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tiny, tmp_path):
+    trainer = build(tiny, tmp_path / "run")
+    (tmp_path / "run" / "antehoc_run.tmp").mkdir()  # in the way of the file; root may write anywhere else
+    with pytest.raises(RunFolderError, match="cannot be written to .*choose another output_dir"):
+        trainer.train()
 
 
 # -- a full disk ----------------------------------------------------------------------------------------------------

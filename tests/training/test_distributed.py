@@ -99,7 +99,7 @@ def check_cases(tiny, folder, names):
         assert two["wrapper"] == "DistributedDataParallel"
         assert two["agree"], name
         one = in_one_process(tiny, folder, name, CASES[name])
-        # In bf16 two nearly equal predictions differ mostly by rounding, and that difference is the second pass's loss.
+        # In bf16 two nearly equal predictions differ mostly by rounding, and their difference is the second loss.
         loose = {"relative": 0.3, "absolute": 0.05} if name == "bf16" else {}
         assert_same_training(two, one, **loose)
 

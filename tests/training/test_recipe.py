@@ -1,6 +1,7 @@
 """From flags and recipes to the settings of a run."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,8 @@ def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_sentence(flags: list[str], told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
         parsed(*flags, output_dir=tmp_path)
-    assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

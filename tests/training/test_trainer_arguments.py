@@ -60,7 +60,7 @@ def test_the_command_line_knows_every_argument():
 
 
 def test_other_models_are_refused(tiny, tmp_path):
-    with pytest.raises(ValueError, match="Linear has no weight network: use transformers.Trainer"):
+    with pytest.raises(ValueError, match=r"Linear has no weight network: use transformers\.Trainer"):
         AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path))
 
 

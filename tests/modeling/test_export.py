@@ -1,0 +1,127 @@
+"""Compiled, exported and checkpointed models give what the plain model gives."""
+
+import pytest
+import torch
+from torch import nn
+
+
+class Explained(nn.Module):
+    """Logits and map as plain tensors, as exported graphs want them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        output = self.model(pixel_values)
+        return output.logits, output.interpretation_map
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def agree(first, second, tolerance=1e-4):
+    return all(torch.allclose(a, b, atol=tolerance) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
+def test_compiled_in_one_graph(build, noise, backbone):
+    model, pixels = build(backbone, awake=True), noise(2, 64)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        output, expected = compiled(pixels, output_attention_maps=True), model(pixels, output_attention_maps=True)
+    assert output.keys() == expected.keys()
+    for name in expected:
+        assert torch.allclose(output[name].float(), expected[name].float(), atol=1e-4), name
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.slow
+def test_both_passes_compiled(build, noise):
+    model, pixels, labels = build(awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
+    gradients = []
+    for step in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        model.zero_grad()
+        with model.task_phase():
+            first = step(pixels, labels=labels, phase="task")
+            first.loss.backward()
+        with model.interpretation_phase():
+            second = step(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
+            (second.logits.softmax(-1) - first.logits.detach().softmax(-1)).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    # The second run starts from running statistics the first has moved a little.
+    assert agree(*gradients, tolerance=1e-2)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    ["test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_convnext", "test_vit"))],
+)
+def test_exported(build, noise, backbone):
+    model = Explained(build(backbone, awake=True))
+    batch = torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(model, (noise(2, 64),), dynamic_shapes=({0: batch},))
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            pixels = noise(count, 64, seed=count)
+            assert agree(program.module()(pixels), model(pixels)), count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_onnx(build, noise, tmp_path, backbone):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model = Explained(build(backbone, awake=True)).eval()
+    path = str(tmp_path / "model.onnx")
+    program = torch.onnx.export(
+        model,
+        (noise(2, 64),),
+        dynamo=True,
+        input_names=["pixel_values"],
+        output_names=["logits", "interpretation_map"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+        verbose=False,
+    )
+    program.save(path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            pixels = noise(count, 64, seed=count)
+            values = session.run(["logits", "interpretation_map"], {"pixel_values": pixels.numpy()})
+            assert agree([torch.from_numpy(value) for value in values], model(pixels)), count
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_gradient_checkpointing(build, noise, backbone):
+    """Recomputing activations in the backward pass changes no gradient of either pass, and reads no tap twice."""
+    model, pixels, labels = build(backbone, awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    gradients = []
+    for enable in (False, True):
+        model.load_state_dict(start)
+        model.zero_grad()
+        if enable:
+            model.activation_checkpointing_enable()
+            assert model.is_activation_checkpointing
+        with model.task_phase():
+            first = model(pixels, labels=labels, phase="task")
+            first.loss.backward()
+        with model.interpretation_phase():
+            second = model(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
+            second.logits.square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert agree(*gradients, tolerance=1e-5)
+    model.activation_checkpointing_disable()
+    assert not model.is_activation_checkpointing
+
+
+def test_gradient_checkpointing_where_timm_has_none(build):
+    model = build("vgg11", image_size=64, num_attention_maps=2)
+    with pytest.raises(ValueError, match="activation checkpointing"):
+        model.activation_checkpointing_enable()
