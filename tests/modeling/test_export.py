@@ -102,13 +102,16 @@ def test_gradient_checkpointing(build, noise, backbone):
     """Recomputing activations in the backward pass changes no gradient of either pass, and reads no tap twice."""
     model, pixels, labels = build(backbone, awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    gradients = []
+    runs = []
+    inner = [module for module in model.backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-2]
+    inner.register_forward_pre_hook(lambda module, inputs: runs.append(1))
+    gradients, counts = [], []
     for enable in (False, True):
         model.load_state_dict(start)
         model.zero_grad()
+        runs.clear()
         if enable:
             model.activation_checkpointing_enable()
-            assert model.is_activation_checkpointing
         with model.task_phase():
             first = model(pixels, labels=labels, phase="task")
             first.loss.backward()
@@ -116,9 +119,9 @@ def test_gradient_checkpointing(build, noise, backbone):
             second = model(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
             second.logits.square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        counts.append(len(runs))
+    assert counts == [2, 4]
     assert agree(*gradients, tolerance=1e-5)
-    model.activation_checkpointing_disable()
-    assert not model.is_activation_checkpointing
 
 
 def test_gradient_checkpointing_where_timm_has_none(build):
