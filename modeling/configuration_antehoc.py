@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 class AnteHocConfig(PreTrainedConfig):
@@ -152,6 +153,8 @@ class AnteHocConfig(PreTrainedConfig):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(f"problem_type={self.problem_type!r} is not one of {', '.join(map(repr, PROBLEM_TYPES))}.")
         size = self.image_size
         if not (isinstance(size, list) and len(size) == 2 and all(_is_int(side) and side > 0 for side in size)):
             raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")

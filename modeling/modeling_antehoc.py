@@ -379,6 +379,11 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             return None
         if not torch.compiler.is_compiling():
             check_labels(labels, self.num_labels)
+        several = self.config.problem_type in ("multi_label_classification", "regression")
+        if several or labels.is_floating_point():
+            labels = labels.to(logits.dtype)
+        else:
+            labels = labels.long()  # int32 and uint8, as some data sets store them
         return self.loss_function(labels, logits, self.config)
 
 

@@ -77,7 +77,7 @@ def find_layout(
     output: Any, image_size: tuple[int, int], channels: int | None = None, prefix_tokens: int = 0
 ) -> dict[str, Any] | None:
     """
-    Finds the grid of positions in a module's output.
+    Finds the grid of positions in a module's output for a single image.
 
     Args:
         output: what the module returned; of a tuple or list the last tensor with a grid is taken.
@@ -95,8 +95,8 @@ def find_layout(
             if found is not None:
                 return {**found, "item": item}
         return None
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        return None
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (1,):
+        return None  # e.g. attention heads in the place of the batch
     if output.ndim == 4:
         return _layout_of_grid(output.shape, image_size, channels)
     if output.ndim == 3:

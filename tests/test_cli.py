@@ -1,6 +1,7 @@
 """The command line: help, mistakes, export, evaluation."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,9 @@ def test_help_of_train_tells_the_options_of_the_model_and_the_recipes(capsys: py
     assert "--weight_network_depth" in told
     assert "--interpretation_learning_rate" in told
     assert "paper-cifar10" in told
+    # The command line's own default, not the Trainer's 5e-05.
+    assert re.search(r"--learning_rate.*?\(default:\s+0\.001\)", told, re.DOTALL)
+    assert "5e-05" not in told
 
 
 def test_an_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     recipe = parser.recipe_of(argv)
     chosen = _known(read_recipe(recipe), recipe, parser.names) if recipe is not None else {}
     defaults = {"report_to": "tensorboard" if _tensorboard_is_there() else "none", **read_recipe(DEFAULTS)}
+    parser.show_defaults(defaults)
     # As flags before the user's own: the same parser checks them all, and the last one counts.
     as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
     model, config, data, run, training = parser.parse_options([*as_flags, *argv])
@@ -151,6 +152,11 @@ class OptionParser(HfArgumentParser):
             return first.parse_known_args(argv)[0].recipe
         except argparse.ArgumentError:
             raise UsageError(f"--recipe needs a name ({', '.join(recipe_names())}) or the path of a file.") from None
+
+    def show_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Lets `--help` tell what holds where nothing is given."""
+        for action in self._actions:
+            action.default = defaults.get(action.dest, action.default)
 
     def given_in(self, argv: Sequence[str]) -> dict[str, Any]:
         """Options of the command line alone, without defaults."""

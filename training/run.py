@@ -64,6 +64,8 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     """
     settings = parse_settings(argv)
     args = settings.training
+    if args.device.type == "cpu":
+        args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     _seed(args)
     with args.main_process_first(local=False, desc="loading the data"):
         data = load_image_data(str(settings.data.dataset_name), **settings.data.load_options())

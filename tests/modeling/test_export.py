@@ -103,7 +103,7 @@ def test_gradient_checkpointing(build, noise, backbone):
     model, pixels, labels = build(backbone, awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
     start = {name: value.clone() for name, value in model.state_dict().items()}
     runs = []
-    inner = [module for module in model.backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-2]
+    inner = [module for module in model.backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)][8]
     inner.register_forward_pre_hook(lambda module, inputs: runs.append(1))
     gradients, counts = [], []
     for enable in (False, True):
@@ -115,7 +115,8 @@ def test_gradient_checkpointing(build, noise, backbone):
         with model.task_phase():
             first = model(pixels, labels=labels, phase="task")
             first.loss.backward()
-        with model.interpretation_phase():
+        # PyTorch stores the statistics of a recomputed batch norm twice: leave them out of the comparison.
+        with model.interpretation_phase("batch"):
             second = model(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
             second.logits.square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])

@@ -169,7 +169,7 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_named(tiny, tmp_path):
     trainer = build(tiny, tmp_path / "run")
     (tmp_path / "run" / "antehoc_run.tmp").mkdir()  # in the way of the file; root may write anywhere else
-    with pytest.raises(RunFolderError, match="cannot be written to .*choose another output_dir"):
+    with pytest.raises(RunFolderError, match=r"cannot be written to .*choose another output_dir"):
         trainer.train()
 
 

@@ -35,7 +35,7 @@ def test_resuming_in_and_between_epochs(tiny, tmp_path):
     """An epoch has six batches, the last of them smaller; dropout and augmentations draw from the same generator."""
     options = {"max_steps": 8, "backbone_kwargs": {"drop_rate": 0.3, "drop_path_rate": 0.2}}
     straight = train(tiny, tmp_path, **options)
-    for at in (1, 5, 6, 7):
+    for at in (1, 5, 6):
         resumed = train(tiny, tmp_path, resume=str(tmp_path / f"checkpoint-{at}"), save_steps=100, **options)
         assert resumed.state.global_step == 8
         assert_same_end(straight, resumed)
@@ -50,12 +50,12 @@ def test_resuming_in_and_between_epochs(tiny, tmp_path):
     [
         {"gradient_accumulation_steps": 2, "interpretation_interval": 2},
         {"update_order": "sequential", "gradient_accumulation_steps": 2},
-        {"interpretation_interval": 3, "interpretation_batch_share": 0.5},
-        {"eval_strategy": "steps", "eval_steps": 1},
+        pytest.param({"interpretation_interval": 3, "interpretation_batch_share": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"eval_strategy": "steps", "eval_steps": 1}, marks=pytest.mark.slow),
         {"train_sampling_strategy": "sequential"},
-        {"interpretation_batch_norm": "update", "joint_weight": 0.5},
+        pytest.param({"interpretation_batch_norm": "update", "joint_weight": 0.5}, marks=pytest.mark.slow),
     ],
-    ids=lambda options: "-".join(options),
+    ids="-".join,
 )
 def test_resuming_with_options(tiny, tmp_path, options):
     straight = train(tiny, tmp_path, max_steps=4, save_steps=2, **options)
@@ -101,8 +101,7 @@ def test_augmentation_in_a_collator_is_repeated_too(tiny, tmp_path):
         return trainer
 
     straight = run()
-    for at in (2, 5):
-        assert_same_end(straight, run(str(tmp_path / f"checkpoint-{at}")))
+    assert_same_end(straight, run(str(tmp_path / "checkpoint-5")))  # one batch of the epoch is left
 
 
 def test_workers_are_warned_about(tiny, tmp_path, caplog):
