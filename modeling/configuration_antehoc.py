@@ -1,5 +1,6 @@
 """Configuration of the ante-hoc models: which backbone, where it is tapped, how the map is made."""
 
+import math
 from typing import Any
 
 import timm
@@ -144,17 +145,19 @@ class AnteHocConfig(PreTrainedConfig):
             self.image_size = list(own["input_size"][1:])
         elif isinstance(self.image_size, int) and not isinstance(self.image_size, bool):
             self.image_size = [self.image_size, self.image_size]
-        elif isinstance(self.image_size, tuple):
-            self.image_size = list(self.image_size)
-        self.image_mean = list(own["mean"]) if self.image_mean is None else self.image_mean
-        self.image_std = list(own["std"]) if self.image_std is None else self.image_std
+        else:
+            self.image_size = _plain(self.image_size)
+        self.image_mean = _plain(own["mean"] if self.image_mean is None else self.image_mean)
+        self.image_std = _plain(own["std"] if self.image_std is None else self.image_std)
 
     def _validate(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
         if self.problem_type not in (None, *PROBLEM_TYPES):
-            raise ValueError(f"problem_type={self.problem_type!r} is not one of {', '.join(map(repr, PROBLEM_TYPES))}.")
+            raise ValueError(
+                f"problem_type={self.problem_type!r} is not one of {', '.join(map(repr, PROBLEM_TYPES))}."
+            )
         size = self.image_size
         if not (isinstance(size, list) and len(size) == 2 and all(_is_int(side) and side > 0 for side in size)):
             raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
@@ -167,9 +170,21 @@ class AnteHocConfig(PreTrainedConfig):
         counts = ("num_attention_maps", "weight_network_depth", "weight_network_width", "weight_network_stride")
         for name in counts:
             value = getattr(self, name)
-            if value is not None and not (_is_int(value) and value >= 1):
+            may_be_left_out = name in ("num_attention_maps", "weight_network_depth") and value is None
+            if not may_be_left_out and not (_is_int(value) and value >= 1):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
-        if isinstance(self.taps, str) and self.taps not in ("auto", "convolutions", "stages"):
+        for name in ("include_shortcuts", "weight_network_skip", "fixed_image_size"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (name == "fixed_image_size" and value is None):
+                raise ValueError(f"{name}={value!r} must be true or false.")
+        if self.backbone_kwargs is not None and not isinstance(self.backbone_kwargs, dict):
+            raise ValueError(f"backbone_kwargs={self.backbone_kwargs!r} must be a dictionary of timm's options.")
+        ours = {"num_classes", "features_only", "pretrained", "in_chans"} & set(self.backbone_kwargs or {})
+        if ours:
+            raise ValueError(f"backbone_kwargs must not hold {sorted(ours)[0]!r}, which the model itself decides.")
+        self.taps = _plain(self.taps)
+        named = isinstance(self.taps, list) and self.taps and all(isinstance(tap, str) and tap for tap in self.taps)
+        if not named and self.taps not in ("auto", "convolutions", "stages"):
             raise ValueError(
                 f"taps={self.taps!r} must be 'auto', 'convolutions', 'stages' or a list of the backbone's modules."
             )
@@ -194,7 +209,13 @@ def backbone_defaults(backbone: str) -> dict[str, Any]:
         near = _nearest_names(architecture)
         hint = f"Did you mean {', '.join(near)}?" if near else "See timm.list_models()."
         raise ValueError(f"timm {timm.__version__} has no architecture named {backbone!r}. {hint}")
-    cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True) or timm.get_pretrained_cfg(architecture)
+    try:
+        cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True) or timm.get_pretrained_cfg(architecture)
+    except RuntimeError:  # the architecture is known, the tag is not
+        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")[:4]) or "none"
+        raise ValueError(
+            f"timm {timm.__version__} has no pretrained weights {backbone!r}; of this architecture: {tags}."
+        ) from None
     known = cfg.to_dict() if cfg is not None else {}
     defaults = {"input_size": (3, 224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     return {key: known.get(key) or value for key, value in defaults.items()}
@@ -206,12 +227,19 @@ def _nearest_names(name: str) -> list[str]:
     return get_close_matches(name, timm.list_models(), n=4, cutoff=0.6)
 
 
+def _plain(values: Any) -> Any:
+    """Tuples, arrays and tensors as lists of Python's own numbers, which JSON can hold; all else as it is."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return list(values) if isinstance(values, tuple) else values
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 AnteHocConfig.register_for_auto_class()

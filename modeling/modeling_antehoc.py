@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,13 @@ from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
 from .phases import masked_pass_mode, without_gradient
-from .pretrained import load_pretrained_backbone, pretrained_labels, restore_missing
+from .pretrained import (
+    classes_of_file,
+    forget_fresh_values,
+    load_pretrained_backbone,
+    pretrained_labels,
+    restore_missing,
+)
 from .tap_layout import TapPoint
 from .taps import forward_with_taps
 from .weight_network import build_weight_network
@@ -106,7 +113,16 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             OSError: if the pretrained weights cannot be had.
         """
         if pretrained and not {"num_labels", "id2label"} & set(config):
-            config = {**config, **pretrained_labels(backbone)}
+            own = pretrained_labels(backbone)
+            if isinstance(pretrained, str):
+                classes = classes_of_file(pretrained, backbone)
+                own = own if classes in (None, len(own.get("id2label", ()))) else {"num_labels": classes}
+            config = {**config, **own}
+        unknown = [name for name in config if name not in AnteHocConfig.__dataclass_fields__ and name != "num_labels"]
+        if unknown:
+            near = get_close_matches(unknown[0], AnteHocConfig.__dataclass_fields__, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"AnteHocConfig has no option {unknown[0]!r}{hint}")
         model = cls(AnteHocConfig(backbone=backbone, **config))
         if pretrained:
             load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
@@ -122,6 +138,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        forget_fresh_values(model)
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
@@ -224,14 +241,16 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """
         own = {id(parameter) for parameter in self.weight_network.parameters()}
         frozen = [] if train_backbone else [p for p in self.parameters() if id(p) not in own]
-        was_training, self._masked_pass = self.training, batch_norm
+        modes = [(module, module.training) for module in self.modules()]
         with without_gradient(frozen), masked_pass_mode(self.backbone, batch_norm):
             try:
-                self.train(was_training)
+                self._masked_pass = batch_norm
+                self.train(self.training)
                 yield
             finally:
                 self._masked_pass = None
-        self.train(was_training)
+                for module, mode in modes:  # one by one: a user may keep some batch norms frozen
+                    module.training = mode
 
     def train(self, mode: bool = True) -> "AnteHocPreTrainedModel":
         """Training or evaluation mode; during the second pass the backbone keeps the mode of that pass."""
@@ -260,6 +279,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: if the shape is not (B, 3, H, W), or not the only one this backbone takes.
         """
+        if not isinstance(pixel_values, Tensor):
+            raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {pixel_values!r}.")
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
             raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
         if self.config.fixed_image_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
@@ -353,9 +374,12 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
         self._check_pixels(pixel_values)
+        if phase not in (None, "task", "interpretation"):
+            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
         explained = AnteHocOutput()
         if phase == "interpretation":
-            assert soft_attention_maps is not None, "the second pass needs the first one's soft_attention_maps"
+            if soft_attention_maps is None:
+                raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
             explained = self.interpret(soft_attention_maps)
             logits = self.backbone(self.energy_map(pixel_values, explained.interpretation_map))
         else:

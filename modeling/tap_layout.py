@@ -44,14 +44,32 @@ class TapPoint:
         if not isinstance(values, dict) or "module" not in values or set(values) - set(cls.__dataclass_fields__):
             raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
         stride = values.get("stride")
-        point = cls(**{**values, "stride": tuple(stride) if stride is not None else None})
-        if point.layout not in ("NCHW", "NHWC", "NLC"):
-            raise ValueError(f"The tap at {point.module!r} has the unknown layout {point.layout!r}.")
+        point = cls(**{**values, "stride": tuple(stride) if isinstance(stride, (list, tuple)) else stride})
+        if not point._is_sound():
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
         return point
+
+    def _is_sound(self) -> bool:
+        whole = [self.call, self.prefix_tokens] + ([] if self.item is None else [self.item])
+        strides = self.stride if self.stride is not None else (1.0, 1.0)
+        return (
+            isinstance(self.module, str)
+            and self.module != ""
+            and self.layout in ("NCHW", "NHWC", "NLC")
+            and all(type(number) is int and number >= 0 for number in whole)
+            and isinstance(strides, tuple)
+            and len(strides) == 2
+            and all(type(number) in (int, float) and number > 0 for number in strides)
+        )
 
     def features(self, output: Any, image_size: tuple[int, int]) -> Tensor:
         """The module's output as (B, C, h, w); a view where that is possible."""
-        tensor = output if self.item is None else output[self.item]
+        tensor = output if self.item is None else output[self.item] if len(output) > self.item else None
+        if not isinstance(tensor, Tensor) or tensor.ndim != len(self.layout):
+            raise ValueError(
+                f"tap_points of the configuration describes the output of {self.module!r} as {self.layout}, which it "
+                "is not: remove tap_points from the configuration to have them found anew."
+            )
         if self.layout == "NCHW":
             return tensor
         if self.layout == "NHWC":

@@ -126,6 +126,6 @@ def test_gradient_checkpointing(build, noise, backbone):
 
 
 def test_gradient_checkpointing_where_timm_has_none(build):
-    model = build("vgg11", image_size=64, num_attention_maps=2)
+    model = build("dla46_c")
     with pytest.raises(ValueError, match="activation checkpointing"):
         model.activation_checkpointing_enable()

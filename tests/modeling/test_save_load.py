@@ -16,12 +16,13 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 import antehoc_hf
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
 
+SMALL_SWIN = {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 3, 6]}
 FAMILIES = {
     "test_resnet": {},
     "test_vit": {},
     "test_maxvit": {},
     "resnetblur18": {"num_attention_maps": 4},  # blur kernels are no persistent buffers
-    "swin_tiny_patch4_window7_224": {"image_size": 64},  # nor are relative positions
+    "swin_tiny_patch4_window7_224": {"backbone_kwargs": SMALL_SWIN},  # nor are relative positions
 }
 MORE_FAMILIES = {
     **{name: {} for name in ("test_byobnet", "test_coatnet", "test_convnext", "test_efficientnet_evos")},
