@@ -19,7 +19,8 @@ help: ## list the targets
 
 install: .venv/.installed ## virtual environment and pinned install
 
-$(BASE)/.complete: requirements.txt
+# No prerequisite: the name holds the hash of requirements.txt, and a fresh clone's file is always newer.
+$(BASE)/.complete:
 	@mkdir -p $(ENV_HOME)
 	@echo "Installing the pinned packages into $(BASE) ..."
 	@rm -rf $(BASE)
