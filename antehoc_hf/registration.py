@@ -11,5 +11,5 @@ def register_auto_classes() -> None:
     AutoModel.register(AnteHocConfig, AnteHocModel, exist_ok=True)
     AutoModelForImageClassification.register(AnteHocConfig, AnteHocForImageClassification, exist_ok=True)
     # One class serves both of transformers' backends: it is timm's own transform.
-    processors = {"torchvision": AnteHocImageProcessor, "pil": AnteHocImageProcessor}
+    processors: dict[str, type] = {"torchvision": AnteHocImageProcessor, "pil": AnteHocImageProcessor}
     AutoImageProcessor.register(AnteHocConfig, image_processor_classes=processors, exist_ok=True)

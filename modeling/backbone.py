@@ -38,7 +38,8 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
     # A recipe or a user may have set the size through backbone_kwargs; ours is config.image_size.
     if config.image_size != default_size and "img_size" not in options:
         try:
-            return _create(config.backbone, num_outputs, {**options, "img_size": tuple(config.image_size)})
+            height, width = config.image_size  # type: ignore[misc]
+            return _create(config.backbone, num_outputs, {**options, "img_size": (height, width)})
         except TypeError as error:
             if "img_size" not in str(error):
                 raise ValueError(_refusal(config, error)) from error
@@ -168,7 +169,7 @@ def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[Tap
             )
 
 
-def supports_gradient_checkpointing(backbone: nn.Module) -> bool:
+def supports_gradient_checkpointing(backbone: Any) -> bool:
     """Whether timm can checkpoint this backbone (some have the method only to refuse)."""
     if not hasattr(backbone, "set_grad_checkpointing"):
         return False

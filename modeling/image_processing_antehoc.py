@@ -110,7 +110,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
     def transform(self) -> Any:
         """timm's evaluation transform, from a PIL image to a normalised (3, H, W) tensor."""
         return create_transform(
-            input_size=(3, *self.image_size),
+            input_size=(3, self.image_size[0], self.image_size[1]),
             is_training=False,
             interpolation=self.interpolation,
             mean=tuple(self.image_mean),
@@ -138,7 +138,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
         data = torch.stack(pixels) if return_tensors is not None else pixels
         return BatchFeature(data={"pixel_values": data}, tensor_type=return_tensors)
 
-    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         return self.preprocess(images, *args, **kwargs)
 
 

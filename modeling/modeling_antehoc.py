@@ -37,16 +37,17 @@ class AnteHocPreTrainedModel(PreTrainedModel):
     Everything but `weight_network` belongs to the task and is what plain timm would train.
     """
 
+    config: Any  # AnteHocConfig; as remote code it may be of that name in another module
     config_class = AnteHocConfig
     base_model_prefix = "antehoc"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]  # noqa: RUF012  as transformers declares it
     # The loss is a mean over the batch: the Trainer must not scale it for gradient accumulation a second time.
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
 
-    backbone: nn.Module
+    backbone: Any  # timm's network
     weight_network: nn.Module
 
     def _build(self, num_outputs: int) -> None:
@@ -84,7 +85,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         # timm has initialised its network (or loaded its weights): transformers must not do it again.
         for tensor in (*self.parameters(), *self.buffers()):
             if not tensor.is_meta:
-                tensor._is_hf_initialized = True
+                tensor._is_hf_initialized = True  # type: ignore[attr-defined]
         super().post_init()
 
     @torch.no_grad()
@@ -92,7 +93,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """What a checkpoint lacks gets the values of a freshly built model, timm's own for the backbone."""
         restore_missing(self, module, lambda: type(self)(self.config))
 
-    def get_input_embeddings(self) -> None:  # an image has none
+    def get_input_embeddings(self) -> Any:
+        """None: an image has no embeddings."""
         return None
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
@@ -144,7 +146,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 tensor.data = tensor.data.clone()
         return loaded
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, with the code: the folder loads where this project is not installed."""
         if self._auto_class is not None:
             known = getattr(self.config, "auto_map", None) or {}
@@ -154,7 +156,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 "AutoImageProcessor": "image_processing_antehoc.AnteHocImageProcessor",
             }
             self.config.auto_map = {**always, **known}
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     # -- the map ------------------------------------------------------------------------------------------------
 
@@ -166,7 +168,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             return channel_attention(features.detach(), config.channel_reduction, config.attention_softmax)
 
         points = [TapPoint.from_dict(values) for values in config.tap_points]
-        return forward_with_taps(self.backbone, points, read, call, tuple(pixel_values.shape[-2:]))
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        return forward_with_taps(self.backbone, points, read, call, size)
 
     def _soft_attention_maps(self, attentions: list[Tensor], pixel_values: Tensor) -> Tensor:
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
@@ -191,7 +194,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         dtype = next(self.weight_network.parameters()).dtype
         logits = self.weight_network(self.weight_network_input(soft_attention_maps).to(dtype))
         with full_precision(soft_attention_maps):
-            weights = weight_maps(logits.float(), tuple(soft_attention_maps.shape[-2:]))
+            weights = weight_maps(logits.float(), (soft_attention_maps.shape[-2], soft_attention_maps.shape[-1]))
             map_, degenerate = interpretation_map(
                 soft_attention_maps, weights, self.config.attention_scaling, self.config.map_scaling
             )
@@ -381,6 +384,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             if soft_attention_maps is None:
                 raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
             explained = self.interpret(soft_attention_maps)
+            assert explained.interpretation_map is not None
             logits = self.backbone(self.energy_map(pixel_values, explained.interpretation_map))
         else:
             logits, attentions = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
@@ -428,7 +432,7 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
 
 
 def _as_object(return_dict: bool | None, config: AnteHocConfig) -> bool:
-    return config.return_dict if return_dict is None else return_dict
+    return bool(config.return_dict if return_dict is None else return_dict)
 
 
 AnteHocModel.register_for_auto_class("AutoModel")
