@@ -25,7 +25,8 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _matrix(narrow: int, wide: int) -> Tensor:
     """(wide, narrow): each row holds the weights with which an output position mixes input positions."""
     with torch.inference_mode(False), torch.no_grad():
-        identity = torch.eye(narrow).view(1, 1, narrow, narrow)
+        # Kept between calls, so whatever default device or type happens to be set must not get in.
+        identity = torch.eye(narrow, device="cpu", dtype=torch.float32).view(1, 1, narrow, narrow)
         return F.interpolate(identity, size=(wide, narrow), mode="bilinear", align_corners=False)[0, 0].contiguous()
 
 

@@ -36,6 +36,14 @@ def test_resize_on_another_default_device():
     assert resize(torch.ones(1, 2, 6, 6), (13, 13)).allclose(torch.tensor(1.0))
 
 
+def test_resize_under_another_default_type():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert resize(torch.ones(1, 2, 6, 6, dtype=torch.float32), (17, 17)).allclose(torch.tensor(1.0).float())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_halving_is_the_mean_of_2x2_pixels():
     maps = torch.rand(2, 3, 8, 6)
     assert torch.allclose(halve(maps), F.avg_pool2d(maps, 2))

@@ -136,6 +136,27 @@ def test_soft_attention_maps_are_those_of_the_tapped_layers(build, noise):
         assert torch.allclose(maps[:, index : index + 1], expected, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "test_resnet",
+        "test_efficientnet",
+        "test_nfnet",
+        pytest.param(
+            "test_convnext",
+            marks=pytest.mark.xfail(
+                strict=True, reason="a layer norm over channels has channel mean 0 everywhere: that tap shows nothing"
+            ),
+        ),
+    ],
+)
+def test_every_tap_shows_something(build, noise, backbone):
+    with torch.no_grad():
+        maps = build(backbone)(noise(1, 64), output_attention_maps=True).soft_attention_maps
+    low, high = maps.amin(dim=(2, 3)), maps.amax(dim=(2, 3))
+    assert ((high - low) / high > 1e-5).all()
+
+
 def test_class_token_is_no_position(build, noise):
     model = build("test_vit", image_size=64, taps=["blocks.2"])
     tokens = output_of(model, "blocks.2", noise(1, 64))
