@@ -1,5 +1,6 @@
 """Configuration of the ante-hoc models: which backbone, where it is tapped, how the map is made."""
 
+import json
 import math
 from typing import Any
 
@@ -179,6 +180,10 @@ class AnteHocConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={value!r} must be true or false.")
         if self.backbone_kwargs is not None and not isinstance(self.backbone_kwargs, dict):
             raise ValueError(f"backbone_kwargs={self.backbone_kwargs!r} must be a dictionary of timm's options.")
+        try:
+            json.dumps(self.backbone_kwargs)
+        except TypeError as error:
+            raise ValueError(f"backbone_kwargs must hold what JSON can hold, to be saved: {error}.") from None
         ours = {"num_classes", "features_only", "pretrained", "in_chans"} & set(self.backbone_kwargs or {})
         if ours:
             raise ValueError(f"backbone_kwargs must not hold {sorted(ours)[0]!r}, which the model itself decides.")

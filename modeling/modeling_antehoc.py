@@ -16,7 +16,6 @@ from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import (
-    classes_of_file,
     forget_fresh_values,
     load_pretrained_backbone,
     pretrained_labels,
@@ -115,11 +114,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             OSError: if the pretrained weights cannot be had.
         """
         if pretrained and not {"num_labels", "id2label"} & set(config):
-            own = pretrained_labels(backbone)
-            if isinstance(pretrained, str):
-                classes = classes_of_file(pretrained, backbone)
-                own = own if classes in (None, len(own.get("id2label", ()))) else {"num_labels": classes}
-            config = {**config, **own}
+            config = {**config, **pretrained_labels(backbone, pretrained)}
         unknown = [name for name in config if name not in AnteHocConfig.__dataclass_fields__ and name != "num_labels"]
         if unknown:
             near = get_close_matches(unknown[0], AnteHocConfig.__dataclass_fields__, n=1)
@@ -284,6 +279,11 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """
         if not isinstance(pixel_values, Tensor):
             raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {pixel_values!r}.")
+        if not pixel_values.is_floating_point():
+            raise ValueError(
+                f"pixel_values must be normalised images in floating point, not {pixel_values.dtype}: use the image "
+                "processor."
+            )
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
             raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
         if self.config.fixed_image_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
@@ -383,6 +383,11 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         if phase == "interpretation":
             if soft_attention_maps is None:
                 raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
+            if soft_attention_maps.shape[1] != self.config.num_attention_maps:
+                raise ValueError(
+                    f"soft_attention_maps must be {self.config.num_attention_maps} maps an image, not "
+                    f"{soft_attention_maps.shape[1]}."
+                )
             explained = self.interpret(soft_attention_maps)
             assert explained.interpretation_map is not None
             logits = self.backbone(self.energy_map(pixel_values, explained.interpretation_map))

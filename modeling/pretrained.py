@@ -105,21 +105,6 @@ def pretrained_labels(backbone: str, source: bool | str | PathLike[str] = True) 
     }
 
 
-def classes_of_file(path: str, backbone: str) -> int | None:
-    """How many classes the classifier in a file of weights has; None where that can't be told."""
-    from timm.models import load_state_dict
-
-    try:
-        state = load_state_dict(path, device="cpu")
-    except Exception:  # the file is read again, and its faults are told, when the weights are loaded
-        return None
-    cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    classifier = cfg.classifier if cfg is not None else None
-    name = classifier if isinstance(classifier, str) else next(iter(classifier or ()), "")
-    bias = state.get(f"{name}.bias")
-    return None if bias is None else len(bias)
-
-
 def forget_fresh_values(model: nn.Module) -> None:
     """Drops what [`restore_missing`] kept while a checkpoint was loaded."""
     model.__dict__.pop("_fresh_values", None)

@@ -22,7 +22,7 @@ class LayerCall:
 
     module: str
     call: int
-    kind: str  # "conv", "norm", "activation" or "other"
+    kind: str  # "conv", "norm", "channel_norm", "activation" or "other"
     layout: dict[str, Any] | None
     is_leaf: bool
 
@@ -78,6 +78,8 @@ def _kind(module: nn.Module) -> str:
     name = type(module).__name__
     if isinstance(module, nn.Conv2d):
         return "conv"
+    if "layernorm" in name.lower() or name.startswith("RmsNorm"):
+        return "channel_norm"  # over channels: their mean is 0 (or nearly so) everywhere, no attention at all
     if "norm" in name.lower() or isinstance(module, nn.modules.batchnorm._NormBase):
         return "norm"
     home = type(module).__module__
@@ -126,7 +128,7 @@ def _is_shortcut(module: str) -> bool:
 
 def _read_after(calls: list[LayerCall], conv: int, following: int, tap_point: str) -> LayerCall:
     """The call to read for a convolution: the first activation (or norm) on its grid before the next convolution."""
-    wanted = {"activation": ("activation", "norm"), "norm": ("norm",), "conv": ()}[tap_point]
+    wanted = {"activation": ("activation", "norm"), "norm": ("norm", "channel_norm"), "conv": ()}[tap_point]
     for kind in wanted:
         for call in calls[conv + 1 : following]:
             if call.kind == kind and call.grid == calls[conv].grid and not _is_shortcut(call.module):

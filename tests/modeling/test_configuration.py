@@ -165,7 +165,6 @@ def test_backbone_options_that_cannot_be(build, options):
         build(backbone_kwargs=options)
 
 
-@pytest.mark.xfail(strict=True, reason="fails only when the first checkpoint is saved, with a TypeError")
 def test_backbone_options_that_cannot_be_saved(build):
     with pytest.raises(ValueError, match="backbone_kwargs"):
         build(backbone_kwargs={"act_layer": torch.nn.SiLU})

@@ -318,13 +318,11 @@ def test_second_pass_without_the_maps_of_the_first(build, noise):
         build()(noise(1, 64), phase="interpretation")
 
 
-@pytest.mark.xfail(strict=True, reason="a RuntimeError of the first convolution")
 def test_pixels_that_were_not_normalised(build):
     with pytest.raises(ValueError, match="pixel_values"):
         build()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-@pytest.mark.xfail(strict=True, reason="a RuntimeError of the weight network's first convolution")
 def test_second_pass_with_another_number_of_maps(build, noise):
     with pytest.raises(ValueError, match="soft_attention_maps"):
         build()(noise(1, 64), soft_attention_maps=torch.rand(1, 3, 64, 64), phase="interpretation")

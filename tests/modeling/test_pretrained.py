@@ -67,7 +67,7 @@ def test_a_fine_tuned_classifier_is_kept(trained, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    [str, pytest.param(Path, marks=pytest.mark.xfail(strict=True, reason="only a str is looked into for classes"))],
+    [str, Path],
 )
 def test_number_of_classes_of_the_file_where_none_is_given(trained, tmp_path, kind):
     state = trained(num_classes=7)
