@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -162,10 +161,17 @@ def peak_memory(backbone: str, batch: int, which: str) -> float:
 def memory_of(backbone: str, batch: int, which: str) -> None:
     """Prints what two steps add to this process's peak, in mebibytes."""
     step = plain_step(backbone, batch) if which == "plain" else two_pass_step(backbone, batch, 1.0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak of the imports
+    before = _kibibytes("VmHWM")
     step()
     step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((_kibibytes("VmHWM") - before) / 1024)
+
+
+def _kibibytes(name: str) -> int:
+    """A line of this process's memory figures."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def run(rounds: int) -> list[dict[str, Any]]:

@@ -70,11 +70,13 @@ def soft_attention_maps(
             attention = attention.flatten(1).softmax(dim=1).unflatten(1, attention.shape[1:])
         maps.append(resize_maps(attention.unsqueeze(1), size))
     stacked = torch.cat(maps, dim=1)
+    del maps  # in training this is where memory peaks: the first pass's graph is still alive
     if resize == "resize_first":
         return stacked.flatten(2).softmax(dim=2).unflatten(2, size)
     if resize == "literal":
         return stacked
-    return stacked / stacked.sum(dim=(2, 3), keepdim=True)
+    mass = stacked.sum(dim=(2, 3), keepdim=True)
+    return stacked / mass if stacked.requires_grad else stacked.div_(mass)
 
 
 def minmax(maps: Tensor) -> Tensor:
