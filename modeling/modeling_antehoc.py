@@ -269,8 +269,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
 
     @property
     def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
-        """How to read the last axis of [`prediction`]: softmax, sigmoid, or plain numbers."""
-        raise NotImplementedError
+        """How to read the last axis of [`prediction`]: softmax, sigmoid, or, unless a head says so, plain numbers."""
+        return "vector"
 
     def _check_pixels(self, pixel_values: Tensor) -> None:
         """
@@ -301,11 +301,8 @@ class AnteHocModel(AnteHocPreTrainedModel):
         self._build(num_outputs=0)
         self.post_init()
 
-    @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
-        return "vector"
-
     def prediction(self, outputs: Any) -> Tensor:
+        """The pooled features, (B, C)."""
         return outputs.pooler_output
 
     def forward(
