@@ -1,8 +1,9 @@
 """What travels with every checkpoint: configuration, models, maps and image processor. Imports nothing of ours."""
 
 from .configuration_antehoc import AnteHocConfig
+from .image_classification import AnteHocForImageClassification
 from .image_processing_antehoc import AnteHocImageProcessor
-from .modeling_antehoc import AnteHocForImageClassification, AnteHocModel, AnteHocPreTrainedModel
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel
 from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
 
 __all__ = [

@@ -13,7 +13,7 @@ from .attention_maps import channel_attention, full_precision, minmax, shrink, s
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
-from .outputs import AnteHocImageClassifierOutput, AnteHocModelOutput, AnteHocOutput
+from .outputs import AnteHocModelOutput, AnteHocOutput, as_object
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import (
     forget_fresh_values,
@@ -216,6 +216,51 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         std = torch.tensor(self.config.image_std, device=pixel_values.device).view(1, 3, 1, 1)
         return energy_map(pixel_values, interpretation_map, mean, std, self.config.mask_space)
 
+    def _run_phase(
+        self,
+        pixel_values: Tensor,
+        run: Callable[[Tensor], Any],
+        phase: Phase | None = None,
+        soft_attention_maps: Tensor | None = None,
+    ) -> tuple[Any, AnteHocOutput]:
+        """
+        One forward pass of a head, with as much of the map as the phase needs.
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            run: the backbone (and what the head does before its output) on such images.
+            phase (`str`, *optional*): None: prediction and map. `"task"`: prediction and soft attention maps, the
+                first pass of training. `"interpretation"`: the map of the first pass's soft attention maps, and the
+                prediction on the energy map, the second.
+            soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), for the second pass.
+
+        Returns:
+            What `run` gave, and the map.
+
+        Raises:
+            ValueError: if the images have a wrong shape, or phase and maps do not fit.
+        """
+        self._check_pixels(pixel_values)
+        if phase not in (None, "task", "interpretation"):
+            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
+        if phase == "interpretation":
+            explained = self.interpret(self._checked_maps(soft_attention_maps))
+            assert explained.interpretation_map is not None
+            return run(self.energy_map(pixel_values, explained.interpretation_map)), explained
+        result, attentions = self._run_backbone(pixel_values, lambda: run(pixel_values))
+        maps = self._soft_attention_maps(attentions, pixel_values)
+        return result, AnteHocOutput(soft_attention_maps=maps) if phase == "task" else self.interpret(maps)
+
+    def _checked_maps(self, soft_attention_maps: Tensor | None) -> Tensor:
+        if soft_attention_maps is None:
+            raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
+        if soft_attention_maps.shape[1] != self.config.num_attention_maps:
+            raise ValueError(
+                f"soft_attention_maps must be {self.config.num_attention_maps} maps an image, not "
+                f"{soft_attention_maps.shape[1]}."
+            )
+        return soft_attention_maps
+
     # -- training in two passes ---------------------------------------------------------------------------------
 
     @contextmanager
@@ -328,114 +373,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
             soft_attention_maps=explained.soft_attention_maps if output_attention_maps else None,
             weight_maps=explained.weight_maps if output_attention_maps else None,
         )
-        return output if _as_object(return_dict, self.config) else output.to_tuple()
-
-
-class AnteHocForImageClassification(AnteHocPreTrainedModel):
-    """An image classifier that shows what it looked at: timm's network with its own head, and the map."""
-
-    def __init__(self, config: AnteHocConfig) -> None:
-        super().__init__(config)
-        if not config.num_labels:
-            raise ValueError("num_labels must be at least 1 for a classifier.")
-        self.num_labels = config.num_labels
-        self._build(num_outputs=config.num_labels)
-        self.post_init()
-
-    @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
-        kinds: dict[str | None, Literal["categorical", "bernoulli", "vector"]] = {
-            "multi_label_classification": "bernoulli",
-            "regression": "vector",
-        }
-        return kinds.get(self.config.problem_type, "vector" if self.num_labels == 1 else "categorical")
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_attention_maps: bool = False,
-        soft_attention_maps: Tensor | None = None,
-        phase: Phase | None = None,
-        return_dict: bool | None = None,
-    ) -> AnteHocImageClassifierOutput | tuple[Any, ...]:
-        """
-        Args:
-            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
-                (B,) or (B, num_labels) numbers for regression.
-            output_attention_maps (`bool`): also return soft attention maps and weight maps.
-            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
-                the map of `soft_attention_maps`, and the logits of the energy map.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
-
-        Raises:
-            ValueError: if the images have a wrong shape or a label is none of the classes.
-        """
-        self._check_pixels(pixel_values)
-        if phase not in (None, "task", "interpretation"):
-            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
-        explained = AnteHocOutput()
-        if phase == "interpretation":
-            if soft_attention_maps is None:
-                raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
-            if soft_attention_maps.shape[1] != self.config.num_attention_maps:
-                raise ValueError(
-                    f"soft_attention_maps must be {self.config.num_attention_maps} maps an image, not "
-                    f"{soft_attention_maps.shape[1]}."
-                )
-            explained = self.interpret(soft_attention_maps)
-            assert explained.interpretation_map is not None
-            logits = self.backbone(self.energy_map(pixel_values, explained.interpretation_map))
-        else:
-            logits, attentions = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
-            maps = self._soft_attention_maps(attentions, pixel_values)
-            explained = AnteHocOutput(soft_attention_maps=maps) if phase == "task" else self.interpret(maps)
-        show = output_attention_maps or phase is not None
-        output = AnteHocImageClassifierOutput(
-            loss=self._loss(logits, labels),
-            logits=logits,
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if show else None,
-            weight_maps=explained.weight_maps if show else None,
-            weight_logits=explained.weight_logits if phase is not None else None,
-        )
-        return output if _as_object(return_dict, self.config) else output.to_tuple()
-
-    def _loss(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
-        if labels is None:
-            return None
-        if not torch.compiler.is_compiling():
-            check_labels(labels, self.num_labels)
-        several = self.config.problem_type in ("multi_label_classification", "regression")
-        if several or labels.is_floating_point():
-            labels = labels.to(logits.dtype)
-        else:
-            labels = labels.long()  # int32 and uint8, as some data sets store them
-        return self.loss_function(labels, logits, self.config)
-
-
-def check_labels(labels: Tensor, num_labels: int) -> None:
-    """
-    Looks at class indices on the CPU; on a GPU this would wait for the device at every step.
-
-    Raises:
-        ValueError: if one is none of the classes.
-    """
-    if labels.device.type != "cpu" or labels.is_floating_point() or labels.ndim != 1 or num_labels < 2:
-        return
-    if bool(((labels < 0) & (labels != -100) | (labels >= num_labels)).any()):
-        raise ValueError(
-            f"labels must lie in 0…{num_labels - 1} (num_labels={num_labels}), but this batch has "
-            f"{int(labels.min())}…{int(labels.max())}."
-        )
-
-
-def _as_object(return_dict: bool | None, config: AnteHocConfig) -> bool:
-    return bool(config.return_dict if return_dict is None else return_dict)
+        return output if as_object(return_dict, self.config) else output.to_tuple()
 
 
 AnteHocModel.register_for_auto_class("AutoModel")
-AnteHocForImageClassification.register_for_auto_class("AutoModelForImageClassification")

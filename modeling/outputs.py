@@ -1,6 +1,7 @@
 """What the ante-hoc models return."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -66,3 +67,8 @@ class AnteHocImageClassifierOutput(ModelOutput):
     soft_attention_maps: Tensor | None = None
     weight_maps: Tensor | None = None
     weight_logits: Tensor | None = None
+
+
+def as_object(return_dict: bool | None, config: Any) -> bool:
+    """Whether a forward pass gives an output object and no tuple: as asked for, or else as configured."""
+    return bool(config.return_dict if return_dict is None else return_dict)
