@@ -20,6 +20,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "weight_network": ("autoencoder", "scalar"),
     "weight_network_input": ("conditioned", "raw"),
 }
+# The same for the heads' own options.
+HEAD_CHOICES: dict[str, tuple[str, ...]] = {
+    "landmark_loss": ("mse", "smooth_l1"),
+    "decoder_image_input": ("state", "token"),
+    "caption_target": ("reference", "generated"),
+}
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
@@ -94,6 +100,33 @@ class AnteHocConfig(PreTrainedConfig):
             Where image ⊙ map is taken: on `"pixel"` values (0 is black) or on the `"normalized"` tensor (0 is the
             mean colour).
 
+    > Parameters of landmark detection
+
+    Args:
+        num_landmarks (`int`, *optional*): Number K of points.
+        landmark_names (`list[str]`, *optional*): Their names, in order.
+        landmark_flip (`list[int]`, *optional*):
+            For each point the index of its mirror image (`[1, 0, 2]`: the first two swap), for flipped images.
+        landmark_parts (`dict[str, list[int]]`, *optional*):
+            Points that outline one convex part each, e.g. `{"mouth": [48, …]}`, to measure a map against.
+        landmark_loss (`str`, *optional*, defaults to `"mse"`):
+            `"mse"` on coordinates in [0, 1] (the paper's network) or `"smooth_l1"`.
+
+    > Parameters of captioning
+
+    Args:
+        vocab_size (`int`, *optional*): Number V of tokens of the tokenizer.
+        bos_token_id, eos_token_id, pad_token_id (`int`, *optional*): Ids of the tokenizer's special tokens.
+        decoder_embedding_size (`int`, *optional*, defaults to 256): Width of a word's embedding.
+        decoder_hidden_size (`int`, *optional*, defaults to 512): Width of the LSTM's state.
+        decoder_dropout (`float`, *optional*, defaults to 0.0): Dropout of embeddings and of the LSTM's output.
+        decoder_image_input (`str`, *optional*, defaults to `"state"`):
+            Where the pooled feature enters the LSTM: as its initial `"state"` or as the first `"token"`.
+        max_caption_length (`int`, *optional*, defaults to 34): Longest caption in tokens, start and end included.
+        caption_target (`str`, *optional*, defaults to `"reference"`):
+            Which words the two passes are compared on: the `"reference"` caption's, or the `"generated"` (greedy)
+            caption's of the first pass.
+
     Raises:
         ValueError: for any value that makes no sense, in one sentence.
     """
@@ -121,6 +154,21 @@ class AnteHocConfig(PreTrainedConfig):
     weight_network_skip: bool = False
     map_scaling: str = "minmax"
     mask_space: str = "pixel"
+    num_landmarks: int | None = None
+    landmark_names: list[str] | None = None
+    landmark_flip: list[int] | None = None
+    landmark_parts: dict[str, list[int]] | None = None
+    landmark_loss: str = "mse"
+    vocab_size: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+    decoder_embedding_size: int = 256
+    decoder_hidden_size: int = 512
+    decoder_dropout: float = 0.0
+    decoder_image_input: str = "state"
+    max_caption_length: int = 34
+    caption_target: str = "reference"
     # Found by looking at the backbone once and saved with the checkpoint: [{module, call, layout, ...}, …]
     tap_points: list[dict[str, Any]] | None = None
     fixed_image_size: bool | None = None
@@ -152,7 +200,7 @@ class AnteHocConfig(PreTrainedConfig):
         self.image_std = _plain(own["std"] if self.image_std is None else self.image_std)
 
     def _validate(self) -> None:
-        for name, choices in CHOICES.items():
+        for name, choices in {**CHOICES, **HEAD_CHOICES}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
         if self.problem_type not in (None, *PROBLEM_TYPES):

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from antehoc_hf.modeling import AnteHocConfig
-from antehoc_hf.modeling.configuration_antehoc import CHOICES
+from antehoc_hf.modeling.configuration_antehoc import CHOICES, HEAD_CHOICES
 
 # Found by looking at the backbone, or taken over below in a form that suits a command line.
-_NOT_DERIVED = ("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size")
+_NOT_DERIVED = (
+    *("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size"),
+    # Read off the data set.
+    *("num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
+    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
 
 
 class UsageError(ValueError):
@@ -69,10 +74,11 @@ def _derived_from_config() -> Any:
     """A dataclass with every further option of AnteHocConfig: its name, type, default and description."""
     help_texts = _descriptions(AnteHocConfig)
     declared = {f.name: f for f in dataclasses.fields(AnteHocConfig)}
+    choices = {**CHOICES, **HEAD_CHOICES}
     fields = []
     for name, annotation in AnteHocConfig.__annotations__.items():
         if name in declared and name not in _NOT_DERIVED:
-            type_ = Literal[CHOICES[name]] if name in CHOICES else annotation
+            type_ = Literal[choices[name]] if name in choices else annotation
             fields.append(
                 (name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)}))
             )
