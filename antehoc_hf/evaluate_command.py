@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, AutoModelForImageClassification, EvalPrediction
+from transformers import AutoConfig, AutoImageProcessor
 
-from antehoc_hf.training.data import ImageDataset, load_image_data
-from antehoc_hf.training.metrics import metrics_of
-from antehoc_hf.training.recipe import OptionParser
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.recipe import OptionParser, chosen_task, task_arguments
 from antehoc_hf.training.results import (
-    FIGURE_FILE,
     RESULTS_FILE,
-    check_mask_column,
     describe_data,
     describe_model,
-    measure_maps,
     results_table,
-    save_figure,
+    telling_metrics,
     versions,
     write_results,
 )
 from antehoc_hf.training.run_arguments import DataArguments, UsageError
+from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
+from antehoc_hf.training.trainer import AnteHocTrainer
 
 
 @dataclass
@@ -64,62 +61,64 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     arguments = list(argv)
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--model", *arguments]
-    parser = OptionParser((EvaluateArguments, DataArguments), prog="antehoc evaluate")
-    options, data_options = parser.parse_options(arguments)
+    parser = OptionParser((EvaluateArguments, DataArguments, *task_arguments()), prog="antehoc evaluate")
+    options, data_options, *of_tasks = parser.parse_options(arguments)
     if data_options.dataset_name is None:
         raise UsageError("There is no data set: pass --dataset_name NAME (on the Hub, a folder, or 'shapes').")
-    model = AutoModelForImageClassification.from_pretrained(options.model)
-    if not hasattr(model, "energy_map"):
-        raise UsageError(f"{options.model} is a {type(model).__name__}, which has no interpretation maps.")
-    processor = AutoImageProcessor.from_pretrained(options.model)
+    task_class = task_of(AutoConfig.from_pretrained(options.model))
+    task = chosen_task(task_class.name, of_tasks, parser.given_in(arguments))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device).eval()
-    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    load_options = data_options.load_options()
-    if model.config.problem_type != "regression":
-        load_options["label_names"] = names
-    data = load_image_data(str(data_options.dataset_name), **load_options)
-    check_mask_column(data, options.mask_column)
-    splits = data.with_transforms(processor, "none")
-    role = "test" if splits.test is not None else "validation" if splits.validation is not None else "train"
-    images = getattr(splits, role)
-    report = measure_maps(
-        model,
-        images,
-        processor,
+    model = task.model_class.from_pretrained(options.model).to(device).eval()
+    processor = AutoImageProcessor.from_pretrained(options.model)
+    data = task.load_data(data_options, model)
+    measuring = MeasureOptions(
         count=options.map_eval_samples,
         insertion_deletion_images=options.insertion_deletion_images,
         mask_column=options.mask_column,
         batch_size=options.batch_size,
         workers=options.workers,
     )
-    results = {
-        "model": {"name": options.model, **describe_model(model)},
-        "data": describe_data(data),
-        "evaluated_on": role,
-        "evaluated_images": len(images),
-        "metrics": _metrics(model, images, options),
-        "maps": None if report is None else report.to_dict(),
-        "versions": versions(),
-    }
+    task.check_data(data, measuring)
+    role, images = _evaluated(data, processor)
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    metrics = _metrics(task, model, data, images, options)
+    measured = task.measure(model, images, processor, measuring)
+    results = {
+        "model": {"name": options.model, **describe_model(model)},
+        "task": task.name,
+        "data": describe_data(data, task.describe(data)),
+        "evaluated_on": role,
+        "evaluated_images": len(images),
+        "metrics": {**metrics, **measured.metrics},
+        "maps": measured.report,
+        "versions": versions(),
+    }
     write_results(folder / RESULTS_FILE, results)
-    drawn = save_figure(model, images, folder / FIGURE_FILE)
-    print(results_table(results, report))
-    print(f"\nWritten to {folder}: {RESULTS_FILE}{f' and {FIGURE_FILE}' if drawn else ''}")
+    files = [RESULTS_FILE, *task.save_figures(model, images, folder)]
+    print(results_table(results, measured.lines))
+    print(f"\nWritten to {folder}: {', '.join(files)}")
     return results
 
 
-@torch.inference_mode()
-def _metrics(model: Any, images: ImageDataset, options: EvaluateArguments) -> dict[str, float]:
-    """The task's metrics on every image, and the mean of the maps."""
-    logits, labels, means = [], [], []
-    loader: Any = DataLoader(images, batch_size=options.batch_size, num_workers=options.workers)
-    for batch in tqdm(loader, desc="Evaluating predictions", unit="batch"):
-        outputs = model(batch["pixel_values"].to(model.device))
-        logits.append(outputs.logits.float().cpu())
-        means.append(outputs.interpretation_map.mean(dim=(1, 2, 3)).cpu())
-        labels.append(batch["labels"])
-    prediction = EvalPrediction(predictions=torch.cat(logits).numpy(), label_ids=torch.cat(labels).numpy())
-    return {**metrics_of(images.labels.problem_type)(prediction), "map_mean": float(torch.cat(means).mean())}
+def _evaluated(data: ImageData[Any], processor: Any) -> tuple[str, ImageDataset]:
+    """The test split, or else the validation split, or else all there is, without augmentation."""
+    role = next(role for role in ("test", "validation", "train") if role in data.splits)
+    encode = data.targets.encoder(processor, None)
+    return role, ImageDataset(data.splits[role], data.image_column, data.targets, encode)
+
+
+def _metrics(
+    task: Task[Any], model: Any, data: ImageData[Any], images: ImageDataset, options: EvaluateArguments
+) -> dict[str, float]:
+    """The task's metrics on every image, and the mean of the maps, by the trainer's own evaluation."""
+    args = AnteHocTrainingArguments(
+        output_dir=options.output_dir,
+        per_device_eval_batch_size=options.batch_size,
+        dataloader_num_workers=options.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+        **task.trainer_arguments(),
+    )
+    trainer = AnteHocTrainer(model=model, args=args, **task.trainer_parts(data))
+    return telling_metrics(trainer.evaluate(images, metric_key_prefix="eval"), "eval")  # type: ignore[arg-type]

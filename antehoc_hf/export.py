@@ -1,4 +1,4 @@
-"""ONNX: one graph from pixels to logits and interpretation map."""
+"""ONNX: one graph from pixels to prediction and interpretation map."""
 
 import argparse
 import contextlib
@@ -14,39 +14,40 @@ from torch import Tensor, nn
 
 from antehoc_hf.evaluation.mode import evaluation_mode
 
-OUTPUTS = ("logits", "interpretation_map")
+_METADATA = ("image_size", "image_mean", "image_std", "id2label", "landmark_names")
 
 
-class _LogitsAndMap(nn.Module):
+class _PredictionAndMap(nn.Module):
     """What the graph computes."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         outputs = self.model(pixel_values)
-        return outputs.logits, outputs.interpretation_map
+        return tuple(outputs[name] for name in self.model.onnx_outputs)
 
 
 def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     """
-    Writes a classifier as ONNX.
+    Writes a classifier or landmark detector as ONNX.
 
     The graph takes `pixel_values` (B, 3, H, W), normalised, of any batch size and the model's own H and W, and gives
-    `logits` (B, num_labels) and `interpretation_map` (B, 1, H, W) in [0, 1]. Its metadata hold `image_size`,
-    `image_mean`, `image_std` and `id2label` as JSON.
+    the model's `onnx_outputs`: `logits` (B, num_labels) or `landmarks` (B, K, 2), and `interpretation_map`
+    (B, 1, H, W) in [0, 1]. Its metadata hold `image_size`, `image_mean`, `image_std`, `id2label` and `landmark_names`
+    as JSON.
 
     Args:
-        model_or_folder (`AnteHocForImageClassification`, `str` or `Path`): a model, left as it was, or the folder or
-            Hub name of one.
+        model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
+            of one.
         path (`str` or `Path`): the file to write; folders are made.
 
     Returns:
         `Path`: the file.
 
     Raises:
-        ValueError: if it is no classifier, or the packages that ONNX needs are missing.
+        ValueError: if it is no such model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
     _check_packages()
@@ -58,16 +59,15 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     example = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
     with evaluation_mode(model), torch.no_grad(), _quietly():
         program: Any = torch.onnx.export(
-            _LogitsAndMap(model).eval(),
+            _PredictionAndMap(model).eval(),
             (example,),
             dynamo=True,
             input_names=["pixel_values"],
-            output_names=list(OUTPUTS),
+            output_names=list(model.onnx_outputs),
             dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
-    names = ("image_size", "image_mean", "image_std", "id2label")
-    program.model.metadata_props.update({name: json.dumps(getattr(model.config, name)) for name in names})
+    program.model.metadata_props.update({name: json.dumps(getattr(model.config, name)) for name in _METADATA})
     program.save(str(path), external_data=False)
     return path
 
@@ -80,18 +80,22 @@ def export_command(argv: Sequence[str]) -> None:
     options = parser.parse_args(list(argv))
     folder = Path(options.model)
     output = options.output or (folder / "model.onnx" if folder.is_dir() else Path("model.onnx"))
-    path = export_onnx(options.model, output)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → {', '.join(OUTPUTS)}")
+    model = _loaded(options.model)
+    path = export_onnx(model, output)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → {', '.join(model.onnx_outputs)}")
 
 
 def _loaded(model_or_folder: Any) -> Any:
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoConfig
+
+    from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):
-        model_or_folder = AutoModelForImageClassification.from_pretrained(model_or_folder)
-    if not hasattr(model_or_folder, "interpret") or not hasattr(model_or_folder, "num_labels"):
+        task = task_of(AutoConfig.from_pretrained(model_or_folder))
+        model_or_folder = task.model_class.from_pretrained(model_or_folder)
+    if not getattr(model_or_folder, "onnx_outputs", ()):
         raise ValueError(
-            f"Only ante-hoc image classifiers are exported with their map, not {type(model_or_folder).__name__}."
+            f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."
         )
     return model_or_folder
 

@@ -79,7 +79,7 @@ def arguments(options: argparse.Namespace, seed: int, folder: Path) -> dict[str,
 def train_ours(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
     """Trains the ante-hoc model, saves it, and measures its maps."""
     set_seed(seed)
-    names = data.label_names
+    names = data.targets.names
     model = AnteHocForImageClassification.from_backbone(
         options.backbone, image_size=options.image_size, id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
@@ -105,7 +105,7 @@ def train_ours(options: argparse.Namespace, seed: int, data: ImageData, folder: 
 def train_plain(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
     """Trains the plain network with the stock Trainer on the same images."""
     set_seed(seed)
-    model = PlainNetwork(options.backbone, len(data.label_names))
+    model = PlainNetwork(options.backbone, len(data.targets.names))
     splits = data.with_transforms(processor_of(options), options.augmentation)
     trainer = Trainer(
         model=model, args=TrainingArguments(**arguments(options, seed, folder)), train_dataset=splits.train,

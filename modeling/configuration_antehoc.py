@@ -7,6 +7,8 @@ from typing import Any
 import timm
 from transformers import PreTrainedConfig
 
+from .caption_options import check_caption_options
+
 # One named option for every reading of the paper that changes the result. The first of each is the default; docs say
 # why. The degenerate reading (softmax over channels, then their mean, is the constant 1/C) is not offered.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -182,6 +184,8 @@ class AnteHocConfig(PreTrainedConfig):
             "weight_maps",
             "weight_logits",
             "last_hidden_state",
+            "encoder_last_hidden_state",
+            "past_key_values",
         ]
         super().__post_init__(**kwargs)
         self._fill_from_backbone()
@@ -243,6 +247,7 @@ class AnteHocConfig(PreTrainedConfig):
             )
         if self.attention_resize == "resize_first" and self.attention_softmax != "spatial":
             raise ValueError("attention_resize='resize_first' is defined for attention_softmax='spatial' only.")
+        check_caption_options(self)
         if self.tap_points is not None and self.num_attention_maps != len(self.tap_points):
             raise ValueError(
                 f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "

@@ -1,6 +1,6 @@
 """The image classifier: timm's network with its own head, and the map."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from .outputs import AnteHocImageClassifierOutput, as_object
 
 class AnteHocForImageClassification(AnteHocPreTrainedModel):
     """An image classifier that shows what it looked at: timm's network with its own head, and the map."""
+
+    onnx_outputs: ClassVar[tuple[str, ...]] = ("logits", "interpretation_map")
 
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)

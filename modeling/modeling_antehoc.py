@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,9 @@ class AnteHocPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
+
+    # What an exported graph gives; nothing for a model without a head.
+    onnx_outputs: ClassVar[tuple[str, ...]] = ()
 
     backbone: Any  # timm's network
     weight_network: nn.Module

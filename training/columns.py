@@ -1,20 +1,13 @@
-"""Finding the image and label columns of a data set, and making labels into numbers."""
+"""Finding the columns of a data set by their types and names."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import datasets
-import torch
 
-from antehoc_hf.training.errors import DataError, LabelError
-
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-Kind = Literal["index", "indices", "multi-hot", "number", "vector"]
-PROBLEM_TYPES: tuple[ProblemType, ...] = ("single_label_classification", "multi_label_classification", "regression")
+from antehoc_hf.training.errors import DataError
 
 # Looked for in this order, whatever the case of the letters; the names of one group are equally good.
 _IMAGE_NAMES = (
@@ -46,11 +39,7 @@ def find_image_column(
     typed = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if typed:
         return _best(typed, _IMAGE_NAMES, "image", features, source)
-    for names in _IMAGE_NAMES:
-        named = [name for name in features if name.lower() in names and _may_hold_images(features[name])]
-        if named:
-            return _only(named, "image", features, source)
-    raise _missing("image", features, source)
+    return find_column(features, "image", _IMAGE_NAMES, _may_hold_images, source=source)
 
 
 def find_label_column(
@@ -70,8 +59,8 @@ def find_label_column(
     """
     if override is not None:
         return _existing(override, features, "label_column", source)
-    others = {name: f for name, f in features.items() if name != image_column and _may_hold_labels(f)}
-    typed = [name for name, feature in others.items() if _class_label(feature) is not None]
+    others = {name: f for name, f in features.items() if name != image_column and may_hold_labels(f)}
+    typed = [name for name, feature in others.items() if class_label(feature) is not None]
     named = [[name for name in others if name.lower() in names] for names in _LABEL_NAMES]
     for candidates in (named[0], typed, named[1]):
         if candidates:
@@ -79,166 +68,40 @@ def find_label_column(
     raise _missing("label", features, source)
 
 
-@dataclass(frozen=True)
-class LabelSpace:
-    """What the labels of a data set are and how one becomes numbers.
-
-    `kind` is how they are stored: "index" (one class: integer, string or `ClassLabel`), "indices" (a list of
-    classes), "multi-hot" (one 0 or 1 a class), "number" and "vector" (regression).
-    """
-
-    column: str
-    names: list[str]
-    problem_type: ProblemType
-    kind: Kind
-    lookup: Mapping[Hashable, int] = field(default_factory=dict, repr=False)
-
-    def encode(self, value: Any) -> int | float | list[float]:
-        """One label as an index, a multi-hot list of length K, a number or a list of K numbers.
-
-        Raises:
-            LabelError: the label is missing, outside the classes, of the wrong length or not finite.
-        """
-        if value is None:
-            raise LabelError("there is no label")
-        if self.kind == "index":
-            return self._index(value)
-        if self.kind == "number":
-            return _finite(value)
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise LabelError(f"{value!r} is not a list")
-        if self.kind == "indices":
-            chosen = {self._index(item) for item in value}
-            return [float(index in chosen) for index in range(len(self.names))]
-        if len(value) != len(self.names):
-            raise LabelError(f"{len(value)} values where there are {len(self.names)}")
-        numbers = [_finite(item) for item in value]
-        if self.kind == "multi-hot" and not set(numbers) <= {0.0, 1.0}:
-            raise LabelError(f"{value!r} holds other values than 0 and 1")
-        return numbers
-
-    def tensor(self, values: Sequence[Any]) -> torch.Tensor:
-        """A batch of labels: (B,) int64 for one class each, (B, K) float32 multi-hot or regression, (B,) float32
-        for regression on one number."""
-        dtype = torch.int64 if self.kind == "index" else torch.float32
-        return torch.tensor([self.encode(value) for value in values], dtype=dtype)
-
-    def _index(self, value: Any) -> int:
-        if isinstance(value, Hashable) and value in self.lookup:
-            return self.lookup[value]
-        raise LabelError(f"label {value!r} is not one of the {len(self.names)} classes ({_shortened(self.names)})")
-
-
-def read_label_space(
-    dataset: datasets.Dataset,
-    column: str,
+def find_column(
+    features: datasets.Features,
+    what: str,
+    groups: Sequence[set[str]],
+    may_hold: Callable[[Any], bool],
+    override: str | None = None,
     *,
-    names: Sequence[str] | None = None,
-    problem_type: str | None = None,
-) -> LabelSpace:
-    """What the labels in a column are: read from its type, and from its values where the type leaves it open.
-
-    Integers and strings are classes (named by themselves, in sorted order); floats are regression targets; lists are
-    multi-label if they hold class indices or strings, or 0 and 1 only (multi-hot), else regression vectors.
+    source: str = "the data set",
+) -> str:
+    """A column of a usual name whose type may hold what is looked for; the names of one group are equally good.
 
     Args:
-        dataset: the split that defines the classes, i.e. the training images.
-        column: the label column.
-        names: the classes in the order wanted (e.g. a trained model's), where the column's own order is not.
-        problem_type: one of `PROBLEM_TYPES`, where the values could be read otherwise (integers as numbers).
+        features: the features of the data set.
+        what: what is looked for, as the option `{what}_column` names it.
+        groups: names in lower case, the most telling group first.
+        may_hold: whether a column of that type is a candidate.
+        override: the column the user named, which is only checked to exist.
+        source: how to call the data set in an error.
 
     Raises:
-        DataError: the column can't hold labels, or not of that problem type.
+        DataError: no column, or several which are equally likely; the sentence names the columns there are.
     """
-    if problem_type is not None and problem_type not in PROBLEM_TYPES:
-        raise DataError(f"problem_type={problem_type!r} is unknown: use one of {', '.join(PROBLEM_TYPES)}.")
-    feature = dataset.features[column]
-    if not _may_hold_labels(feature):
-        raise DataError(f"Column {column!r} can't be the label: it holds {_type_name(feature)}.")
-    values = [value for value in column_values(dataset, column) if value is not None]
-    if not values:
-        raise DataError(f"Column {column!r} holds no label at all.")
-    kind = _kind(feature, values, problem_type)
-    found: ProblemType = {
-        "index": PROBLEM_TYPES[0], "indices": PROBLEM_TYPES[1], "multi-hot": PROBLEM_TYPES[1],
-    }.get(kind, PROBLEM_TYPES[2])  # fmt: skip
-    if problem_type not in (None, found):
-        raise DataError(f"Column {column!r} holds {_type_name(feature)}, which can't be read as {problem_type}.")
-    own, lookup = _classes(feature, values, kind, column)
-    if not own:
-        raise DataError(f"Column {column!r} holds no label at all.")
-    if names is not None:
-        own, lookup = _renamed(list(names), own, lookup, kind)
-    return LabelSpace(column, own, found, kind, lookup)
-
-
-def check_labels(dataset: datasets.Dataset, labels: LabelSpace, split: str) -> None:
-    """Reads every label of a whole split once, so that a wrong one is found before training and not in its middle.
-
-    Raises:
-        LabelError: naming the row, the split and the value.
-    """
-    for row, value in enumerate(column_values(dataset, labels.column)):
-        try:
-            labels.encode(value)
-        except LabelError as error:
-            raise LabelError(
-                f"Row {row} of split {split!r}, column {labels.column!r}: {error}: correct or remove it."
-            ) from None
+    if override is not None:
+        return _existing(override, features, f"{what}_column", source)
+    for names in groups:
+        named = [name for name in features if name.lower() in names and may_hold(features[name])]
+        if named:
+            return _only(named, what, features, source)
+    raise _missing(what, features, source)
 
 
 def column_values(dataset: datasets.Dataset, column: str) -> list[Any]:
     """A column as Python values, without touching the others."""
     return dataset.with_format(None).select_columns([column])[:][column]
-
-
-def _kind(feature: Any, values: list[Any], problem_type: str | None) -> Kind:
-    if not isinstance(values[0], list):
-        as_numbers = isinstance(values[0], float) if problem_type is None else problem_type == "regression"
-        return "number" if as_numbers and not isinstance(values[0], str) else "index"
-    if _class_label(feature) is not None or any(isinstance(item, str) for value in values for item in value):
-        return "indices"
-    # An index is never repeated in a list of indices, so lists of one length with only 0 and 1 are multi-hot.
-    lengths = {len(value) for value in values}
-    binary = all(item in (0, 1) for value in values for item in value)
-    if binary and len(lengths) == 1 and lengths.pop() > 1 and problem_type != "regression":
-        return "multi-hot"
-    integers = all(isinstance(item, int) for value in values for item in value)
-    return "indices" if integers and problem_type != "regression" else "vector"
-
-
-def _classes(feature: Any, values: list[Any], kind: str, column: str) -> tuple[list[str], dict[Hashable, int]]:
-    if kind == "number":
-        return [column], {}
-    if kind in ("multi-hot", "vector"):
-        return [str(index) if kind == "multi-hot" else f"{column}_{index}" for index in range(len(values[0]))], {}
-    class_label = _class_label(feature)
-    if class_label is not None:
-        return list(class_label.names), {index: index for index in range(len(class_label.names))}
-    distinct = sorted(set(values if kind == "index" else (item for value in values for item in value)))
-    named = [f"{value:g}" if isinstance(value, float) else str(value) for value in distinct]
-    return named, {value: index for index, value in enumerate(distinct)}
-
-
-def _renamed(
-    names: list[str], own: list[str], lookup: Mapping[Hashable, int], kind: str
-) -> tuple[list[str], dict[Hashable, int]]:
-    """The classes in another order; those which the other order lacks are errors where a row has them."""
-    if len(set(names)) != len(names):
-        raise DataError(f"The class names given are not all different: {_shortened(names)}.")
-    if kind in ("multi-hot", "vector", "number"):
-        if len(names) != len(own):
-            raise DataError(f"{len(names)} names are given for labels of {len(own)} values.")
-        return names, {}
-    if own == [str(value) for value in lookup] and set(lookup) <= set(range(len(names))):
-        return names, {index: index for index in range(len(names))}  # nameless integers are positions in the names
-    if not set(own) & set(names):
-        raise DataError(
-            f"The class names given ({_shortened(names)}) have nothing in common with the data set's "
-            f"({_shortened(own)})."
-        )
-    position = {name: index for index, name in enumerate(names)}
-    return names, {value: position[own[index]] for value, index in lookup.items() if own[index] in position}
 
 
 def _may_hold_images(feature: Any) -> bool:
@@ -249,18 +112,18 @@ def _may_hold_images(feature: Any) -> bool:
     return isinstance(feature, datasets.Array2D | datasets.Array3D | datasets.List | datasets.LargeList)
 
 
-def _may_hold_labels(feature: Any) -> bool:
+def may_hold_labels(feature: Any) -> bool:
+    """Whether a column of this type may hold classes or numbers, one or a list."""
     if isinstance(feature, datasets.List | datasets.LargeList):
-        return not isinstance(feature.feature, datasets.List | datasets.LargeList) and _may_hold_labels(
-            feature.feature
-        )
+        return not isinstance(feature.feature, datasets.List | datasets.LargeList) and may_hold_labels(feature.feature)
     if isinstance(feature, datasets.ClassLabel):
         return True
     numbers = ("int", "uint", "float", "bool", "string", "large_string")
     return isinstance(feature, datasets.Value) and feature.dtype.startswith(numbers)
 
 
-def _class_label(feature: Any) -> datasets.ClassLabel | None:
+def class_label(feature: Any) -> datasets.ClassLabel | None:
+    """The classes that a type names, of a value or of the values of a list."""
     inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
     return inner if isinstance(inner, datasets.ClassLabel) and inner.names else None
 
@@ -297,26 +160,8 @@ def _existing(name: str, features: datasets.Features, option: str, source: str) 
     return name
 
 
-def _finite(value: Any) -> float:
-    number = _number(value)
-    if not math.isfinite(number):
-        raise LabelError(f"{value!r} is not a finite number")
-    return number
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise LabelError(f"{value!r} is not a number") from None
-
-
-def _type_name(feature: Any) -> str:
+def type_name(feature: Any) -> str:
+    """A column's type in words."""
     if isinstance(feature, datasets.Value):
         return f"values of type {feature.dtype}"
     return f"values of type {type(feature).__name__}"
-
-
-def _shortened(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"

@@ -1,4 +1,4 @@
-"""Data sets for image classification and regression: from a name to batches of `pixel_values` and `labels`."""
+"""Data sets by name: from a name to batches of `pixel_values` and what a task learns from."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 
-from antehoc_hf.training.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
-from antehoc_hf.training.columns import (
-    LabelSpace,
-    ProblemType,
-    check_labels,
-    column_values,
-    find_image_column,
-    find_label_column,
-    read_label_space,
-)
+from antehoc_hf.training.augmentation import ImageProcessor
+from antehoc_hf.training.columns import find_image_column, find_label_column
 from antehoc_hf.training.errors import DataError
 from antehoc_hf.training.images import decode_image, find_unreadable, raw_images
+from antehoc_hf.training.labels import LabelSpace, read_label_space
 from antehoc_hf.training.splits import Source, Split, find_splits, hold_out, load_source, take
+from antehoc_hf.training.targets import Encode, ReadTargets, T, Targets
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +27,7 @@ _SHOWN = 5
 
 
 class ImageDataset(torch.utils.data.Dataset):
-    """A split as the Trainer wants it: an item is {"pixel_values": (3, H, W) float32, "labels": tensor}.
+    """A split as the Trainer wants it: an item holds `pixel_values` (3, H, W) float32 and the task's own tensors.
 
     Images are read and transformed when asked for. Whole batches are read at once (`__getitems__`), which the data
     loader makes use of. It is no `datasets.Dataset`, so `remove_unused_columns` leaves it alone.
@@ -41,17 +36,17 @@ class ImageDataset(torch.utils.data.Dataset):
         BadImageError: naming the row of the original split, and the file where known.
     """
 
-    def __init__(self, split: Split, image_column: str, labels: LabelSpace, transform: Transform) -> None:
+    def __init__(self, split: Split, image_column: str, targets: Targets, encode: Encode) -> None:
         self.split = split
         self.image_column = image_column
-        self.labels = labels
-        self.transform = transform
-        self.raw = raw_images(split.dataset.select_columns([image_column, labels.column]), image_column)
+        self.targets = targets
+        self.encode = encode
+        self.raw = raw_images(split.dataset.select_columns(self.column_names), image_column)
 
     @property
     def column_names(self) -> list[str]:
-        """The columns read: images and labels."""
-        return [self.image_column, self.labels.column]
+        """The columns read: images and what is learned from."""
+        return [self.image_column, *self.targets.columns]
 
     @property
     def info(self) -> datasets.DatasetInfo:
@@ -77,9 +72,7 @@ class ImageDataset(torch.utils.data.Dataset):
             decode_image(value, self.split.where(position))
             for position, value in zip(positions, rows[self.image_column], strict=True)
         ]
-        pixels = self.transform(images)
-        labels = self.labels.tensor(rows[self.labels.column])
-        return [{"pixel_values": x, "labels": y} for x, y in zip(pixels, labels, strict=True)]
+        return self.encode(images, rows)
 
 
 class TransformedData(NamedTuple):
@@ -91,15 +84,15 @@ class TransformedData(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """A data set of labelled images, found and checked.
+class ImageData(Generic[T]):
+    """A data set of images and what a task learns from, found and checked.
 
     Attributes:
         name: as it was loaded.
         revision: the commit (or else branch or tag) on the Hub; None for local data.
         splits: "train", "validation", "test" → split, without those the data set lacks.
         image_column: the column of the images.
-        labels: what the labels are.
+        targets: what is learned; for classification the labels, a `LabelSpace`.
         skipped: the images left out, each with row, split, file where known and reason.
         held_out: whether validation is a part of the training split, because there was none.
     """
@@ -108,7 +101,7 @@ class ImageData:
     revision: str | None
     splits: Mapping[str, Split]
     image_column: str
-    labels: LabelSpace
+    targets: T
     skipped: list[str] = field(default_factory=list)
     held_out: bool = False
 
@@ -128,21 +121,6 @@ class ImageData:
         return self._dataset("test")
 
     @property
-    def label_column(self) -> str:
-        """The column of the labels."""
-        return self.labels.column
-
-    @property
-    def label_names(self) -> list[str]:
-        """The K classes, or the names of the K numbers of a regression."""
-        return self.labels.names
-
-    @property
-    def problem_type(self) -> ProblemType:
-        """As in `transformers.PretrainedConfig.problem_type`."""
-        return self.labels.problem_type
-
-    @property
     def fingerprints(self) -> dict[str, str]:
         """Split → the fingerprint of `datasets`, which changes with the data and the choice of rows."""
         return {role: split.dataset._fingerprint for role, split in self.splits.items()}
@@ -152,20 +130,18 @@ class ImageData:
 
         Args:
             processor: the model's image processor.
-            augmentation: a key of `antehoc_hf.training.augmentation.AUGMENTATIONS`.
+            augmentation: by name; for classification a key of `antehoc_hf.training.augmentation.AUGMENTATIONS`.
 
         Raises:
             DataError: unknown augmentation.
         """
-        augmented, plain = train_transform(processor, augmentation), evaluation_transform(processor)
+        augmented, plain = self.targets.encoder(processor, augmentation), self.targets.encoder(processor, None)
 
-        def transformed(role: str, transform: Transform) -> ImageDataset | None:
+        def encoded(role: str, encode: Encode) -> ImageDataset | None:
             split = self.splits.get(role)
-            return None if split is None else ImageDataset(split, self.image_column, self.labels, transform)
+            return None if split is None else ImageDataset(split, self.image_column, self.targets, encode)
 
-        return TransformedData(
-            transformed("train", augmented), transformed("validation", plain), transformed("test", plain)
-        )
+        return TransformedData(encoded("train", augmented), encoded("validation", plain), encoded("test", plain))
 
     def _dataset(self, role: str) -> datasets.Dataset | None:
         return self.splits[role].dataset if role in self.splits else None
@@ -174,12 +150,38 @@ class ImageData:
 def load_image_data(
     name_or_path: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict,
     *,
-    config: str | None = None,
-    revision: str | None = None,
-    image_column: str | None = None,
     label_column: str | None = None,
     label_names: Sequence[str] | None = None,
     problem_type: str | None = None,
+    **options: Any,
+) -> ImageData[LabelSpace]:
+    """Loads a data set of labelled images; columns, classes and splits are found by themselves.
+
+    Args:
+        name_or_path: as in [`load_data`].
+        label_column: where it isn't found by itself.
+        label_names: the classes in a given order, e.g. those of a trained model; labels are matched by name.
+        problem_type: as in transformers, where the labels could be read otherwise.
+        options: those of [`load_data`].
+
+    Raises:
+        DataError: one sentence about what is wrong with the data set or an argument; `LabelError` for a label.
+    """
+
+    def read(dataset: datasets.Dataset, image_column: str, source: str) -> LabelSpace:
+        column = find_label_column(dataset.features, image_column, label_column, source=source)
+        return read_label_space(dataset, column, names=label_names, problem_type=problem_type)
+
+    return load_data(name_or_path, read, **options)
+
+
+def load_data(
+    name_or_path: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict,
+    read_targets: ReadTargets[T],
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    image_column: str | None = None,
     train_split: str | None = None,
     validation_split: str | None = None,
     test_split: str | None = None,
@@ -189,18 +191,16 @@ def load_image_data(
     seed: int = 0,
     on_bad_image: Literal["stop", "skip"] = "stop",
     options: Mapping[str, Any] | None = None,
-) -> ImageData:
-    """Loads a data set of labelled images; columns, classes and splits are found by themselves.
+) -> ImageData[T]:
+    """Loads a data set of images for any task; image column and splits are found by themselves.
 
     Args:
         name_or_path: a name on the Hub, a folder (data set, class folders, saved to disk), "shapes", or a data set
             already loaded; see `antehoc_hf.training.splits.load_source`.
+        read_targets: (first split, image column, name of the data set) → what the task learns from.
         config: configuration of the data set.
         revision: branch, tag or commit on the Hub.
         image_column: where it isn't found by itself.
-        label_column: likewise.
-        label_names: the classes in a given order, e.g. those of a trained model; labels are matched by name.
-        problem_type: as in transformers, where the labels could be read otherwise.
         train_split: where it hasn't a usual name.
         validation_split: likewise.
         test_split: likewise.
@@ -214,7 +214,7 @@ def load_image_data(
         options: further arguments of `datasets.load_dataset` or of `load_shapes`.
 
     Raises:
-        DataError: one sentence about what is wrong with the data set or an argument; `LabelError` for a label.
+        DataError: one sentence about what is wrong with the data set or an argument.
     """
     if on_bad_image not in ("stop", "skip"):
         raise DataError(f"on_bad_image={on_bad_image!r} is unknown: use 'stop' or 'skip'.")
@@ -222,63 +222,51 @@ def load_image_data(
     splits = find_splits(source, train_split=train_split, validation_split=validation_split, test_split=test_split)
     first = next(iter(splits.values())).dataset
     image_column = find_image_column(first.features, image_column, source=source.name)
-    label_column = find_label_column(first.features, image_column, label_column, source=source.name)
-    labels = read_label_space(first, label_column, names=label_names, problem_type=problem_type)
-    splits = _checked(splits, image_column, labels, source, test_is_named=test_split is not None)
+    targets = read_targets(first, image_column, source.name)
+    splits = _checked(splits, image_column, targets, source, test_is_named=test_split is not None)
     held_out = "train" in splits and "validation" not in splits and validation_fraction != 0
     if held_out:
-        splits = _with_validation(splits, labels, validation_fraction, seed)
+        train = splits["train"]
+        remaining, validation = hold_out(train, validation_fraction, seed, targets.strata(train.dataset))
+        splits = {**splits, "train": remaining, "validation": validation}
     splits = {
         role: take(split, max_train_samples, seed, "max_train_samples")
         if role == "train"
         else take(split, max_eval_samples, seed, "max_eval_samples")
         for role, split in splits.items()
     }
-    data = ImageData(source.name, source.revision, splits, image_column, labels, held_out=held_out)
+    data = ImageData(source.name, source.revision, splits, image_column, targets, held_out=held_out)
     return _without_bad_images(data) if on_bad_image == "skip" else data
 
 
 def _checked(
-    splits: dict[str, Split], image_column: str, labels: LabelSpace, source: Source, test_is_named: bool
+    splits: dict[str, Split], image_column: str, targets: Targets, source: Source, test_is_named: bool
 ) -> dict[str, Split]:
-    """Every split has the columns, the classes and right labels; a test split that hides its labels is left out."""
-    first = next(iter(splits.values())).dataset.features[labels.column]
+    """Every split has the columns, of one type, and nothing wrong in them; a test split that hides its truth goes."""
+    first = next(iter(splits.values())).dataset.features
     kept = {}
     for role, split in splits.items():
-        for column in (image_column, labels.column):
+        for column in (image_column, *targets.columns):
             if column not in split.dataset.features:
                 raise DataError(
                     f"Split {split.name!r} of {source.name} has no column {column!r} "
                     f"(columns: {', '.join(split.dataset.features)})."
                 )
-        if split.dataset.features[labels.column] != first:
-            raise DataError(
-                f"Split {split.name!r} of {source.name} has other classes or another type of label than the first: "
-                "make them alike."
-            )
-        if role == "test" and not test_is_named and _hides_labels(split, labels):
+        for column in targets.columns:
+            if split.dataset.features[column] != first[column]:
+                raise DataError(
+                    f"Split {split.name!r} of {source.name} has other classes or another type in column {column!r} "
+                    "than the first: make them alike."
+                )
+        if role == "test" and not test_is_named and targets.is_hidden(split.dataset):
             logger.warning("Split %r of %s has no labels and is left out.", split.name, source.name)
             continue
-        check_labels(split.dataset, labels, split.name)
+        targets.check(split.dataset, split.name)
         kept[role] = split
     return kept
 
 
-def _hides_labels(split: Split, labels: LabelSpace) -> bool:
-    hidden = (None, -1) if labels.kind == "index" else (None,)
-    return all(value in hidden for value in column_values(split.dataset, labels.column))
-
-
-def _with_validation(splits: dict[str, Split], labels: LabelSpace, fraction: float, seed: int) -> dict[str, Split]:
-    train = splits["train"]
-    strata = None
-    if labels.kind == "index":
-        strata = labels.tensor(column_values(train.dataset, labels.column)).tolist()
-    remaining, validation = hold_out(train, fraction, seed, strata)
-    return {**splits, "train": remaining, "validation": validation}
-
-
-def _without_bad_images(data: ImageData) -> ImageData:
+def _without_bad_images(data: ImageData[T]) -> ImageData[T]:
     splits, skipped = {}, []
     for role, split in data.splits.items():
         bad = find_unreadable(split.dataset, data.image_column, f"{role} images")
@@ -294,3 +282,9 @@ def _without_bad_images(data: ImageData) -> ImageData:
         splits[role] = split.without(list(bad))
         skipped += named
     return replace(data, splits=splits, skipped=skipped)
+
+
+def sample(images: ImageDataset, count: int, seed: int = 0) -> list[int]:
+    """Positions of at most `count` images, at random but the same for a seed: data are often sorted by class."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    return [int(position) for position in order[:count]]

@@ -1,6 +1,7 @@
 """From the command line and a YAML recipe to the settings of a run."""
 
 import argparse
+import dataclasses
 import difflib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from antehoc_hf.training.run_arguments import (
     RunArguments,
     UsageError,
 )
+from antehoc_hf.training.tasks import TASKS, Task, task_named
 
 RECIPES = Path(__file__).parent / "recipes"
 # A key of recipes alone: the recipe whose values are taken where this one has none.
@@ -37,12 +39,14 @@ class RunSettings:
     """All that a run was told.
 
     Attributes:
+        task: what is learned, with the task's own options.
         model, data, run: their groups of options.
         config: options of AnteHocConfig.
         training: the trainer's arguments.
         given: option → value as in the recipe and the flags, without what is default; for the record.
     """
 
+    task: Task[Any]
     model: ModelArguments
     config: dict[str, Any]
     data: DataArguments
@@ -92,7 +96,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         ValueError: for values that make no sense together.
     """
     parser = OptionParser(
-        (ModelArguments, ConfigArguments, DataArguments, RunArguments, AnteHocTrainingArguments),
+        (ModelArguments, ConfigArguments, DataArguments, RunArguments, AnteHocTrainingArguments, *task_arguments()),
         prog="antehoc train",
         description=_DESCRIPTION,
         epilog=f"Recipes: {', '.join(recipe_names())}.",
@@ -103,14 +107,44 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     parser.show_defaults(defaults)
     # As flags before the user's own: the same parser checks them all, and the last one counts.
     as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
-    model, config, data, run, training = parser.parse_options([*as_flags, *argv])
+    model, config, data, run, training, *of_tasks = parser.parse_options([*as_flags, *argv])
     if data.dataset_name is None:
         raise UsageError(
             "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
             "'shapes', which needs no download."
         )
     given = {**chosen, **parser.given_in(argv)}
-    return RunSettings(model, {**vars(config), **model.config_options()}, data, run, training, given)
+    task = chosen_task(run.task, of_tasks, given)
+    for name, value in task.trainer_arguments().items():
+        setattr(training, name, value)
+    return RunSettings(task, model, {**vars(config), **model.config_options()}, data, run, training, given)
+
+
+def task_arguments() -> tuple[Any, ...]:
+    """The flags that only one task has, a dataclass for each task."""
+    return tuple(task.arguments for task in TASKS.values())
+
+
+def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any]) -> Task[Any]:
+    """
+    The task of that name with its options.
+
+    Args:
+        name (`str`): a key of `TASKS`.
+        options: an instance of each of [`task_arguments`], in their order.
+        given: the options the user gave.
+
+    Raises:
+        UsageError: if there is no such task, or an option that only another one has was given.
+    """
+    task = task_named(name)
+    of_each = dict(zip(TASKS, options, strict=True))
+    own = {f.name for f in dataclasses.fields(task.arguments)}
+    for other, instance in of_each.items():
+        for option in (f.name for f in dataclasses.fields(instance)):
+            if option in given and option not in own:
+                raise UsageError(f"{option} is an option of --task {other}, and this run's task is {name}.")
+    return task(of_each[name])
 
 
 class OptionParser(HfArgumentParser):

@@ -15,28 +15,25 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
-from transformers import enable_full_determinism, set_seed
+from transformers import default_data_collator, enable_full_determinism, set_seed
 
-from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocImageProcessor, AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
-from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData, load_image_data
-from antehoc_hf.training.metrics import metrics_of
+from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
 from antehoc_hf.training.panels import panel_callback
 from antehoc_hf.training.recipe import RunSettings, parse_settings
 from antehoc_hf.training.results import (
-    FIGURE_FILE,
     RESULTS_FILE,
-    check_mask_column,
     describe_data,
     describe_model,
-    measure_maps,
     results_table,
-    save_figure,
+    telling_metrics,
     versions,
     write_results,
 )
 from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.tasks import Measured, MeasureOptions
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 
@@ -68,34 +65,26 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     _seed(args)
     with args.main_process_first(local=False, desc="loading the data"):
-        data = load_image_data(str(settings.data.dataset_name), **settings.data.load_options())
+        data = settings.task.load_data(settings.data)
     if "train" not in data.splits:
         raise UsageError(f"{data.name} has no training images ({', '.join(data.splits)} only): name its train_split.")
-    check_mask_column(data, settings.run.mask_column)
+    settings.task.check_data(data, measure_options(settings))
     model, processor = build_model(settings, data)
-    images = data.with_transforms(processor, settings.run.augmentation)
+    images = data.with_transforms(processor, settings.run.augmentation or settings.task.default_augmentation)
     trainer = build_trainer(settings, model, processor, data, images)
     if args.process_index == 0:
         print(_announcement(settings, model, data), flush=True)
     outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
-    save_model(trainer, processor)
+    save_model(trainer, processor, *settings.task.companions(data))
     results = conclude(settings, trainer, processor, data, images, outcome.metrics)
     if args.push_to_hub:
         push(trainer)
     return results
 
 
-def build_model(settings: RunSettings, data: ImageData) -> tuple[AnteHocForImageClassification, AnteHocImageProcessor]:
-    """The model with the data's classes, and the image processor that fits it."""
-    names = data.label_names
-    model: Any = AnteHocForImageClassification.from_backbone(
-        settings.model.backbone,
-        pretrained=settings.model.pretrained_source(),
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        problem_type=data.problem_type,
-        **settings.config,
-    )
+def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[AnteHocPreTrainedModel, AnteHocImageProcessor]:
+    """The model for the data, and the image processor that fits it."""
+    model = settings.task.build_model(settings.model, settings.config, data)
     config = model.config
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(
@@ -110,9 +99,9 @@ def build_model(settings: RunSettings, data: ImageData) -> tuple[AnteHocForImage
 
 def build_trainer(
     settings: RunSettings,
-    model: AnteHocForImageClassification,
+    model: AnteHocPreTrainedModel,
     processor: AnteHocImageProcessor,
-    data: ImageData,
+    data: ImageData[Any],
     images: TransformedData,
 ) -> AnteHocTrainer:
     """
@@ -126,7 +115,14 @@ def build_trainer(
         if args.load_best_model_at_end:
             raise UsageError("load_best_model_at_end needs validation images: set validation_fraction above 0.")
         args.eval_strategy = type(args.eval_strategy)("no")
-    panels = panel_callback(images.validation or images.test, settings.run.panel_images, settings.run.panel_steps)
+    parts = settings.task.trainer_parts(data)
+    panels = panel_callback(
+        images.validation or images.test,
+        settings.run.panel_images,
+        settings.run.panel_steps,
+        settings.task.panel,
+        parts.get("data_collator", default_data_collator),
+    )
     try:
         return AnteHocTrainer(
             model=model,
@@ -134,8 +130,8 @@ def build_trainer(
             train_dataset=images.train,
             eval_dataset=images.validation,
             processing_class=processor,
-            compute_metrics=metrics_of(data.problem_type),
             callbacks=[panels] if panels is not None else None,
+            **parts,
         )
     except (OSError, HTTPError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
         if not args.push_to_hub:
@@ -146,10 +142,10 @@ def build_trainer(
         ) from error
 
 
-def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor) -> None:
+def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor, *companions: Any) -> None:
     """
-    Model, configuration, code and image processor into `output_dir`; written aside and moved, so that a model that was
-    there stays whole until the new one is.
+    Model, configuration, code, image processor and what the task adds (a tokenizer) into `output_dir`; written aside
+    and moved, so that a model that was there stays whole until the new one is.
 
     Raises:
         OSError: if the disk is full.
@@ -160,7 +156,8 @@ def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor) -> Non
     with explained_full_disk(staged, folder):
         trainer.save_model(str(staged), _internal_call=True)
         if args.should_save:
-            processor.save_pretrained(staged)
+            for part in (processor, *companions):
+                part.save_pretrained(staged)
             for path in sorted(staged.iterdir()):
                 os.replace(path, folder / path.name)
             shutil.rmtree(staged.parent)
@@ -172,7 +169,7 @@ def conclude(
     settings: RunSettings,
     trainer: AnteHocTrainer,
     processor: AnteHocImageProcessor,
-    data: ImageData,
+    data: ImageData[Any],
     images: TransformedData,
     train_metrics: dict[str, float],
 ) -> dict[str, Any]:
@@ -181,11 +178,12 @@ def conclude(
     metrics = {} if chosen is None else trainer.evaluate(chosen, metric_key_prefix=role)  # type: ignore[arg-type]
     results: dict[str, Any] = {
         "model": describe_model(trainer.model),
-        "data": describe_data(data),
+        "task": settings.task.name,
+        "data": describe_data(data, settings.task.describe(data)),
         "training": _training_summary(trainer, train_metrics),
         "evaluated_on": role if chosen is not None else None,
         "evaluated_images": len(chosen) if chosen is not None else 0,
-        "metrics": {name.removeprefix(f"{role}_"): value for name, value in metrics.items() if _is_telling(name)},
+        "metrics": telling_metrics(metrics, role),
         "maps": None,
         "settings": settings.given,
         "versions": versions(),
@@ -204,27 +202,30 @@ def _measure_and_write(
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
-    folder, report, files = Path(str(args.output_dir)), None, [RESULTS_FILE]
+    folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE]
     if chosen is not None:
-        model = AnteHocForImageClassification.from_pretrained(folder).to(args.device).eval()
-        report = measure_maps(
-            model,
-            chosen,
-            processor,
-            count=settings.run.map_eval_samples,
-            insertion_deletion_images=settings.run.insertion_deletion_images,
-            mask_column=settings.run.mask_column,
-            batch_size=args.per_device_eval_batch_size,
-            workers=args.dataloader_num_workers,
-            progress=not args.disable_tqdm,
-        )
-        results["maps"] = None if report is None else report.to_dict()
-        if save_figure(model, chosen, folder / FIGURE_FILE):
-            files.append(FIGURE_FILE)
+        model = settings.task.model_class.from_pretrained(folder).to(args.device).eval()
+        measured = settings.task.measure(model, chosen, processor, measure_options(settings))
+        results["maps"] = measured.report
+        results["metrics"] |= measured.metrics
+        files += settings.task.save_figures(model, chosen, folder)
     write_results(folder / RESULTS_FILE, results)
     if chosen is not None:
-        print(f"\n{results_table(results, report)}")
-    print(f"\nThe model is in {folder}, with {' and '.join(files)}.", flush=True)
+        print(f"\n{results_table(results, measured.lines)}")
+    print(f"\nThe model is in {folder}, with {', '.join(files)}.", flush=True)
+
+
+def measure_options(settings: RunSettings) -> MeasureOptions:
+    """How the finished model's maps are measured."""
+    run, args = settings.run, settings.training
+    return MeasureOptions(
+        count=run.map_eval_samples,
+        insertion_deletion_images=run.insertion_deletion_images,
+        mask_column=run.mask_column,
+        batch_size=args.per_device_eval_batch_size,
+        workers=args.dataloader_num_workers,
+        progress=not args.disable_tqdm,
+    )
 
 
 def push(trainer: AnteHocTrainer) -> None:
@@ -274,18 +275,14 @@ def _training_summary(trainer: AnteHocTrainer, metrics: dict[str, float]) -> dic
     }
 
 
-def _is_telling(metric: str) -> bool:
-    return not metric.endswith(("runtime", "per_second", "preparation_time")) and metric != "epoch"
-
-
-def _announcement(settings: RunSettings, model: AnteHocForImageClassification, data: ImageData) -> str:
+def _announcement(settings: RunSettings, model: AnteHocPreTrainedModel, data: ImageData[Any]) -> str:
     described = describe_model(model)
     counts = ", ".join(f"{len(split)} {role}" for role, split in data.splits.items())
     height, width = described["image_size"]
     return (
         f"{described['backbone']} ({described['parameters'] / 1e6:.1f} M parameters, {height}×{width} pixels, "
-        f"{described['num_attention_maps']} attention maps) on {data.name} ({counts}; {len(data.label_names)} "
-        f"{'values' if data.problem_type == 'regression' else 'classes'}) into {settings.training.output_dir}"
+        f"{described['num_attention_maps']} attention maps) on {data.name} ({counts}; "
+        f"{settings.task.summary(data)}) into {settings.training.output_dir}"
     )
 
 

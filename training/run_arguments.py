@@ -109,7 +109,7 @@ ConfigArguments = _derived_from_config()
 
 @dataclass
 class DataArguments:
-    """Which images it is trained on; see `antehoc_hf.training.data.load_image_data`."""
+    """Which images it is trained on; see `antehoc_hf.training.data.load_data`."""
 
     _argument_group_name: ClassVar[str] = "data"
 
@@ -123,11 +123,6 @@ class DataArguments:
         default=None, metadata={"help": "Further options of load_dataset, or of load_shapes, as JSON."}
     )
     image_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
-    label_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
-    problem_type: str | None = field(
-        default=None,
-        metadata={"help": "single_label_classification, multi_label_classification or regression. None: by the data."},
-    )
     train_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
     validation_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
     test_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
@@ -145,14 +140,12 @@ class DataArguments:
     )
 
     def load_options(self) -> dict[str, Any]:
-        """As `load_image_data` takes them, beside the name."""
+        """As `load_data` takes them, beside the name."""
         return {
             "config": self.dataset_config,
             "revision": self.dataset_revision,
             "options": read_json(self.dataset_options, "dataset_options"),
             "image_column": self.image_column,
-            "label_column": self.label_column,
-            "problem_type": self.problem_type,
             "train_split": self.train_split,
             "validation_split": self.validation_split,
             "test_split": self.test_split,
@@ -173,9 +166,16 @@ class RunArguments:
     recipe: str | None = field(
         default=None, metadata={"help": "Name of a recipe or path of a YAML file with options; flags override it."}
     )
-    augmentation: str = field(
-        default="crop-flip",
-        metadata={"help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong."},
+    task: str = field(
+        default="image-classification",
+        metadata={"help": "image-classification, landmark-detection or image-captioning."},
+    )
+    augmentation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip or "
+            "affine-flip). None: the task's own."
+        },
     )
     panel_images: int = field(
         default=8, metadata={"help": "Validation images whose maps are drawn during training; 0: none."}

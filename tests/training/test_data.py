@@ -63,9 +63,9 @@ def loader(data: ImageData, augmentation: str, **options: Any) -> DataLoader:
 
 def test_everything_is_found() -> None:
     data = load_image_data(DatasetDict({"train": pets(30), "valid": pets(6), "test": pets(3)}))
-    assert (data.image_column, data.label_column) == ("image", "label")
-    assert data.label_names == ["cat", "dog", "bird"]
-    assert data.problem_type == "single_label_classification"
+    assert (data.image_column, data.targets.column) == ("image", "label")
+    assert data.targets.names == ["cat", "dog", "bird"]
+    assert data.targets.problem_type == "single_label_classification"
     assert [len(split) for split in (data.train, data.validation, data.test)] == [30, 6, 3]
     assert not data.held_out
     assert data.skipped == []
@@ -109,7 +109,7 @@ def test_subsets() -> None:
 def test_classes_are_those_of_all_training_images() -> None:
     labels = ["a", "b", "c", "d"] * 10
     data = load_image_data(pets(40, label=Value("string"), labels=labels), max_train_samples=1)
-    assert data.label_names == ["a", "b", "c", "d"]
+    assert data.targets.names == ["a", "b", "c", "d"]
 
 
 def test_items_are_tensors_of_the_right_image_and_label() -> None:
@@ -154,7 +154,7 @@ def test_evaluation_images_are_the_processors_whatever_the_augmentation() -> Non
 )
 def test_kinds_of_labels(feature: Any, labels: list, problem_type: str, names: list[str], batch: list) -> None:
     data = load_image_data(pets(3, label=feature, labels=labels), validation_fraction=0)
-    assert (data.problem_type, data.label_names) == (problem_type, names)
+    assert (data.targets.problem_type, data.targets.names) == (problem_type, names)
     got = next(iter(DataLoader(data.with_transforms(PROCESSOR).train, 3)))
     assert got["labels"].tolist() == batch
     assert got["pixel_values"].shape == (3, 3, 32, 32)
@@ -167,7 +167,7 @@ def test_class_folders(tmp_path: Path) -> None:
             kind = "jpg" if mode == "CMYK" else "png"
             Image.new(mode, (40 + number, 30)).save(tmp_path / "zoo" / name / f"{number}.{kind}")
     data = load_image_data(tmp_path / "zoo", validation_fraction=0.25)
-    assert data.label_names == ["ant", "cat", "dog"]
+    assert data.targets.names == ["ant", "cat", "dog"]
     assert (len(data.train), len(data.validation)) == (9, 3)
     batches = list(loader(data, "crop-flip"))
     assert sum(len(batch["labels"]) for batch in batches) == 9
@@ -311,8 +311,8 @@ def real(folder: str) -> Path:
 @pytest.mark.real_data
 def test_cifar10() -> None:
     data = load_image_data(real("cifar10"))
-    assert (data.image_column, data.label_column) == ("img", "label")
-    assert data.label_names[:3] == ["airplane", "automobile", "bird"]
+    assert (data.image_column, data.targets.column) == ("img", "label")
+    assert data.targets.names[:3] == ["airplane", "automobile", "bird"]
     assert [len(split) for split in (data.train, data.validation, data.test)] == [45000, 5000, 10000]
     assert set(Counter(data.validation["label"]).values()) == {500}
     batch = next(iter(loader(data, "crop-flip")))
@@ -322,7 +322,7 @@ def test_cifar10() -> None:
 @pytest.mark.real_data
 def test_tiny_imagenet() -> None:
     data = load_image_data(real("tiny-imagenet"), max_train_samples=2000, on_bad_image="skip")
-    assert (data.image_column, data.label_column, len(data.label_names)) == ("image", "label", 200)
+    assert (data.image_column, data.targets.column, len(data.targets.names)) == ("image", "label", 200)
     assert [len(data.train), len(data.validation), data.test] == [2000, 5000, None]
     assert not data.held_out
     assert data.skipped == []
@@ -331,7 +331,7 @@ def test_tiny_imagenet() -> None:
 @pytest.mark.real_data
 def test_animals10() -> None:
     data = load_image_data(real("animals10-sample"))
-    assert data.label_names[:2] == ["butterfly", "cat"]
+    assert data.targets.names[:2] == ["butterfly", "cat"]
     assert (len(data.train), len(data.validation), data.test) == (288, 32, None)
     assert data.held_out
     for batch in loader(data, "strong"):

@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from antehoc_hf.cli import main
-from antehoc_hf.training import panels
 from antehoc_hf.training.run import PushError, push, train
+from antehoc_hf.training.tasks import image_classification
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
 
@@ -251,7 +251,7 @@ def test_captions_of_panels(
         id2label = {0: "cat", 1: "dog"}  # noqa: RUF012
 
     Config.problem_type = problem_type  # type: ignore[attr-defined]
-    made = panels.captions(torch.tensor(logits), torch.tensor(labels), Config)
+    made = image_classification.captions(torch.tensor(logits), torch.tensor(labels), Config)
     assert [caption.text for caption in made] == texts
     assert [caption.right for caption in made] == right
 

@@ -1,0 +1,147 @@
+"""What a kind of task brings along; all else of a run is shared."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic
+
+from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.training.data import ImageData, ImageDataset, load_data
+from antehoc_hf.training.run_arguments import DataArguments, ModelArguments
+from antehoc_hf.training.targets import ReadTargets, T
+
+Panel = Callable[[str], Any]
+"""Draws what the model made of a batch: title → matplotlib figure."""
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """
+    How a trained model's maps are measured.
+
+    Args:
+        count (`int`): images; 0: none.
+        insertion_deletion_images (`int`): of these, how many for insertion and deletion.
+        mask_column (`str`, *optional*): a column with masks of the true evidence.
+        batch_size, workers (`int`): of the data loader.
+        progress (`bool`): show a bar.
+    """
+
+    count: int = 1000
+    insertion_deletion_images: int = 0
+    mask_column: str | None = None
+    batch_size: int = 32
+    workers: int = 0
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """
+    What was measured of a model's maps.
+
+    Args:
+        report (`dict`): for `results.json`.
+        lines (`list[str]`): a table for the terminal.
+        metrics (`dict`): further metrics of the task, such as those that need a slower evaluation.
+    """
+
+    report: dict[str, Any] | None = None
+    lines: Sequence[str] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(ABC, Generic[T]):
+    """
+    One kind of task, with the options it was given.
+
+    Args:
+        options: an instance of `arguments`; None: the defaults.
+    """
+
+    name: ClassVar[str]
+    arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
+    model_class: ClassVar[Any]  # its `from_pretrained` and `from_backbone` are used
+    default_augmentation: ClassVar[str]
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = self.arguments() if options is None else options
+
+    # -- data and model -----------------------------------------------------------------------------------------
+
+    def load_data(self, data: DataArguments, model: Any = None) -> ImageData[T]:
+        """
+        The data set, found and checked.
+
+        Args:
+            data (`DataArguments`): which.
+            model: a trained model that the targets must fit (its classes, its points, its words).
+
+        Raises:
+            DataError: one sentence about what is wrong with it.
+        """
+        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options())
+
+    @abstractmethod
+    def read_targets(self, model: Any = None) -> ReadTargets[T]:
+        """How the targets are read from the split that defines them; they fit `model` if one is given."""
+
+    def check_data(self, data: ImageData[T], measure: MeasureOptions) -> None:
+        """
+        What else must hold before any work is done.
+
+        Raises:
+            UsageError: if it does not.
+        """
+
+    @abstractmethod
+    def config_options(self, data: ImageData[T]) -> dict[str, Any]:
+        """What the data decide of the model's configuration."""
+
+    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[T]) -> Any:
+        """A new model for the data."""
+        return self.model_class.from_backbone(
+            model.backbone, pretrained=model.pretrained_source(), **{**config, **self.config_options(data)}
+        )
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Arguments of the trainer that the task fixes, such as `label_names`."""
+        return {}
+
+    def trainer_parts(self, data: ImageData[T]) -> dict[str, Any]:
+        """Keyword arguments of the Trainer: `compute_metrics`, `data_collator`, …"""
+        return {}
+
+    def companions(self, data: ImageData[T]) -> list[Any]:
+        """What is saved beside model and image processor, such as a tokenizer."""
+        return []
+
+    # -- what is told and shown ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def describe(self, data: ImageData[T]) -> dict[str, Any]:
+        """What the targets are, for `results.json`."""
+
+    @abstractmethod
+    def summary(self, data: ImageData[T]) -> str:
+        """What is learned, in a few words: "10 classes"."""
+
+    @abstractmethod
+    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+        """
+        Runs the model, in evaluation mode without gradients, on a batch of the data set; the figure is drawn when the
+        result is called, on one process.
+        """
+
+    @abstractmethod
+    def measure(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+    ) -> Measured:
+        """The maps of a trained model, and the controls beside them, on a sample of the images."""
+
+    @abstractmethod
+    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+        """Draws predictions with their maps; gives the names of the files."""

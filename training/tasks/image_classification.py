@@ -1,0 +1,222 @@
+"""Image classification (one or several classes an image) and regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Subset as TorchSubset
+
+from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.training.columns import find_label_column
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.labels import LabelSpace, read_label_space
+from antehoc_hf.training.masks import WithMasks, check_mask_column
+from antehoc_hf.training.metrics import metrics_of
+from antehoc_hf.training.results import FIGURE_FILE
+from antehoc_hf.training.tables import aligned, cell
+from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel
+
+# Heading, metric, decimals: two tables, first what brightness can't buy.
+_Columns = tuple[tuple[str, str, int], ...]
+_HONEST: _Columns = (
+    ("Avg. Drop ↓", "equal_area_avg_drop", 1),
+    ("accuracy ↑", "equal_area_accuracy", 1),
+    ("insertion − deletion ↑", "insertion_minus_deletion", 3),
+    ("energy / area ↑", "energy_share_over_area", 2),
+    ("pointing game ↑", "pointing_game", 1),
+)
+_PAPER: _Columns = (
+    ("Drop ↓", "drop_cond", 1),
+    ("Inc ↑", "inc_cond", 1),
+    ("Win ↑", "win", 1),
+    ("Avg. Drop ↓", "avg_drop", 1),
+    ("mean of map", "map_mean", 2),
+)
+
+
+_LOOKED_AT = 64  # images among which right and wrong ones are found
+
+
+@dataclass
+class ClassificationArguments:
+    """What only classification is told."""
+
+    _argument_group_name: ClassVar[str] = "task image-classification"
+
+    label_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
+    problem_type: str | None = field(
+        default=None,
+        metadata={"help": "single_label_classification, multi_label_classification or regression. None: by the data."},
+    )
+
+
+class ImageClassification(Task[LabelSpace]):
+    """One class an image, several, or numbers."""
+
+    name = "image-classification"
+    arguments = ClassificationArguments
+    model_class = AnteHocForImageClassification
+    default_augmentation = "crop-flip"
+
+    def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
+        """The labels; with a model its classes, in its order."""
+        names = None
+        if model is not None and model.config.problem_type != "regression":
+            names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+        def read(dataset: datasets.Dataset, image_column: str, source: str) -> LabelSpace:
+            column = find_label_column(dataset.features, image_column, self.options.label_column, source=source)
+            return read_label_space(dataset, column, names=names, problem_type=self.options.problem_type)
+
+        return read
+
+    def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
+        """
+        Raises:
+            UsageError: if the column of masks is missing.
+        """
+        check_mask_column(data, measure.mask_column)
+
+    def config_options(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+        """Classes and kind of problem."""
+        names = data.targets.names
+        return {
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "problem_type": data.targets.problem_type,
+        }
+
+    def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+        """The metrics of the kind of problem."""
+        return {"compute_metrics": metrics_of(data.targets.problem_type)}
+
+    def describe(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+        """Kind of problem and number of classes."""
+        return {"problem_type": data.targets.problem_type, "num_labels": len(data.targets.names)}
+
+    def summary(self, data: ImageData[LabelSpace]) -> str:
+        """How many classes, or values of a regression."""
+        noun = "values" if data.targets.problem_type == "regression" else "classes"
+        return f"{len(data.targets.names)} {noun}"
+
+    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+        """Image, map, overlay and energy map, with what is predicted and what is true."""
+        config, pixel_values = model.config, batch["pixel_values"]
+        outputs = model(pixel_values=pixel_values.to(model.dtype))
+        energy = model.energy_map(pixel_values, outputs.interpretation_map)
+
+        def draw(title: str) -> Any:
+            mean, std = config.image_mean, config.image_std
+            return panel(
+                denormalise(pixel_values, mean, std),
+                outputs.interpretation_map.cpu(),
+                captions(outputs.logits, batch["labels"], config),
+                energy_images=denormalise(energy, mean, std),
+                degenerate=outputs.degenerate.cpu(),
+                title=title,
+                columns=2 if len(pixel_values) > 4 else 1,
+            )
+
+        return draw
+
+    def measure(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+    ) -> Measured:
+        """Faithfulness and localisation, which are defined for one of several classes an image."""
+        one_of_several = model.config.problem_type == "single_label_classification" and model.config.num_labels > 1
+        if not one_of_several or options.count < 1:
+            return Measured()
+        dataset: Any = images
+        if options.mask_column is not None:
+            dataset = WithMasks(images, options.mask_column, processor)
+        subset: Any = TorchSubset(dataset, sample(images, options.count))
+        loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
+        settings = EvaluationSettings(insertion_deletion_images=min(options.insertion_deletion_images, options.count))
+        report = evaluate_maps(model, loader, settings, progress=options.progress)
+        return Measured(report.to_dict(), _lines(report))
+
+    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+        """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
+        if model.config.problem_type != "single_label_classification":
+            return []
+        items = [images[position] for position in sample(images, _LOOKED_AT)]
+        pixel_values = torch.stack([item["pixel_values"] for item in items])
+        labels = torch.stack([item["labels"] for item in items])
+        figure_of_predictions(model, pixel_values, labels, path=folder / FIGURE_FILE, max_images=8, columns=2)
+        return [FIGURE_FILE]
+
+
+def _lines(report: MapReport) -> list[str]:
+    kept = f"{100 * report.settings['area']:.0f} %"
+    return [
+        f"The maps on {report.num_images} images, beside maps that explain nothing (percent, where not a share).",
+        "",
+        f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
+        *_map_table(report, _HONEST),
+        "",
+        "The paper's measures of image ⊙ map, which reward bright maps:",
+        *_map_table(report, _PAPER),
+    ]
+
+
+def _map_table(report: MapReport, columns: _Columns) -> list[str]:
+    used = [column for column in columns if any(column[1] in row.scores for row in report.rows)]
+    table = [["map", *(heading for heading, _, _ in used)]]
+    for row in report.rows:
+        cells = [
+            cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used
+        ]
+        table.append([row.name, *cells])
+    return aligned(table)
+
+
+def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
+    """
+    What is predicted, and what is true, in words.
+
+    Args:
+        logits (`Tensor`): (N, K).
+        labels (`Tensor`): (N,) classes, (N, K) zeros and ones, or numbers of a regression, (N,) or (N, K).
+        config: the model's, with `problem_type` and `id2label`.
+    """
+    logits, labels, names = logits.detach().float().cpu(), labels.cpu(), config.id2label
+    if config.problem_type == "multi_label_classification":
+        return [_several(row, true, names) for row, true in zip(logits > 0, labels > 0.5, strict=True)]
+    if config.problem_type == "regression" or labels.is_floating_point():
+        rows = zip(logits, labels.reshape(len(labels), -1), strict=True)
+        return [Caption(_numbers(row), f"is {_numbers(true)}") for row, true in rows]
+    probabilities, predicted = logits.softmax(dim=1).max(dim=1)
+    told = []
+    for share, said, true in zip(probabilities.tolist(), predicted.tolist(), labels.tolist(), strict=True):
+        right = said == true
+        detail = "" if right else f"is {_short(names[true])}"
+        told.append(Caption(f"{_short(names[said])}  {100 * share:.0f} %", detail, right=right))
+    return told
+
+
+def _several(said: Tensor, true: Tensor, names: Any) -> Caption:
+    right = bool((said == true).all())
+    return Caption(_listed(said, names), "" if right else f"is {_listed(true, names)}", right=right)
+
+
+def _listed(chosen: Tensor, names: Any) -> str:
+    listed = [_short(names[index], 12) for index in chosen.nonzero().flatten().tolist()]
+    return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "") if listed else "none"
+
+
+def _numbers(row: Tensor) -> str:
+    return " ".join(f"{value:.3g}" for value in row[:4].tolist()) + (" …" if len(row) > 4 else "")
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
