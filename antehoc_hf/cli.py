@@ -19,6 +19,12 @@ def _evaluate(argv: Sequence[str]) -> None:
     evaluate(argv)
 
 
+def _explain(argv: Sequence[str]) -> None:
+    from antehoc_hf.explain_command import explain
+
+    explain(argv)
+
+
 def _export(argv: Sequence[str]) -> None:
     from antehoc_hf.export import export_command
 
@@ -28,6 +34,7 @@ def _export(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (_train, "train a model on a data set, by flags or a recipe"),
     "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
+    "explain": (_explain, "show what a model looked at in images, by several methods side by side"),
     "export": (_export, "write a model as ONNX, with logits and map as outputs"),
 }
 

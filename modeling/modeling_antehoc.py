@@ -72,7 +72,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         if num_outputs == 0:  # AutoModel of a classifier's checkpoint: the head's weights have no place here
-            self._keys_to_ignore_on_load_unexpected = [rf"^backbone\.{name}\." for name in names]
+            heads = [rf"^backbone\.{name}\." for name in names]
+            self._keys_to_ignore_on_load_unexpected = [*heads, r"^decoder\."]
 
     def _check_taps(self) -> None:
         modules = dict(self.backbone.named_modules())
@@ -154,7 +155,18 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                 "AutoImageProcessor": "image_processing_antehoc.AnteHocImageProcessor",
             }
             self.config.auto_map = {**always, **known}
-        super().save_pretrained(save_directory, *args, **kwargs)
+        with self._own_class():
+            super().save_pretrained(save_directory, *args, **kwargs)
+
+    @contextmanager
+    def _own_class(self) -> Iterator[None]:
+        """Sharding (FSDP2) gives the model a class of torch's, whose file would be saved as the model's code."""
+        shown = type(self)
+        self.__class__ = next(kind for kind in shown.__mro__ if not kind.__module__.startswith("torch."))
+        try:
+            yield
+        finally:
+            self.__class__ = shown
 
     # -- the map ------------------------------------------------------------------------------------------------
 
@@ -203,6 +215,10 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             weight_maps=weights,
             weight_logits=logits,
         )
+
+    def interpretation(self, pixel_values: Tensor) -> AnteHocOutput:
+        """The map of normalised images (B, 3, H, W) alone, whatever the head."""
+        return self._run_phase(pixel_values, self.backbone)[1]
 
     def energy_map(self, pixel_values: Tensor, interpretation_map: Tensor) -> Tensor:
         """

@@ -24,7 +24,7 @@ DPI = 150
 
 # A calm green and a red that people with any colour vision tell apart by lightness; a sign goes with each.
 RIGHT, WRONG, NEUTRAL = "#1b7f5c", "#c8322b", "#3a3f45"
-_QUIET = "#6b7178"
+QUIET = "#6b7178"
 
 
 @dataclass(frozen=True)
@@ -107,21 +107,22 @@ def panel(
             pictures.append(energy_images[index])
         for kind, picture in enumerate(pictures):
             axes = figure.add_axes(layout.cell(index, kind))
-            _draw(axes, picture, colormap, no_evidence=bool(flat[index]) and kind == 1)
+            draw_picture(axes, picture, colormap, no_evidence=bool(flat[index]) and kind == 1)
             if index < layout.columns:
-                axes.set_title(kinds[kind], size=9, color=_QUIET, pad=4 + 72 * layout.caption)
+                axes.set_title(kinds[kind], size=9, color=QUIET, pad=4 + 72 * layout.caption)
         _draw_caption(figure, layout, index, label)
-    _draw_bar(figure, layout, colormap)
+    draw_bar(figure, layout, colormap)
     if title:
         x, y = MARGIN / layout.width, 1 - 0.18 / layout.height
-        _write(figure, x, y, title, size=14, weight="bold", color=NEUTRAL, va="top")
+        write_text(figure, x, y, title, size=14, weight="bold", color=NEUTRAL, va="top")
     return figure
 
 
-def _draw(axes: Axes, picture: NDArray[Any], colormap: str, no_evidence: bool) -> None:
+def draw_picture(axes: Axes, picture: NDArray[Any], colormap: str, no_evidence: bool) -> None:
+    """A map (H, W) or an image (H, W, 3); a grey field with words where there is no evidence."""
     axes.set_axis_off()
     if no_evidence:
-        axes.imshow(np.full((*picture.shape, 3), 226, dtype=np.uint8))
+        axes.imshow(np.full((*picture.shape[:2], 3), 226, dtype=np.uint8))
         axes.text(0.5, 0.5, "no evidence", transform=axes.transAxes, ha="center", va="center", size=10, color=NEUTRAL)
     elif picture.ndim == 2:
         axes.imshow(picture, cmap=colormap, vmin=0, vmax=1)
@@ -133,25 +134,27 @@ def _draw_caption(figure: Figure, layout: Layout, index: int, label: Caption) ->
     left, top = layout.corner(index)
     height = 1 - (top - 0.07) / layout.height
     right = (left + layout.block) / layout.width
-    _write(figure, left / layout.width, height, label.marked, size=11, weight="bold", color=label.colour, va="bottom")
-    _write(figure, right, height, label.detail, size=10, color=_QUIET, va="bottom", ha="right")
+    write_text(
+        figure, left / layout.width, height, label.marked, size=11, weight="bold", color=label.colour, va="bottom"
+    )
+    write_text(figure, right, height, label.detail, size=10, color=QUIET, va="bottom", ha="right")
 
 
-def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+def write_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     """Plain text: a dollar sign in a class's name is no formula."""
     figure.text(x, y, text, parse_math=False, **style)
 
 
-def _draw_bar(figure: Figure, layout: Layout, colormap: str) -> None:
+def draw_bar(figure: Figure, layout: Layout, colormap: str) -> None:
     """One scale for all maps of the figure."""
     width = min(3.0, 0.6 * (layout.width - 2 * MARGIN))
     axes = figure.add_axes((MARGIN / layout.width, 0.33 / layout.height, width / layout.width, 0.11 / layout.height))
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colormap), cax=axes, orientation="horizontal")
     bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     bar.outline.set_visible(False)
-    axes.tick_params(length=0, pad=3, labelsize=9, labelcolor=_QUIET)
+    axes.tick_params(length=0, pad=3, labelsize=9, labelcolor=QUIET)
     x, y = (MARGIN + width + 0.15) / layout.width, 0.385 / layout.height
-    _write(figure, x, y, "value of the map", size=9, color=_QUIET, va="center")
+    write_text(figure, x, y, "value of the map", size=9, color=QUIET, va="center")
 
 
 def _captions(captions: Sequence[Caption | str] | None, count: int) -> list[Caption]:

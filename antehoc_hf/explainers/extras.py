@@ -1,0 +1,20 @@
+"""Packages that only some methods need."""
+
+from importlib import import_module
+from typing import Any
+
+
+def needed(module: str) -> Any:
+    """
+    A module of an extra package.
+
+    Raises:
+        ImportError: if it is not installed, with the command that installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise ImportError(
+            f"This method needs the package {package!r}: install it with `pip install 'antehoc-hf[explainers]'`."
+        ) from error

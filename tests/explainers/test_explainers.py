@@ -1,0 +1,229 @@
+"""Every method on every kind of model: maps of one form, the model as it was, clear words where something is wrong."""
+
+from __future__ import annotations
+
+import copy
+import gc
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+
+from antehoc_hf import AnteHocForImageClassification, AnteHocModel
+from antehoc_hf.explainers import EXPLAINERS, load_explainer
+
+METHODS = [name for name in EXPLAINERS if name not in ("antehoc", "constant", "random", "center", "sobel")]
+QUICK = {"integrated-grad-cam": {"steps": 3}, "integrated-gradients": {"steps": 3}}
+
+
+def images(count: int = 2, height: int = 64, width: int = 64) -> torch.Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def ours():
+    torch.manual_seed(0)
+    return AnteHocForImageClassification.from_backbone("test_resnet", num_labels=5, image_size=64).eval()
+
+
+def small_resnet():
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5)
+    return ResNetForImageClassification(config)
+
+
+def small_vit():
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=64, num_labels=5
+    )
+    return ViTForImageClassification(config)
+
+
+MODELS = {
+    "timm": lambda: timm.create_model("test_resnet", num_classes=5),
+    "timm, tokens": lambda: timm.create_model("test_vit", num_classes=5, img_size=64),
+    "timm, channels last": lambda: timm.create_model("test_convnext", num_classes=5),
+    "torchvision": lambda: torchvision.models.squeezenet1_1(num_classes=5),
+    "transformers": small_resnet,
+    "transformers, tokens": small_vit,
+}
+
+
+def state_of(model: nn.Module):
+    return (
+        {name: value.clone() for name, value in model.state_dict().items()},
+        [module.training for module in model.modules()],
+        [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+    )
+
+
+def assert_as_it_was(model: nn.Module, before) -> None:
+    weights, modes, gradients, hooks = state_of(model)
+    assert all(torch.equal(value, before[0][name]) for name, value in weights.items())
+    assert (modes, hooks) == (before[1], before[3])
+    assert [required for required, _ in gradients] == [required for required, _ in before[2]]
+    assert all(now is then for (_, now), (_, then) in zip(gradients, before[2], strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_method_takes_every_model_and_leaves_it_as_it_was(kind: str, method: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[kind]().train()
+    next(model.children()).eval()  # a mode of its own
+    first = next(model.parameters())
+    first.requires_grad_(False)
+    list(model.parameters())[-1].grad = torch.ones_like(list(model.parameters())[-1])
+    before = state_of(model)
+    explained = load_explainer(method, model, **QUICK.get(method, {})).explain(images())
+    assert explained.maps.shape == (2, 1, 64, 64)
+    assert explained.maps.dtype == torch.float32
+    assert not explained.maps.requires_grad
+    assert float(explained.maps.min()) >= 0
+    shown = ~explained.degenerate
+    assert shown.any(), "no evidence found in either image"
+    assert torch.allclose(explained.maps[shown].amax(dim=(1, 2, 3)), torch.ones(int(shown.sum())))
+    assert_as_it_was(model, before)
+
+
+@pytest.mark.parametrize("method", EXPLAINERS)
+def test_our_own_models_with_images_that_are_not_square(ours: nn.Module, method: str) -> None:
+    maps = load_explainer(method, ours, **QUICK.get(method, {}))(images(1, 64, 96))
+    assert maps.shape == (1, 1, 64, 96)
+
+
+def test_the_models_own_map(ours) -> None:
+    with torch.no_grad():
+        expected = ours(images()).interpretation_map
+    assert torch.equal(load_explainer("antehoc", ours)(images()), expected)
+    with pytest.raises(ValueError, match="no ante-hoc model"):
+        load_explainer("antehoc", small_resnet())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_target_for_each_image(ours, method: str) -> None:
+    explainer = load_explainer(method, ours, **QUICK.get(method, {}))
+    both = explainer(images(), [3, 1])
+    alone = torch.cat([explainer(images()[:1], 3), explainer(images()[1:], torch.tensor([1]))])
+    assert torch.allclose(both, alone, atol=2e-3)
+    with torch.no_grad():
+        own = ours(images()).logits.argmax(dim=1)
+    assert torch.allclose(explainer(images()), explainer(images(), own), atol=1e-5)
+    # Score-CAM's softmax over channels makes nearly the same of different scores.
+    least = 1e-5 if method == "score-cam" else 1e-2
+    assert not torch.allclose(explainer(images(), 0), explainer(images(), 4), atol=least)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "integrated-grad-cam", "sise", "integrated-gradients"])
+def test_frozen_networks_and_activations_in_place(method: str) -> None:
+    torch.manual_seed(0)
+
+    class Small(nn.Module):
+        def __init__(self, inplace: bool) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3, 4, 1)
+            self.act = nn.ReLU(inplace=inplace)
+            self.head = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.act(self.conv(x)).mean(dim=(2, 3)))
+
+    plain, inplace = Small(False), Small(True)
+    inplace.load_state_dict(plain.state_dict())
+    options = {**QUICK.get(method, {}), **({} if method == "integrated-gradients" else {"layer": "conv"})}
+    expected = load_explainer(method, plain, **options)(images())
+    inplace.requires_grad_(False)
+    assert torch.allclose(load_explainer(method, inplace, **options)(images()), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "sise", "integrated-grad-cam"])
+def test_half_precision(ours, method: str) -> None:
+    half = copy.deepcopy(ours).bfloat16()
+    maps = load_explainer(method, half, **QUICK.get(method, {}))(images())
+    full = load_explainer(method, ours, **QUICK.get(method, {}))(images())
+    assert maps.dtype == torch.float32
+    together = torch.stack([maps.flatten(), full.flatten()])
+    assert float(torch.corrcoef(together)[0, 1]) > 0.8
+
+
+def test_nothing_piles_up(ours) -> None:
+    explainers = [load_explainer(name, ours) for name in ("grad-cam", "grad-cam++")]
+    explainers += [load_explainer("integrated-grad-cam", ours, steps=1)]
+    one = images(1)
+    before = state_of(ours)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(type(thing) in (torch.Tensor, nn.Parameter) for thing in gc.get_objects())
+
+    for explainer in explainers:
+        explainer(one)
+    count = tensors()
+    for _ in range(50):
+        for explainer in explainers:
+            explainer(one)
+    assert tensors() <= count + 2
+    assert_as_it_was(ours, before)
+
+
+def test_a_method_that_finds_no_evidence_says_so() -> None:
+    blind = nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    nn.init.zeros_(blind[4].weight)
+    for method in METHODS:
+        if method == "score-cam":
+            continue  # weights that are a softmax are never zero: equal scores give the mean of the channels
+        explained = load_explainer(method, blind, **QUICK.get(method, {})).explain(images())
+        assert explained.degenerate.all(), method
+        assert not explained.maps.any(), method
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "layer9"}, r"layer='layer9' is no module .*did you mean 'layer"),
+        ({"layer": "fc"}, r"layer='fc' gives no grid"),
+        ({"layer": ["layer1", "layer2"]}, "reads one layer"),
+        ({"colour": 1}, "has no option 'colour'"),
+    ],
+)
+def test_wrong_options(ours, options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_explainer("grad-cam", ours, **options)(images())
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (5, "target 5 is none of the model's 5 classes"),
+        (-1, "target -1 is none"),
+        ([1, 2, 3], "3 classes for 2 images"),
+        (1.5, "must be a class index"),
+    ],
+)
+def test_wrong_targets(ours, target, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_explainer("grad-cam", ours)(images(), target)
+
+
+def test_wrong_names_images_and_models(ours) -> None:
+    with pytest.raises(ValueError, match="did you mean 'grad-cam'"):
+        load_explainer("gradcam", ours)
+    with pytest.raises(ValueError, match="different sizes go one by one"):
+        load_explainer("grad-cam", ours)([images(1)[0], images(1, 32, 32)[0]])
+    with pytest.raises(ValueError, match=r"normalised images \(B, 3, H, W\)"):
+        load_explainer("grad-cam", ours)(torch.zeros(2, 64, 64))
+    with pytest.raises(ValueError, match="has no head"):
+        load_explainer("grad-cam", AnteHocModel.from_backbone("test_resnet", image_size=64))
+    with pytest.raises(ValueError, match="needs a model"):
+        load_explainer("sise", "resnet50")
+
+
+def test_a_missing_package_says_what_to_install(ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchcam.methods", None)  # what Python itself does for a package it cannot find
+    with pytest.raises(ImportError, match=r"pip install 'antehoc-hf\[explainers\]'"):
+        load_explainer("grad-cam", ours)(images())

@@ -1,0 +1,106 @@
+"""`antehoc explain`: figures, arrays and JSON for images of any kind, and words for what cannot be explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.cli import main
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    names = {0: "cat", 1: "dog"}
+    model = AnteHocForImageClassification.from_backbone("test_resnet", id2label=names, image_size=48)
+    model.config.label2id = {"cat": 0, "dog": 1}
+    model.save_pretrained(folder)
+    AnteHocImageProcessor.from_backbone("test_resnet", image_size=48).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    Image.fromarray(noise.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / "a.png")
+    Image.fromarray(noise.integers(0, 255, (50, 50), dtype=np.uint8)).save(folder / "b.png")
+    Image.fromarray(noise.integers(0, 255, (48, 48, 4), dtype=np.uint8)).save(folder / "more" / "a.png")
+    return folder
+
+
+def test_a_folder_of_images(trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["explain", str(pictures), "--model", str(trained), "--explainers", "antehoc", "grad-cam", "sise"]
+    assert main([*arguments, "--batch_size", "2", "-o", str(out)]) == 0
+    results = json.loads((out / "explanations.json").read_text())
+    assert [entry["name"] for entry in results["images"]] == ["a", "b", "a-2"]
+    for entry in results["images"]:
+        assert entry["prediction"].split()[0] in ("cat", "dog")
+        assert entry["explainers"]["sise"]["passes"] > 0
+        with np.load(out / "maps" / f"{entry['name']}.npz") as maps:
+            assert sorted(maps) == ["antehoc", "grad-cam", "sise"]
+            assert all(
+                maps[name].shape == (48, 48) and 0 <= maps[name].min() <= maps[name].max() <= 1 for name in maps
+            )
+        with Image.open(out / "figures" / f"{entry['name']}.png") as figure:
+            assert figure.width > 500
+    printed = capsys.readouterr().out
+    assert "3 images" in printed
+    assert "ms an image" in printed
+
+
+def test_a_target_by_name(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    for target in ("dog", "1"):
+        arguments = ["explain", str(pictures / "a.png"), "--model", str(trained), "--explainers", "grad-cam"]
+        assert (
+            main([*arguments, "--target", target, "--output_dir", str(tmp_path / target), "--figures", "false"]) == 0
+        )
+        assert not (tmp_path / target / "figures").exists()
+    with np.load(tmp_path / "dog" / "maps" / "a.npz") as named, np.load(tmp_path / "1" / "maps" / "a.npz") as numbered:
+        assert np.array_equal(named["grad-cam"], numbered["grad-cam"])
+
+
+def test_images_that_cannot_be_read(trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    arguments = [
+        "explain",
+        str(pictures),
+        "--model",
+        str(trained),
+        "--explainers",
+        "antehoc",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert main(arguments) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+    assert main([*arguments, "--on_bad_image", "skip"]) == 0
+    results = json.loads((tmp_path / "o" / "explanations.json").read_text())
+    assert len(results["images"]) == 3
+    assert "broken.jpg" in results["skipped"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--explainers", "antehoc"], "There is no image"),
+        (["nowhere.png"], "nowhere.png does not exist"),
+        (["{pictures}", "--explainers", "gradcam"], "did you mean 'grad-cam'"),
+        (["{pictures}", "--target", "bird"], "target 'bird' is no class"),
+        (["{pictures}", "--batch_size", "0"], "batch_size must be at least 1"),
+        (["{pictures}", "--layer", "layer9", "--explainers", "grad-cam"], "layer='layer9' is no module"),
+    ],
+)
+def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list[str], message: str, capsys) -> None:
+    given = [argument.format(pictures=pictures) for argument in arguments]
+    assert main(["explain", *given, "--model", str(trained), "--output_dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
