@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 
-def needed(module: str) -> Any:
+def needed(module: str, extra: str = "explainers") -> Any:
     """
     A module of an extra package.
 
@@ -14,7 +14,7 @@ def needed(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.split(".")[0]
+        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
         raise ImportError(
-            f"This method needs the package {package!r}: install it with `pip install 'antehoc-hf[explainers]'`."
+            f"This method needs the package {package!r}: install it with `pip install 'antehoc-hf[{extra}]'`."
         ) from error

@@ -1,0 +1,116 @@
+"""The features of one layer: recorded for many images, and put in the place of what the layer would give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from antehoc_hf.explainers.activations import record
+from antehoc_hf.explainers.layers import last_layer, named_layers
+from antehoc_hf.explainers.network import Network
+from antehoc_hf.explainers.targets import ClassTarget
+from antehoc_hf.modeling.tap_layout import TapPoint
+
+
+class LayerFeatures:
+    """
+    One layer of a classifier, cut in two: images → features, features → logits.
+
+    Args:
+        model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
+        layer (`str`, *optional*): name of the module; the last with a grid otherwise.
+        batch_size (`int`): images a pass.
+
+    Raises:
+        ValueError: if the model is no classifier.
+    """
+
+    def __init__(self, model: Any, layer: str | None = None, batch_size: int = 64) -> None:
+        self.network = Network(model)
+        if self.network.kind != "classes":
+            raise ValueError("Concepts are measured on classifiers; this model predicts something else.")
+        self.layer = layer
+        self.batch_size = batch_size
+        self._point: TapPoint | None = None
+
+    def point(self, images: Tensor) -> TapPoint:
+        """Where the layer's grid is; found at the first images."""
+        if self._point is None:
+            if self.layer is not None:
+                self._point = named_layers(self.network, images, [self.layer])[0]
+            else:
+                self._point = last_layer(self.network, images[:1], self.network.question(images[:1], None))
+        return self._point
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Features (N, C, h, w) float32 of images (N, 3, H, W)."""
+        images = self.network.checked(images)
+        point = self.point(images)
+        found = []
+        with self.network.as_it_was():
+            for chunk in images.split(self.batch_size):
+                nobody = ClassTarget(torch.zeros(len(chunk), dtype=torch.long, device=chunk.device))
+                found.append(record(self.network, chunk, [point], lambda outputs, n=nobody: n).features[0].cpu())
+        return torch.cat(found)
+
+    def gradients(self, images: Tensor, target: int) -> Tensor:
+        """Gradients (N, C, h, w) of the logit of one class with respect to the features of images."""
+        images = self.network.checked(images)
+        point = self.point(images)
+        found = []
+        with self.network.as_it_was():
+            for chunk in images.split(self.batch_size):
+                ask = self.network.question(chunk, target)
+                found.append(record(self.network, chunk, [point], ask, gradients=True).gradients[0].cpu())
+        return torch.cat(found)
+
+    @contextmanager
+    def tail(self, images: Tensor) -> Iterator[Any]:
+        """
+        Inside, a function from features (N, C, h, w) to logits (N, K), differentiable.
+
+        Args:
+            images (`Tensor`): one or more images; only their size matters.
+
+        Raises:
+            ValueError: if the layer is no cut of the network: what comes after it must depend on nothing before it.
+        """
+        images = self.network.checked(images[:1])
+        point = self.point(images)
+        if point.layout not in ("NCHW", "NHWC"):
+            raise ValueError(
+                f"The layer {point.module!r} gives tokens; concepts are measured on the grids of convolutional layers."
+            )
+        nothing = torch.zeros_like(self.of_images(images))
+        replaced: dict[str, Tensor] = {}
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            features = replaced["features"]
+            features = features if point.layout == "NCHW" else features.movedim(1, -1)
+            return features.to(output.dtype).clone()
+
+        def logits(features: Tensor, image: Tensor = images) -> Tensor:
+            replaced["features"] = features.to(image.device)
+            return self.network(image.expand(len(features), -1, -1, -1)).float()
+
+        handle = self.network.body.get_submodule(point.module).register_forward_hook(hook)
+        try:
+            with self.network.as_it_was():
+                _check_cut(logits, nothing, images, point.module)
+                yield logits
+        finally:
+            handle.remove()
+
+
+def _check_cut(logits: Any, features: Tensor, images: Tensor, name: str) -> None:
+    with torch.no_grad():
+        same = torch.equal(logits(features, images), logits(features, torch.ones_like(images)))
+    if not same:
+        raise ValueError(
+            f"The layer {name!r} is no cut of the network: something after it depends on the image in another way. "
+            "Use the end of a block or stage."
+        )
