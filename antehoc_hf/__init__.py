@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 try:
     from antehoc_hf.modeling import (
         AnteHocConfig,
+        AnteHocForImageCaptioning,
         AnteHocForImageClassification,
+        AnteHocForLandmarkDetection,
         AnteHocImageProcessor,
         AnteHocModel,
         AnteHocPreTrainedModel,
@@ -23,7 +25,7 @@ except ModuleNotFoundError as error:
         "antehoc_hf is being imported from a checkout that is not installed: run `pip install -e .` in it first."
     ) from None
 
-from antehoc_hf.registration import register_auto_classes
+from antehoc_hf.registration import register_auto_classes, register_pipelines
 
 if TYPE_CHECKING:
     from antehoc_hf.shapes import load_shapes
@@ -43,7 +45,9 @@ _LAZY = {
 
 __all__ = [
     "AnteHocConfig",
+    "AnteHocForImageCaptioning",
     "AnteHocForImageClassification",
+    "AnteHocForLandmarkDetection",
     "AnteHocImageProcessor",
     "AnteHocModel",
     "AnteHocPreTrainedModel",
@@ -53,6 +57,7 @@ __all__ = [
 ]
 
 register_auto_classes()
+register_pipelines()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf import export_captioning as captioning
 from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.modeling import AnteHocForImageCaptioning
 
 _METADATA = ("image_size", "image_mean", "image_std", "id2label", "landmark_names")
 
@@ -31,12 +33,15 @@ class _PredictionAndMap(nn.Module):
 
 def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     """
-    Writes a classifier or landmark detector as ONNX.
+    Writes a model as ONNX.
 
     The graph takes `pixel_values` (B, 3, H, W), normalised, of any batch size and the model's own H and W, and gives
     the model's `onnx_outputs`: `logits` (B, num_labels) or `landmarks` (B, K, 2), and `interpretation_map`
     (B, 1, H, W) in [0, 1]. Its metadata hold `image_size`, `image_mean`, `image_std`, `id2label` and `landmark_names`
     as JSON.
+
+    A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
+    the map, and, in a file beside it (`…-decoder.onnx`), one step of the decoder.
 
     Args:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
@@ -44,7 +49,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         path (`str` or `Path`): the file to write; folders are made.
 
     Returns:
-        `Path`: the file.
+        `Path`: the file (of a captioner, the first).
 
     Raises:
         ValueError: if it is no such model, or the packages that ONNX needs are missing.
@@ -56,20 +61,42 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = model.config.image_size
     # Two images: with one, the batch would be taken for a constant.
-    example = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
-    with evaluation_mode(model), torch.no_grad(), _quietly():
+    pixels = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
+    metadata = {name: json.dumps(getattr(model.config, name)) for name in _METADATA}
+    with evaluation_mode(model):
+        if isinstance(model, AnteHocForImageCaptioning):
+            metadata |= {name: json.dumps(getattr(model.config, name)) for name in captioning.METADATA}
+            captioner: Any = captioning.EncoderGraph(model)
+            _write(captioner, {"pixel_values": (pixels, 0)}, captioning.ENCODER_OUTPUTS, metadata, path)
+            tokens, *state = captioning.decoder_example(model)
+            inputs = dict(zip(captioning.DECODER_INPUTS, [(tokens, 0), *((part, 1) for part in state)], strict=True))
+            decoder: Any = captioning.DecoderGraph(model)
+            _write(decoder, inputs, captioning.DECODER_OUTPUTS, metadata, captioning.decoder_path(path))
+        else:
+            _write(_PredictionAndMap(model), {"pixel_values": (pixels, 0)}, model.onnx_outputs, metadata, path)
+    return path
+
+
+def _write(
+    graph: nn.Module,
+    inputs: dict[str, tuple[Tensor, int]],
+    outputs: Sequence[str],
+    metadata: dict[str, str],
+    path: Path,
+) -> None:
+    """One graph: name of each input → an example and the number of its axis that is the batch."""
+    with torch.no_grad(), _quietly():
         program: Any = torch.onnx.export(
-            _PredictionAndMap(model).eval(),
-            (example,),
+            graph.eval(),
+            tuple(example for example, _ in inputs.values()),
             dynamo=True,
-            input_names=["pixel_values"],
-            output_names=list(model.onnx_outputs),
-            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes={name: {axis: torch.export.Dim("batch")} for name, (_, axis) in inputs.items()},
             verbose=False,
         )
-    program.model.metadata_props.update({name: json.dumps(getattr(model.config, name)) for name in _METADATA})
+    program.model.metadata_props.update(metadata)
     program.save(str(path), external_data=False)
-    return path
 
 
 def export_command(argv: Sequence[str]) -> None:

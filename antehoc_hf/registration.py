@@ -1,8 +1,26 @@
 """Makes the models known to transformers, so that Auto classes and pipelines find them without remote code."""
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+from typing import Any
 
-from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoModelForKeypointDetection,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from antehoc_hf.modeling import (
+    AnteHocConfig,
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+    AnteHocImageProcessor,
+    AnteHocModel,
+)
+from antehoc_hf.pipelines import AnteHocImageCaptioningPipeline, AnteHocLandmarkDetectionPipeline
 
 
 def register_auto_classes() -> None:
@@ -10,6 +28,19 @@ def register_auto_classes() -> None:
     AutoConfig.register(AnteHocConfig.model_type, AnteHocConfig, exist_ok=True)
     AutoModel.register(AnteHocConfig, AnteHocModel, exist_ok=True)
     AutoModelForImageClassification.register(AnteHocConfig, AnteHocForImageClassification, exist_ok=True)
+    AutoModelForImageTextToText.register(AnteHocConfig, AnteHocForImageCaptioning, exist_ok=True)
+    AutoModelForKeypointDetection.register(AnteHocConfig, AnteHocForLandmarkDetection, exist_ok=True)
     # One class serves both of transformers' backends: it is timm's own transform.
     processors: dict[str, type] = {"torchvision": AnteHocImageProcessor, "pil": AnteHocImageProcessor}
     AutoImageProcessor.register(AnteHocConfig, image_processor_classes=processors, exist_ok=True)
+
+
+def register_pipelines() -> None:
+    """Registers our pipelines with `transformers.pipeline`; calling it again does nothing."""
+    pipelines: dict[str, tuple[type, Any]] = {
+        "antehoc-image-captioning": (AnteHocImageCaptioningPipeline, AutoModelForImageTextToText),
+        "antehoc-landmark-detection": (AnteHocLandmarkDetectionPipeline, AutoModelForKeypointDetection),
+    }
+    for task, (pipeline_class, auto_class) in pipelines.items():
+        if task not in PIPELINE_REGISTRY.get_supported_tasks():
+            PIPELINE_REGISTRY.register_pipeline(task, pipeline_class=pipeline_class, pt_model=auto_class)

@@ -32,6 +32,7 @@ from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, TransformedData, load_image_data
+from antehoc_hf.training.labels import LabelSpace
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization import figure_of_predictions
 
@@ -76,7 +77,7 @@ def arguments(options: argparse.Namespace, seed: int, folder: Path) -> dict[str,
     }
 
 
-def train_ours(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
+def train_ours(options: argparse.Namespace, seed: int, data: ImageData[LabelSpace], folder: Path) -> dict[str, Any]:
     """Trains the ante-hoc model, saves it, and measures its maps."""
     set_seed(seed)
     names = data.targets.names
@@ -102,7 +103,7 @@ def train_ours(options: argparse.Namespace, seed: int, data: ImageData, folder: 
     return {"accuracy": metrics["eval_accuracy"], "seconds": seconds, "maps": report.to_dict()}
 
 
-def train_plain(options: argparse.Namespace, seed: int, data: ImageData, folder: Path) -> dict[str, Any]:
+def train_plain(options: argparse.Namespace, seed: int, data: ImageData[LabelSpace], folder: Path) -> dict[str, Any]:
     """Trains the plain network with the stock Trainer on the same images."""
     set_seed(seed)
     model = PlainNetwork(options.backbone, len(data.targets.names))

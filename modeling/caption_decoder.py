@@ -80,13 +80,16 @@ class CaptionDecoder(nn.Module):
         return self.output(self.dropout(read)), DecoderState(hidden, cell, state.length + token_ids.shape[1])
 
     @torch.no_grad()
-    def greedy(self, state: DecoderState, bos: int, eos: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    def greedy(
+        self, state: DecoderState, bos: int, eos: int, never: list[int], steps: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """
         The likeliest word after each word, without gradient and in the mode the decoder is in.
 
         Args:
             state (`DecoderState`): before the first word.
             bos, eos (`int`): first and last token.
+            never (`list[int]`): tokens that are not said.
             steps (`int`): the most tokens, `eos` included.
 
         Returns:
@@ -96,11 +99,12 @@ class CaptionDecoder(nn.Module):
         batch = state.hidden.shape[1]
         word = torch.full((batch, 1), bos, dtype=torch.long, device=state.hidden.device)
         running = torch.ones_like(word, dtype=torch.bool)
+        barred = torch.tensor(never, dtype=torch.long, device=word.device)
         read, followers, logits = [], [], []
         for _ in range(steps):
             scores, state = self(word, state)
             read.append(word)
-            word = scores.argmax(dim=-1)
+            word = scores.index_fill(2, barred, -torch.inf).argmax(dim=-1)
             followers.append(torch.where(running, word, -100))
             logits.append(scores)
             running = running & (word != eos)

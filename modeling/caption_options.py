@@ -3,6 +3,7 @@
 from typing import Any
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+IGNORED = -100  # a label that is no word, as in transformers
 SHORTEST_LIMIT = 3  # start, one word, end
 
 

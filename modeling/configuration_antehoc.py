@@ -8,6 +8,8 @@ import timm
 from transformers import PreTrainedConfig
 
 from .caption_options import check_caption_options
+from .landmark_cnn import NAME as LANDMARK_CNN  # noqa: F401  makes it known to timm
+from .landmark_options import check_landmark_options
 
 # One named option for every reading of the paper that changes the result. The first of each is the default; docs say
 # why. The degenerate reading (softmax over channels, then their mean, is the constant 1/C) is not offered.
@@ -248,6 +250,7 @@ class AnteHocConfig(PreTrainedConfig):
         if self.attention_resize == "resize_first" and self.attention_softmax != "spatial":
             raise ValueError("attention_resize='resize_first' is defined for attention_softmax='spatial' only.")
         check_caption_options(self)
+        check_landmark_options(self)
         if self.tap_points is not None and self.num_attention_maps != len(self.tap_points):
             raise ValueError(
                 f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "

@@ -14,6 +14,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .configuration_antehoc import backbone_defaults
+from .image_geometry import ImageGeometry, evaluation_geometry
 from .image_input import as_pil
 from .rgb import to_rgb
 
@@ -118,6 +119,43 @@ class AnteHocImageProcessor(BaseImageProcessor):
             crop_pct=self.crop_pct,
             crop_mode=self.crop_mode,
         )
+
+    def geometry(self, height: int, width: int) -> ImageGeometry:
+        """Where the points of an image of that size lie in the network's input, and back."""
+        size = (self.image_size[0], self.image_size[1])
+        return evaluation_geometry(height, width, size, self.crop_pct, self.crop_mode)
+
+    def post_process_keypoint_detection(
+        self, outputs: Any, target_sizes: Any = None, names: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """
+        Points in pixels of the images as they were before resizing and cropping.
+
+        Args:
+            outputs (`AnteHocLandmarkOutput`): of B images.
+            target_sizes (*optional*): (B, 2) heights and widths of the images; None: pixels of the network's input.
+            names (`list[str]`, *optional*): of the K points; the model has them as `config.landmark_names`.
+
+        Returns:
+            `list[dict]`: for each image `keypoints` (K, 2) float32, x to the right and y down, whole numbers being the
+            centres of pixels; and `names`, if they were given.
+
+        Raises:
+            ValueError: if there are not as many sizes as images, or names as points.
+        """
+        landmarks = outputs.landmarks.detach().float().cpu()
+        height, width = self.image_size
+        sizes = [(height, width)] * len(landmarks) if target_sizes is None else [tuple(size) for size in target_sizes]
+        if len(sizes) != len(landmarks):
+            raise ValueError(f"target_sizes has {len(sizes)} sizes for {len(landmarks)} images: give one for each.")
+        if names is not None and len(names) != landmarks.shape[1]:
+            raise ValueError(f"There are {len(names)} names for {landmarks.shape[1]} points.")
+        whole = ImageGeometry((height, width), (height, width), (0, 0), (height, width))
+        found = []
+        for points, (rows, columns) in zip(landmarks, sizes, strict=True):
+            geometry = whole if target_sizes is None else self.geometry(int(rows), int(columns))
+            found.append({"keypoints": geometry.to_image(points), **({"names": list(names)} if names else {})})
+        return found
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
         """

@@ -70,6 +70,27 @@ class AnteHocImageClassifierOutput(ModelOutput):
 
 
 @dataclass
+class AnteHocLandmarkOutput(ModelOutput):
+    """
+    Output of [`AnteHocForLandmarkDetection`].
+
+    Args:
+        loss (`Tensor`, *optional*): mean error of the known coordinates, a scalar, if labels were given.
+        landmarks (`Tensor`): (B, K, 2), x and y in units of the image's width and height, (i + 0.5) / W the centre
+            of pixel i; a point may be found outside [0, 1].
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits: as in [`AnteHocOutput`].
+    """
+
+    loss: Tensor | None = None
+    landmarks: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+
+
+@dataclass
 class AnteHocImageEncoderOutput(ModelOutput):
     """
     What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an image.

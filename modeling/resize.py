@@ -18,7 +18,7 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if not plain or torch.compiler.is_compiling():
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     rows, columns = _matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1])
-    return rows @ maps @ columns.T
+    return rows @ (maps @ columns.T)
 
 
 @lru_cache(maxsize=64)

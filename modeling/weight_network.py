@@ -49,6 +49,8 @@ class AutoencoderWeightNetwork(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, η, H, W) maps to (B, η, h, w) logits at half their size, for any H and W."""
+        if maps.device.type == "cpu":  # convolutions of few channels are faster there with channels side by side
+            maps = maps.contiguous(memory_format=torch.channels_last)
         encoded = [maps]
         for convolution in self.encoder:
             encoded.append(F.relu(convolution(encoded[-1])))

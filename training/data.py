@@ -36,8 +36,11 @@ class ImageDataset(torch.utils.data.Dataset):
         BadImageError: naming the row of the original split, and the file where known.
     """
 
-    def __init__(self, split: Split, image_column: str, targets: Targets, encode: Encode) -> None:
+    def __init__(
+        self, split: Split, image_column: str, targets: Targets, encode: Encode, augmentation: str | None = None
+    ) -> None:
         self.split = split
+        self.augmentation = augmentation
         self.image_column = image_column
         self.targets = targets
         self.encode = encode
@@ -135,13 +138,12 @@ class ImageData(Generic[T]):
         Raises:
             DataError: unknown augmentation.
         """
-        augmented, plain = self.targets.encoder(processor, augmentation), self.targets.encoder(processor, None)
 
-        def encoded(role: str, encode: Encode) -> ImageDataset | None:
-            split = self.splits.get(role)
-            return None if split is None else ImageDataset(split, self.image_column, self.targets, encode)
+        def encoded(role: str, name: str | None = None) -> ImageDataset | None:
+            split, encode = self.splits.get(role), self.targets.encoder(processor, name)
+            return None if split is None else ImageDataset(split, self.image_column, self.targets, encode, name)
 
-        return TransformedData(encoded("train", augmented), encoded("validation", plain), encoded("test", plain))
+        return TransformedData(encoded("train", augmentation), encoded("validation"), encoded("test"))
 
     def _dataset(self, role: str) -> datasets.Dataset | None:
         return self.splits[role].dataset if role in self.splits else None

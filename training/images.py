@@ -64,6 +64,17 @@ def unreadable_reason(value: Any) -> str | None:
     return None
 
 
+def image_size(value: Any) -> tuple[int, int] | None:
+    """Height and width of the upright image, from the head of its file; None if it can't be read."""
+    try:
+        image = _open(value)
+        width, height = image.size
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except _DECODING_ERRORS:
+        return None
+    return (width, height) if sideways else (height, width)
+
+
 def find_unreadable(dataset: datasets.Dataset, image_column: str, label: str = "images") -> dict[int, str]:
     """Every row whose image can't be read, with a description (reason, and file where known).
 

@@ -16,6 +16,7 @@ _NOT_DERIVED = (
     # Read off the data set.
     *("num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
     *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
+    "max_caption_length",  # an option of the task, which cuts the captions
 )
 
 
@@ -173,8 +174,8 @@ class RunArguments:
     augmentation: str | None = field(
         default=None,
         metadata={
-            "help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip or "
-            "affine-flip). None: the task's own."
+            "help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip, "
+            "affine or affine-flip). None: the task's own."
         },
     )
     panel_images: int = field(

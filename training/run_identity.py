@@ -1,9 +1,12 @@
 """Which run a folder holds, so that two runs are never mixed in it."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+import datasets
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import (
@@ -42,11 +45,14 @@ _VOLATILE = (
     "use_cache",
     "problem_type",
 )
+# How many examples spread over the data stand for the images in its digest.
+_SAMPLED = 8
 
 
 def describe_run(model: Any, dataset: Any, args: AnteHocTrainingArguments) -> dict[str, Any]:
     """
-    What identifies a run: model and configuration, training data, batch size, seeds and the second pass's options.
+    What identifies a run: model and configuration, training data and augmentation, batch size, seeds and the second
+    pass's options.
 
     Returns:
         `dict`: flat and JSON-serialisable.
@@ -60,9 +66,59 @@ def describe_run(model: Any, dataset: Any, args: AnteHocTrainingArguments) -> di
     identity["data.columns"] = list(getattr(dataset, "column_names", None) or [])
     identity["data.name"] = getattr(getattr(dataset, "info", None), "dataset_name", None)
     identity["data.split"] = str(dataset.split) if getattr(dataset, "split", None) is not None else None
+    identity["data.content"] = content_digest(dataset)
+    identity["augmentation"] = getattr(dataset, "augmentation", None)
     identity["batch size"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     identity.update({name: getattr(args, name) for name in _ARGUMENTS})
     return json.loads(json.dumps(identity, default=str))
+
+
+def content_digest(dataset: Any) -> str | None:
+    """
+    Tells one data set from another with as many rows: a digest of its labels and of a few images spread over it.
+
+    The fingerprint of `datasets` will not do: it depends on where files lie and when they were written.
+
+    Args:
+        dataset: a `datasets.Dataset`, or a data set that holds one, with its images not decoded, as `raw`.
+
+    Returns:
+        `str` or `None`: 16 hexadecimal digits; None for data sets of other kinds.
+    """
+    stored = getattr(dataset, "raw", dataset)
+    if not isinstance(stored, datasets.Dataset):
+        return None
+    rows, columns = len(stored), sorted(stored.column_names)
+    small = [name for name in columns if _is_small(stored.features[name])]
+    large = [name for name in columns if name not in small]
+    digest = hashlib.sha256(repr((rows, columns)).encode())
+    tables = stored.with_format("arrow")
+    for name in small:
+        digest.update(repr(tables.select_columns(name)[:][name].to_pylist()).encode())
+    if large and rows:
+        sampled = sorted({round(index * (rows - 1) / (_SAMPLED - 1)) for index in range(_SAMPLED)})
+        for row in tables.select_columns(large)[sampled].to_pylist():
+            digest.update(repr([_content(row[name]) for name in large]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_small(feature: Any) -> bool:
+    """Whether a column can be read whole: labels, numbers and texts."""
+    return isinstance(feature, datasets.ClassLabel) or (
+        isinstance(feature, datasets.Value) and "binary" not in feature.dtype
+    )
+
+
+def _content(value: Any) -> Any:
+    """What is in an image, wherever its file lies; other values as they are."""
+    if not isinstance(value, dict) or set(value) != {"bytes", "path"}:
+        return value
+    if value["bytes"] is not None or value["path"] is None:
+        return value["bytes"]
+    try:
+        return Path(value["path"]).read_bytes()
+    except OSError:
+        return os.path.basename(value["path"])
 
 
 def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, overwrite: bool) -> str | None:

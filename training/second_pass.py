@@ -50,8 +50,9 @@ class SecondPass:
     backbone's weights, so it costs one forward pass and the cheaper half of a backward pass.
 
     The model says what the pass needs: `prediction(outputs)`, `prediction_kind`, and optionally
-    `interpretation_inputs` (names of the inputs beside `pixel_values` that its second forward needs, e.g. a caption)
-    and `prediction_mask(inputs)` ((B, …) bool, the positions that count, e.g. words and not padding).
+    `interpretation_inputs` (names of the inputs beside `pixel_values` that its second forward needs, e.g. a caption),
+    `interpretation_inputs_from(outputs)` (of these, what the first pass itself has made) and `prediction_mask(inputs)`
+    ((B, …) bool, the positions that count, e.g. words and not padding).
 
     Args:
         model: the bare ante-hoc model.
@@ -81,7 +82,10 @@ class SecondPass:
         prediction = model.prediction(outputs).detach()
         count = math.ceil(self.args.interpretation_batch_share * prediction.shape[0])
         names = ("pixel_values", *getattr(model, "interpretation_inputs", ()))
-        kept = {name: _first(inputs[name], count) for name in names if inputs.get(name) is not None}
+        known = dict(inputs)
+        if hasattr(model, "interpretation_inputs_from"):
+            known |= model.interpretation_inputs_from(outputs)
+        kept = {name: _first(known[name], count) for name in names if known.get(name) is not None}
         mask = model.prediction_mask(kept) if hasattr(model, "prediction_mask") else None
         target = prediction[:count]
         if self.args.target_eval:

@@ -82,6 +82,96 @@ def test_joint_training_reaches_the_backbone_too(build, noise):
     assert all(gradient is not None for gradient in gradients(model).values())
 
 
+def second_pass_by_hand(model, images, maps):
+    """The second pass without its phase: everything but the weight network frozen, in evaluation mode."""
+    model = copy.deepcopy(model).eval()
+    model.backbone.requires_grad_(False)
+    energy = model.energy_map(images, model.interpret(maps).interpretation_map)
+    return model, lambda: model.backbone(energy)
+
+
+def kept_bytes(run):
+    """The size of what a forward pass keeps for its backward pass, and the pass's result."""
+    storages = {}
+
+    def pack(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = run()
+    return sum(storages.values()), result
+
+
+# Plain batch norms; batch norms that hold their activation; with the network's parts run again in the backward pass.
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet"])
+def test_the_second_pass_has_the_gradients_of_a_frozen_network(build, noise, backbone, checkpointing):
+    model, images = build(backbone, awake=True).train(), noise(4, 64)
+    with torch.no_grad():
+        maps = model(images, phase="task").soft_attention_maps
+    other, run = second_pass_by_hand(model, images, maps)
+    expected = run()
+    expected.square().sum().backward()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    with model.interpretation_phase():
+        second = model(images, soft_attention_maps=maps, phase="interpretation")
+        assert torch.equal(second.logits, expected)
+        second.logits.square().sum().backward()
+    for (name, own), by_hand in zip(model.weight_network.named_parameters(), other.weight_network.parameters(),
+                                    strict=True):  # fmt: skip
+        assert own.grad.abs().sum() > 0
+        assert torch.allclose(own.grad, by_hand.grad, rtol=1e-4, atol=1e-5 * by_hand.grad.abs().max()), name
+
+
+def test_frozen_batch_norms_keep_no_activation(build, noise):
+    model, images = build(awake=True).train(), noise(8, 64)
+    with torch.no_grad():
+        maps = model(images, phase="task").soft_attention_maps
+    by_hand, expected = kept_bytes(second_pass_by_hand(model, images, maps)[1])
+    energy = model.energy_map(images, model.interpret(maps).interpretation_map)
+    with model.interpretation_phase():
+        kept, logits = kept_bytes(lambda: model.backbone(energy))
+    assert torch.equal(logits, expected)
+    assert kept < 0.8 * by_hand
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16_in_the_second_pass(build, noise, autocast):
+    """The types are those of the network outside of the phase, and so are the gradients but for rounding."""
+    model, images = build(awake=True).train(), noise(4, 64)
+    if not autocast:
+        model.backbone, images = model.backbone.bfloat16(), images.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.no_grad():
+            maps = model(images, phase="task").soft_attention_maps
+        other, run = second_pass_by_hand(model, images, maps)
+        expected = run()
+        with model.interpretation_phase():
+            second = model(images, soft_attention_maps=maps, phase="interpretation")
+            assert torch.equal(second.logits, expected)
+            assert second.logits.dtype == expected.dtype == torch.bfloat16
+            second.logits.float().square().sum().backward()
+    expected.float().square().sum().backward()
+    own, by_hand = model.weight_network.head.weight.grad, other.weight_network.head.weight.grad
+    assert torch.nn.functional.cosine_similarity(own.flatten(), by_hand.flatten(), dim=0) > 0.99
+
+
+@pytest.mark.slow
+def test_the_second_pass_compiles(build, noise):
+    model, images = build(awake=True).train(), noise(4, 64)
+    with torch.no_grad():
+        maps = model(images, phase="task").soft_attention_maps
+    gradients_of = []
+    for network in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        with model.interpretation_phase():
+            network(images, soft_attention_maps=maps, phase="interpretation").logits.square().sum().backward()
+        gradients_of.append(model.weight_network.head.weight.grad.clone())
+    assert torch.allclose(*gradients_of, rtol=1e-3, atol=1e-4 * gradients_of[0].abs().max())
+
+
 @pytest.mark.parametrize(("batch_norm", "moves"), [("eval", False), ("batch", False), ("update", True)])
 def test_running_statistics_in_the_second_pass(build, noise, batch_norm, moves):
     model, images = build(awake=True).train(), noise(4, 64)

@@ -6,15 +6,22 @@ import logging
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import datasets
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint, missing_files, rotate, seal
+from antehoc_hf.training.data import load_image_data
+from antehoc_hf.training.run_identity import content_digest
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
@@ -127,6 +134,60 @@ def test_a_folder_with_another_run_is_refused(tiny, tmp_path):
     with pytest.raises(RunFolderError, match=r'backbone: "test_resnet.*" there, "test_efficientnet.*" here'):
         other.train()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    """Draws a folder of cats and dogs (`shade` changes the pictures) and reads it as training data."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+    def read(folder, augmentation="flip", shade=0, cats=4):
+        for number in range(0 if folder.exists() else 8):
+            path = folder / ("cat" if number < cats else "dog") / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((64, 64, 3), 10 * number + shade, dtype=np.uint8)).save(path)
+        data = load_image_data(folder, validation_fraction=0.0)
+        return data.with_transforms(AnteHocImageProcessor(image_size=64), augmentation).train
+
+    return read
+
+
+def test_other_data_of_the_same_size_are_another_run(tiny, tmp_path, pets):
+    run = tmp_path / "run"
+    build(tiny, run, data=pets(tmp_path / "pets"), max_steps=2).train()
+    for data, difference in (
+        (pets(tmp_path / "other images", shade=3), r"data\.content: \"\w{16}\" there, \"\w{16}\" here"),
+        (pets(tmp_path / "other labels", cats=5), r"data\.content"),
+        (pets(tmp_path / "pets", augmentation="crop-flip"), 'augmentation: "flip" there, "crop-flip" here'),
+    ):
+        with pytest.raises(RunFolderError, match=difference):
+            build(tiny, run, data=data).train(resume_from_checkpoint=True)
+    moved = tmp_path / "elsewhere" / "pets"
+    shutil.move(tmp_path / "pets", moved)
+    for path in moved.rglob("*.png"):
+        os.utime(path, (0, 0))
+    build(tiny, run, data=pets(moved)).train(resume_from_checkpoint=True)
+    assert folders(run) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_the_content_of_a_stock_data_set():
+    def table(images, **columns):
+        image = [{"bytes": bytes([value]), "path": None} for value in images]
+        features = datasets.Features(
+            {"image": datasets.Image(), **{name: datasets.Value("int64") for name in columns}}
+        )
+        return datasets.Dataset.from_dict({"image": image, **columns}, features=features)
+
+    data = table([1, 2, 3], label=[0, 1, 0])
+    digest = content_digest(data)
+    assert len(digest) == 16
+    assert content_digest(data.with_transform(lambda rows: {"label": [9]})) == digest
+    assert content_digest(table([1, 2, 3, 4], label=[0, 1, 0, 0]).select([0, 1, 2])) == digest
+    others = [table([1, 2, 4], label=[0, 1, 0]), table([1, 2, 3], label=[0, 1, 1]), table([1, 2, 3], target=[0, 1, 0])]
+    others += [data.select([0, 1]), data.select([1, 0, 2]), data.select([])]
+    assert len({digest, *map(content_digest, others)}) == 7
+    assert content_digest([{"pixel_values": torch.zeros(3, 8, 8)}]) is None
 
 
 def test_the_same_run_is_not_started_over_by_accident(tiny, tmp_path):

@@ -130,6 +130,53 @@ def test_sharded_processes_train_as_one(tiny, tmp_path, blocks):
 
 
 @pytest.mark.slow
+def test_a_sharded_model_is_saved_with_its_own_code(tiny, tmp_path):
+    """It loads in a process where the package cannot be imported, and gives what its weights give here."""
+    saving = {
+        "fsdp": True,
+        "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"},
+        "accelerator_config": {"use_configured_state": True},
+    }
+    folder = tmp_path / "model"
+    spec = make_spec(tmp_path, "fsdp", saving, 4, processes=2, shard_on_cpu=True, save=str(folder))
+    (two,) = launch(tiny, tmp_path, [spec])
+    assert two["wrapper"] == "FSDPAnteHocForImageClassification"
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["AnteHocForImageClassification"]
+    pixels = torch.randn(2, 3, tiny.SIZE, tiny.SIZE, generator=torch.Generator().manual_seed(0))
+    torch.save(pixels, tmp_path / "pixels.pt")
+    (tmp_path / "load.json").write_text(
+        json.dumps(
+            {
+                "models": [[str(folder), str(tmp_path / "pixels.pt")]],
+                "output": str(tmp_path / "output.pt"),
+                "remote": True,
+            }
+        )
+    )
+    program = Path(__file__).parents[1] / "modeling" / "fresh_process.py"
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "load.json"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_MODULES_CACHE": str(tmp_path / "cache" / "modules"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (result,) = torch.load(tmp_path / "output.pt", weights_only=False)
+    assert result["class"].startswith("transformers_modules")
+    trained = tiny.build_model("test_nfnet").eval()
+    trained.load_state_dict(two["state"])
+    with torch.no_grad():
+        assert torch.allclose(result["logits"], trained(pixels).logits, atol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_resume_to_the_same_end(tiny, tmp_path, sharded):
     options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4, "optim": "adamw_torch"}

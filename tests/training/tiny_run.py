@@ -1,7 +1,8 @@
 """A tiny training run, for the tests of this folder: imported by `conftest.py`, and run as a program in processes.
 
 As a program: `python tiny_run.py specs.json`, where the file holds one run or a list of them: `model`, `args`, `data`,
-`awake`, `resume`, `processes`, and `dump`, the file to which the main process writes what came out.
+`awake`, `resume`, `processes`, `save`, a folder for the trained model, and `dump`, the file to which the main process
+writes what came out.
 """
 
 import json
@@ -16,7 +17,7 @@ from accelerate.utils import DistributedType
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
-from antehoc_hf.modeling import AnteHocForImageClassification
+from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocForLandmarkDetection
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.trainer import AnteHocTrainer
 
@@ -24,10 +25,13 @@ SIZE = 64
 
 
 class Images(Dataset):
-    """Noise with a class-dependent offset; `augment` adds noise from all three global generators."""
+    """
+    Noise with a class-dependent offset; `augment` adds noise from all three global generators. With `points`, labels
+    are so many points instead, of which some are missing.
+    """
 
-    def __init__(self, length: int = 24, augment: bool = False) -> None:
-        self.length, self.augment = length, augment
+    def __init__(self, length: int = 24, augment: bool = False, points: int = 0) -> None:
+        self.length, self.augment, self.points = length, augment, points
 
     def __len__(self) -> int:
         return self.length
@@ -37,11 +41,17 @@ class Images(Dataset):
         image = torch.randn(3, SIZE, SIZE, generator=generator) + 0.5 * (index % 4)
         if self.augment:
             image = image + 0.3 * torch.randn(3, 1, 1) + 0.3 * random.random() + 0.3 * float(np.random.rand())
+        if self.points:
+            labels = torch.rand(self.points, 2, generator=generator)
+            labels[: index % self.points] = torch.nan
+            return {"pixel_values": image, "labels": labels, "normalizer": torch.ones(2, 2)}
         return {"pixel_values": image, "labels": index % 4}
 
 
-def build_model(backbone: str = "test_resnet", seed: int = 0, **config: Any) -> AnteHocForImageClassification:
+def build_model(backbone: str = "test_resnet", seed: int = 0, points: int = 0, **config: Any) -> Any:
     torch.manual_seed(seed)
+    if points:
+        return AnteHocForLandmarkDetection.from_backbone(backbone, image_size=SIZE, num_landmarks=points, **config)
     return AnteHocForImageClassification.from_backbone(backbone, image_size=SIZE, **{"num_labels": 4, **config})
 
 
@@ -103,6 +113,8 @@ def run(spec: dict[str, Any]) -> AnteHocTrainer:
         callbacks=[recorder],
     )
     trainer.train(resume_from_checkpoint=spec.get("resume"))
+    if spec.get("save"):
+        trainer.save_model(spec["save"])
     state = state_of(trainer)
     agree = processes_agree(state)
     if trainer.args.process_index == 0 and spec.get("dump"):

@@ -4,9 +4,13 @@ from typing import Any
 
 from antehoc_hf.training.run_arguments import UsageError
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.training.tasks.image_captioning import ImageCaptioning
 from antehoc_hf.training.tasks.image_classification import ImageClassification
+from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
 
-TASKS: dict[str, type[Task[Any]]] = {task.name: task for task in (ImageClassification,)}
+TASKS: dict[str, type[Task[Any]]] = {
+    task.name: task for task in (ImageClassification, LandmarkDetection, ImageCaptioning)
+}
 
 
 def task_named(name: str) -> type[Task[Any]]:

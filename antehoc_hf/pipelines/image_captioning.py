@@ -1,0 +1,89 @@
+"""`pipeline("antehoc-image-captioning")`: from images to captions, with what the model looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import Pipeline
+
+from antehoc_hf.modeling.caption_options import check_tokenizer
+from antehoc_hf.pipelines.images import open_image
+
+
+class AnteHocImageCaptioningPipeline(Pipeline):
+    """
+    Captions, their probability and the map of each image, from one pass of the backbone.
+
+    ```python
+    describe = pipeline("antehoc-image-captioning", model="folder or Hub name")
+    describe("photo.jpg")["generated_text"]
+    describe(["one.jpg", "two.jpg"], batch_size=2, num_beams=3, output_word_maps=True)
+    ```
+
+    An image is a path, a URL, a Pillow image, the bytes of a file, or an array as the image processor takes it.
+
+    Returns, for each image, a dictionary:
+        generated_text (`str`): the caption.
+        probability (`float`): of the caption, in [0, 1], length-normalised: the geometric mean of its words'.
+        map (`np.ndarray`): (H, W) float32 in [0, 1], of the processed image (resized, cropped), for the whole caption.
+        degenerate (`bool`): whether that map shows nothing.
+        word_maps (`list[dict]`): with `output_word_maps=True`, for each word `{"word", "probability", "map"}`.
+
+    Raises:
+        ValueError: if the model writes no captions, the tokenizer is another model's, or an image can't be read.
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_feature_extractor = False
+    _load_tokenizer = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not callable(getattr(self.model, "caption", None)):
+            raise ValueError(f"antehoc-image-captioning needs an ante-hoc captioner, not {type(self.model).__name__}.")
+        check_tokenizer(self.tokenizer, self.model.config)
+
+    def _sanitize_parameters(
+        self, output_word_maps: bool | None = None, timeout: float | None = None, **generate_options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if generate_options.get("num_return_sequences", 1) != 1:
+            raise ValueError("The pipeline gives one caption an image: use model.caption for num_return_sequences.")
+        forward = dict(generate_options)
+        if output_word_maps is not None:
+            forward["output_word_maps"] = output_word_maps
+        return ({} if timeout is None else {"timeout": timeout}), forward, {}
+
+    def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]
+        """The image as `pixel_values` (1, 3, H, W)."""
+        assert self.image_processor is not None
+        inputs = self.image_processor(open_image(image, timeout), return_tensors="pt")
+        return inputs.to(self.dtype)
+
+    def _forward(self, model_inputs: Any, **options: Any) -> Any:
+        return self.model.caption(model_inputs["pixel_values"], **options)
+
+    def postprocess(self, model_outputs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """One image's caption and maps."""
+        assert self.tokenizer is not None
+        sequence = model_outputs["sequences"][0]
+        result = {
+            "generated_text": self.tokenizer.decode(sequence, skip_special_tokens=True),
+            "probability": float(model_outputs["probability"][0]),
+            "map": model_outputs["interpretation_map"][0, 0].float().cpu().numpy(),
+            "degenerate": bool(model_outputs["degenerate"][0]),
+        }
+        maps = model_outputs.get("word_maps")
+        if maps is not None:
+            result["word_maps"] = [
+                {"word": word, "probability": float(said.exp()), "map": map_[0].float().cpu().numpy()}
+                for word, index, said, map_ in zip(
+                    self.tokenizer.convert_ids_to_tokens(sequence[1:].tolist()),
+                    sequence[1:].tolist(),
+                    model_outputs["log_probabilities"][0],
+                    maps[0],
+                    strict=True,
+                )
+                if index not in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+            ]
+        return result

@@ -1,0 +1,133 @@
+"""
+Do the maps of single words lie on what the words name? Measured on `shapes`, whose captions come with the region that
+each word names, for a captioner trained on it:
+
+    antehoc train --recipe captions --dataset_name shapes --output_dir outputs/shapes-captions …
+    python benchmarks/word_maps.py outputs/shapes-captions --output outputs/word-maps.md
+
+The words are those of the reference captions (teacher forcing). A map's share of energy in the word's region, over the
+region's share of the image, is 1 by chance. Beside the word's own map stand the map of the whole caption, the maps of
+the other words of the same caption (a map that is specific to its word beats them), and the same with the evidence
+alone, without the interpretation map.
+"""
+
+import argparse
+import io
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from antehoc_hf.evaluation import bootstrap_mean, center_map, energy_share_over_area
+from antehoc_hf.modeling import AnteHocForImageCaptioning
+from antehoc_hf.modeling.word_maps import position_features, word_evidence, word_maps
+from antehoc_hf.shapes import load_shapes, part_mask
+
+ROWS = (
+    "word's map",
+    "whole caption's map",
+    "other words' maps",
+    "word's evidence alone",
+    "other words' evidence",
+    "center",
+)
+
+
+def masks_of(row: dict, size: tuple[int, int], regions: list[str]) -> Tensor:
+    """The region of each word, (T, 1, H, W) bool."""
+    parts = np.asarray(Image.open(io.BytesIO(row["part_masks"]["bytes"])))
+    drawn = [
+        Image.fromarray(part_mask(parts, region)).resize(size[::-1], Image.Resampling.NEAREST) for region in regions
+    ]
+    return torch.from_numpy(np.stack([np.asarray(mask, dtype=bool) for mask in drawn]))[:, None]
+
+
+def scores_of(maps: Tensor, masks: Tensor) -> Tensor:
+    """(T, T): map of word i (rows) in the region of word j (columns)."""
+    count = len(maps)
+    pairs = energy_share_over_area(maps.repeat_interleave(count, 0), masks.repeat(count, 1, 1, 1).float())
+    return pairs.view(count, count)
+
+
+def measure(folder: str, images: int, split: str) -> dict[str, dict[str, list[float]]]:
+    """Region → row → the score of every word that names it."""
+    model = AnteHocForImageCaptioning.from_pretrained(folder).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    height, width = model.config.image_size
+    counts = {"train": 0, "validation": 0, "test": 0} | {split: images}
+    data = load_shapes(image_size=height, **counts)[split].with_format(None)
+    data = data.cast_column("part_masks", data.features["part_masks"].__class__(decode=False))
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in data:
+        pixels = processor(row["image"], return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            encoded = model.encode(pixels, output_features=True)
+            positions, grid = position_features(model.backbone, encoded.features)
+        for caption, regions in zip(row["captions"], row["caption_regions"], strict=True):
+            naming = [index for index, region in enumerate(regions) if region]
+            ids = torch.tensor([[model.config.bos_token_id, *tokenizer(caption).input_ids]])
+            with torch.no_grad():
+                evidence = word_evidence(model.decoder, encoded.last_hidden_state[:, 0], positions, ids)[:, naming]
+            own = word_maps(evidence, grid, encoded.interpretation_map)[0]
+            alone = word_maps(evidence, grid, torch.ones_like(encoded.interpretation_map))[0]
+            named = [regions[index] for index in naming]
+            masks = masks_of(row, (height, width), named)
+            whole = energy_share_over_area(encoded.interpretation_map.expand_as(own), masks.float())
+            center = energy_share_over_area(center_map(pixels).expand_as(own), masks.float())
+            tables = scores_of(own, masks), scores_of(alone, masks)
+            for column, region in enumerate(named):
+                others = [line for line, other in enumerate(named) if other != region]
+                values = {
+                    "word's map": tables[0][column, column],
+                    "whole caption's map": whole[column],
+                    "word's evidence alone": tables[1][column, column],
+                    "center": center[column],
+                }
+                if others:
+                    values["other words' maps"] = tables[0][others, column].mean()
+                    values["other words' evidence"] = tables[1][others, column].mean()
+                for name, value in values.items():
+                    if torch.isfinite(value):
+                        found[region][name].append(float(value))
+                        found["all"][name].append(float(value))
+    return found
+
+
+def table(found: dict[str, dict[str, list[float]]]) -> str:
+    """Markdown: a column for each region, means with bootstrap intervals of the words."""
+    regions = ["all", *sorted(set(found) - {"all"})]
+    lines = ["| map | " + " | ".join(regions) + " |", "|---|" + "---:|" * len(regions)]
+    for name in ROWS:
+        cells = []
+        for region in regions:
+            values = found[region].get(name)
+            if not values:
+                cells.append("–")
+                continue
+            mean = bootstrap_mean(torch.tensor(values))
+            cells.append(f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder of a captioner trained on shapes")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    text = table(measure(options.model, options.images, options.split))
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,374 @@
+"""The captioner: timm's network, an LSTM that puts its pooled feature into words, and the map."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin
+
+from .attention_maps import full_precision
+from .caption_decoder import CaptionDecoder, DecoderState
+from .caption_options import IGNORED
+from .configuration_antehoc import AnteHocConfig
+from .modeling_antehoc import AnteHocPreTrainedModel, Phase
+from .outputs import (
+    AnteHocCaptionOutput,
+    AnteHocImageCaptioningOutput,
+    AnteHocImageEncoderOutput,
+    AnteHocOutput,
+    as_object,
+)
+from .word_maps import position_features, word_evidence, word_maps
+
+
+class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
+    """
+    An image captioner that shows what it looked at.
+
+    `generate` of transformers writes captions from `pixel_values` alone, greedily, with beams or by sampling;
+    [`caption`] gives caption, probability and map from one pass of the backbone.
+    """
+
+    # The second pass reads the same words as the first.
+    interpretation_inputs: ClassVar[tuple[str, ...]] = ("labels", "decoder_input_ids")
+    onnx_outputs: ClassVar[tuple[str, ...]] = (
+        "hidden",
+        "cell",
+        "interpretation_map",
+    )  # of the first of its two graphs
+
+    def __init__(self, config: AnteHocConfig) -> None:
+        if config.vocab_size is None:
+            raise ValueError("vocab_size must be given for a captioner: the number of tokens of its tokenizer.")
+        config.is_encoder_decoder = True
+        super().__init__(config)
+        self._build(num_outputs=0)
+        # After the weight network, which draws its numbers apart: the decoder starts as it would without a map.
+        self.decoder = CaptionDecoder(config, pooled_width(self.backbone))
+        self.post_init()
+        self.generation_config = GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            decoder_start_token_id=config.bos_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+            max_length=config.max_caption_length,
+            num_beams=1,
+            suppress_tokens=[config.bos_token_id, config.pad_token_id],  # they are no words
+        )
+
+    @property
+    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+        return "categorical"
+
+    def prediction(self, outputs: Any) -> Tensor:
+        """The logits of the words, (B, T, V): of the reference, or of the first pass's own caption."""
+        return outputs.logits if outputs.generated_logits is None else outputs.generated_logits
+
+    def prediction_mask(self, inputs: dict[str, Any]) -> Tensor | None:
+        """(B, T) bool: words, and not padding."""
+        labels = inputs.get("labels")
+        return None if labels is None else labels != IGNORED
+
+    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Tensor]:
+        """Inputs of the second pass that the first has made: its own caption, with `caption_target="generated"`."""
+        if outputs.generated_logits is None:
+            return {}
+        return {"decoder_input_ids": outputs.generated_input_ids, "labels": outputs.generated_labels}
+
+    def get_encoder(self, modality: str | None = None) -> Any:
+        """The image's part, as `generate` calls it once an image."""
+        return _ImageEncoder(self)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: DecoderState | None = None,
+        use_cache: bool | None = None,
+        output_attention_maps: bool = False,
+        soft_attention_maps: Tensor | None = None,
+        phase: Phase | None = None,
+        return_dict: bool | None = None,
+    ) -> AnteHocImageCaptioningOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`, *optional*): normalised images, (B, 3, H, W); not needed with `encoder_outputs`.
+            labels (`Tensor`, *optional*): (B, T) token ids to say, without the start token, with the end token, -100
+                where there is none.
+            decoder_input_ids (`Tensor`, *optional*): (B, T) token ids to read, beginning with the start token. Made
+                from `labels` if not given; without either, the start token alone.
+            encoder_outputs (`AnteHocImageEncoderOutput`, *optional*): what [`encode`] gave for the images.
+            past_key_values (`DecoderState`, *optional*): of the words before `decoder_input_ids`.
+            use_cache (`bool`, *optional*): also return the decoder's state after the last word.
+            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
+                the map of `soft_attention_maps`, and the logits of the energy map.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+
+        Raises:
+            ValueError: if images or words have a wrong shape, or a word is not in the vocabulary.
+        """
+        features, explained = self._features(
+            pixel_values, encoder_outputs, phase, soft_attention_maps, output_attention_maps
+        )
+        if labels is not None and not torch.compiler.is_compiling():
+            check_token_ids(labels, self.config, "labels")
+        words = self._words_to_read(decoder_input_ids, labels, features)
+        start = self.decoder.start(features) if past_key_values is None else past_key_values
+        logits, state = self.decoder(words, start)
+        # The second pass is compared with the first, not with the labels.
+        learns = labels is not None and phase != "interpretation"
+        show = output_attention_maps or phase is not None
+        output = AnteHocImageCaptioningOutput(
+            loss=_word_loss(logits, labels) if learns and labels is not None else None,
+            logits=logits,
+            past_key_values=state if use_cache else None,
+            encoder_last_hidden_state=features.unsqueeze(1),
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            soft_attention_maps=explained.soft_attention_maps if show else None,
+            weight_maps=explained.weight_maps if show else None,
+            weight_logits=explained.weight_logits if phase is not None else None,
+            **self._own_caption(features, phase),
+        )
+        return output if as_object(return_dict, self.config) else output.to_tuple()
+
+    def _features(
+        self,
+        pixel_values: Tensor | None,
+        encoder_outputs: Any,
+        phase: Phase | None,
+        soft_attention_maps: Tensor | None,
+        output_attention_maps: bool,
+    ) -> tuple[Tensor, AnteHocOutput]:
+        """The pooled feature (B, C) and the map, from the images or from what `encode` made of them."""
+        if encoder_outputs is None:
+            if pixel_values is None:
+                raise ValueError("A captioner needs pixel_values, or the encoder_outputs of an earlier pass.")
+            return self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
+        names = ("interpretation_map", "degenerate", "soft_attention_maps", "weight_maps")
+        known = AnteHocOutput(**{name: encoder_outputs.get(name) for name in names})
+        return encoder_outputs["last_hidden_state"].squeeze(1), known
+
+    def _words_to_read(self, decoder_input_ids: Tensor | None, labels: Tensor | None, features: Tensor) -> Tensor:
+        if decoder_input_ids is not None:
+            if not torch.compiler.is_compiling():
+                check_token_ids(decoder_input_ids, self.config, "decoder_input_ids")
+            return decoder_input_ids
+        if labels is not None:
+            return self.prepare_decoder_input_ids_from_labels(labels)
+        return torch.full((len(features), 1), self.config.bos_token_id, dtype=torch.long, device=features.device)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """The words to read before those to say: (B, T), shifted by one, beginning with the start token."""
+        before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.config.pad_token_id)
+        return torch.cat([torch.full_like(labels[:, :1], self.config.bos_token_id), before], dim=1)
+
+    def _own_caption(self, features: Tensor, phase: Phase | None) -> dict[str, Tensor]:
+        """With `caption_target="generated"`, what the first pass says by itself, without dropout."""
+        if self.config.caption_target != "generated" or phase != "task" or self._masked_pass is not None:
+            return {}
+        training = self.decoder.training
+        self.decoder.eval()
+        try:
+            state = self.decoder.start(features.detach())
+            words, followers, logits = self.decoder.greedy(
+                state,
+                bos=self.config.bos_token_id,
+                eos=self.config.eos_token_id,
+                never=list(self.generation_config.suppress_tokens or ()),
+                steps=self.config.max_caption_length - 1,
+            )
+        finally:
+            self.decoder.train(training)
+        read = words.masked_fill(followers == IGNORED, self.config.pad_token_id)
+        return {"generated_input_ids": read, "generated_labels": followers, "generated_logits": logits}
+
+    # -- captions -----------------------------------------------------------------------------------------------
+
+    def encode(
+        self, pixel_values: Tensor, output_attention_maps: bool = False, output_features: bool = False
+    ) -> AnteHocImageEncoderOutput:
+        """
+        One pass of the backbone: all that captions of the images, and their map, need.
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            output_features (`bool`): also return the features before pooling.
+        """
+        self._check_pixels(pixel_values)
+
+        def run() -> tuple[Tensor | None, Tensor]:
+            if not output_features:
+                return None, self.backbone(pixel_values)
+            features = self.backbone.forward_features(pixel_values)
+            return features, self.backbone.forward_head(features)
+
+        (features, pooled), attentions = self._run_backbone(pixel_values, run)
+        explained = self.interpret(self._soft_attention_maps(attentions, pixel_values))
+        return AnteHocImageEncoderOutput(
+            last_hidden_state=pooled.unsqueeze(1),
+            features=features,
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            soft_attention_maps=explained.soft_attention_maps if output_attention_maps else None,
+            weight_maps=explained.weight_maps if output_attention_maps else None,
+        )
+
+    @torch.no_grad()
+    def caption(self, pixel_values: Tensor, output_word_maps: bool = False, **options: Any) -> AnteHocCaptionOutput:
+        """
+        Captions with their probability and map, from one pass of the backbone.
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            output_word_maps (`bool`): also return a map for each word, see [`word_maps`].
+            options: of `generate`, e.g. `num_beams=3`, `do_sample=True`. With `num_return_sequences=n` the results
+                have B·n rows, those of an image in a row.
+
+        Raises:
+            ValueError: if the images have a wrong shape, or, for maps of words, the backbone's features are no grid.
+        """
+        encoded = self.encode(pixel_values, output_features=output_word_maps)
+        pooled = AnteHocImageEncoderOutput(last_hidden_state=encoded.last_hidden_state)
+        written: Any = self.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
+        sequences = written if isinstance(written, Tensor) else written.sequences
+        encoded = _repeated(encoded, len(sequences) // len(pixel_values))
+        said = self.log_probabilities(encoded, sequences)
+        words = sequences[:, 1:] != self.config.pad_token_id
+        return AnteHocCaptionOutput(
+            sequences=sequences,
+            log_probabilities=said,
+            probability=(said.sum(dim=1) / words.sum(dim=1).clamp_min(1)).exp(),
+            interpretation_map=encoded.interpretation_map,
+            degenerate=encoded.degenerate,
+            word_maps=self._word_maps(encoded, sequences) if output_word_maps else None,
+        )
+
+    def log_probabilities(self, encoder_outputs: Any, sequences: Tensor) -> Tensor:
+        """
+        Of the tokens of a caption, each given those before it (teacher forcing).
+
+        Args:
+            encoder_outputs (`AnteHocImageEncoderOutput`): of the images.
+            sequences (`Tensor`): (B, T) token ids, beginning with the start token, padded after the end token.
+
+        Returns:
+            `Tensor`: (B, T - 1) float32, natural logarithms; 0 for padding.
+        """
+        check_token_ids(sequences, self.config, "sequences")
+        state = self.decoder.start(encoder_outputs["last_hidden_state"].squeeze(1))
+        logits, _ = self.decoder(sequences[:, :-1], state)
+        followers = sequences[:, 1:]
+        said = logits.float().log_softmax(dim=-1).gather(2, followers[..., None]).squeeze(2)
+        return said.masked_fill(followers == self.config.pad_token_id, 0.0)
+
+    @torch.no_grad()
+    def word_maps(self, pixel_values: Tensor, sequences: Tensor) -> Tensor:
+        """
+        A map for each word of a caption: the interpretation map, weighted by where the decoder finds that word. An
+        extension of ours; the paper has one map an image.
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            sequences (`Tensor`): (B, T) token ids, beginning with the start token, as `generate` gives them.
+
+        Returns:
+            `Tensor`: (B, T - 1, 1, H, W), float32 in [0, 1], for each token but the first; zeros for padding.
+
+        Raises:
+            ValueError: if shapes or words don't fit, or the backbone's features are no grid of positions.
+        """
+        if len(sequences) != len(pixel_values):
+            raise ValueError(f"There are {len(pixel_values)} images, but {len(sequences)} captions.")
+        check_token_ids(sequences, self.config, "sequences")
+        return self._word_maps(self.encode(pixel_values, output_features=True), sequences)
+
+    def _word_maps(self, encoded: AnteHocImageEncoderOutput, sequences: Tensor) -> Tensor:
+        assert encoded.features is not None
+        assert encoded.last_hidden_state is not None
+        assert encoded.interpretation_map is not None
+        positions, grid = position_features(self.backbone, encoded.features)
+        evidence = word_evidence(self.decoder, encoded.last_hidden_state.squeeze(1), positions, sequences)
+        with full_precision(evidence):
+            maps = word_maps(evidence, grid, encoded.interpretation_map)
+        padding = sequences[:, 1:] == self.config.pad_token_id
+        return maps.masked_fill(padding[:, :, None, None, None], 0.0)
+
+    # -- what `generate` asks for -------------------------------------------------------------------------------
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """The first step makes the state that the next ones go on from; there are no keys and values to keep."""
+        return False
+
+
+class _ImageEncoder:
+    """The captioner without its words, under the name and with the arguments that `generate` uses."""
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, model: AnteHocForImageCaptioning) -> None:
+        self._model = model
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_attention_maps: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> AnteHocImageEncoderOutput:
+        return self._model.encode(pixel_values, output_attention_maps)
+
+    __call__ = forward
+
+
+def pooled_width(backbone: Any) -> int:
+    """Number C of a backbone's pooled features; some networks widen them after pooling."""
+    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+
+
+def check_token_ids(ids: Tensor, config: Any, name: str) -> None:
+    """
+    Looks at token ids on the CPU; on a GPU this would wait for the device at every step.
+
+    Raises:
+        ValueError: if they are not (B, T), or one is not in the vocabulary.
+    """
+    if ids.ndim != 2 or ids.is_floating_point():
+        raise ValueError(f"{name} must be token ids (batch, words), not {tuple(ids.shape)} of {ids.dtype}.")
+    if ids.device.type != "cpu" or not ids.numel():
+        return
+    known = (ids >= 0) & (ids < config.vocab_size)
+    if name == "labels":
+        if bool((ids[:, 0] == config.bos_token_id).all()):
+            raise ValueError("labels must not begin with the start token: it is put before them by the model.")
+        known |= ids == IGNORED
+    if not bool(known.all()):
+        raise ValueError(
+            f"{name} must lie in 0…{config.vocab_size - 1} (vocab_size={config.vocab_size}), but this batch has "
+            f"{int(ids.min())}…{int(ids.max())}: is it another model's tokenizer?"
+        )
+
+
+def _word_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of a word, a mean over all words of the micro-batch."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.long().flatten(), ignore_index=IGNORED)
+
+
+def _repeated(encoded: AnteHocImageEncoderOutput, times: int) -> AnteHocImageEncoderOutput:
+    """Each image as often as it has captions."""
+    if times == 1:
+        return encoded
+    return AnteHocImageEncoderOutput(
+        **{name: value.repeat_interleave(times, dim=0) for name, value in encoded.items()}
+    )
+
+
+AnteHocForImageCaptioning.register_for_auto_class("AutoModelForImageTextToText")

@@ -1,0 +1,123 @@
+"""Landmark detection: timm's network gives two coordinates for each point, and the map what they were read from."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .configuration_antehoc import AnteHocConfig
+from .modeling_antehoc import AnteHocPreTrainedModel, Phase
+from .outputs import AnteHocLandmarkOutput, as_object
+
+# Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
+# squared error, as coordinates lie in [0, 1].
+SMOOTH_L1_BETA = 0.01
+
+
+class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
+    """
+    A network that finds K points in an image and shows what it looked at.
+
+    The backbone's own classifier, with 2·K outputs, is the head: direct regression, as in the paper's landmark models.
+    """
+
+    onnx_outputs: ClassVar[tuple[str, ...]] = ("landmarks", "interpretation_map")
+
+    def __init__(self, config: AnteHocConfig) -> None:
+        super().__init__(config)
+        if not config.num_landmarks:
+            raise ValueError("num_landmarks is missing: say how many points the model finds, e.g. num_landmarks=68.")
+        self.num_landmarks = config.num_landmarks
+        self._build(num_outputs=2 * config.num_landmarks)
+        self.post_init()
+
+    def prediction(self, outputs: Any) -> Tensor:
+        """All coordinates, (B, 2·K)."""
+        return outputs.landmarks.flatten(1)
+
+    @property
+    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+        """Plain numbers."""
+        return "vector"
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_attention_maps: bool = False,
+        soft_attention_maps: Tensor | None = None,
+        phase: Phase | None = None,
+        return_dict: bool | None = None,
+        normalizer: Tensor | None = None,
+    ) -> AnteHocLandmarkOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            labels (`Tensor`, *optional*): (B, K, 2) x and y in units of the image's width and height: 0 is the left
+                (upper) edge, 1 the right (lower) one, (i + 0.5) / W the centre of pixel i. Points outside the image
+                lie outside [0, 1]. NaN marks a missing point, which the loss leaves out.
+            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
+                the map of `soft_attention_maps`, and the points found in the energy map.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+            normalizer (`Tensor`, *optional*): not used. It may stand in a batch, since the Trainer hands to the
+                metrics only what the model takes as well.
+
+        Raises:
+            ValueError: if the images or the labels have a wrong shape.
+        """
+        flat, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
+        landmarks = flat.unflatten(1, (self.num_landmarks, 2))
+        show = output_attention_maps or phase is not None
+        output = AnteHocLandmarkOutput(
+            loss=None if labels is None else landmark_loss(landmarks, labels, self.config.landmark_loss),
+            landmarks=landmarks,
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            soft_attention_maps=explained.soft_attention_maps if show else None,
+            weight_maps=explained.weight_maps if show else None,
+            weight_logits=explained.weight_logits if phase is not None else None,
+        )
+        return output if as_object(return_dict, self.config) else output.to_tuple()
+
+
+def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tensor:
+    """
+    The mean error of the coordinates that are known: over each image first, then over the images.
+
+    An image counts as much as any other however many of its points are known (none: its loss is 0), so that the loss
+    of a batch is the mean of the losses of its parts, on several processes and with accumulated gradients alike.
+
+    Args:
+        landmarks (`Tensor`): (B, K, 2), predicted.
+        labels (`Tensor`): (B, K, 2), in the same units; a point with NaN in it is missing.
+        kind (`str`): `"mse"` or `"smooth_l1"`.
+
+    Returns:
+        `Tensor`: a scalar, float32.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if labels.shape != landmarks.shape:
+        raise ValueError(
+            f"labels must be (batch, points, 2) = {tuple(landmarks.shape)}, x and y of each point, but they are "
+            f"{tuple(labels.shape)}."
+        )
+    labels = labels.to(device=landmarks.device, dtype=torch.float32)
+    known = torch.isfinite(labels).all(dim=2, keepdim=True)
+    # Not multiplied by 0 afterwards: the gradient of NaN · 0 is NaN.
+    target = torch.where(known, labels, torch.zeros_like(labels))
+    found = landmarks.float()
+    if kind == "mse":
+        errors = F.mse_loss(found, target, reduction="none")
+    else:
+        errors = F.smooth_l1_loss(found, target, reduction="none", beta=SMOOTH_L1_BETA)
+    errors = torch.where(known, errors, torch.zeros_like(errors))
+    numbers = 2 * known.sum(dim=(1, 2)).clamp(min=1)
+    return (errors.sum(dim=(1, 2)) / numbers).mean()
+
+
+AnteHocForLandmarkDetection.register_for_auto_class("AutoModelForKeypointDetection")

@@ -1,0 +1,96 @@
+"""
+A map for each word of a caption, from the same network: an extension of ours. The paper has one map an image.
+
+The pooled feature that the decoder reads is an average over positions, so each position has a feature of its own, and
+the decoder can be asked what it would say of that position. A word's evidence at a position is how much likelier the
+word becomes when the pooled feature moves a step towards that position's. No gradient and no second network is needed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attention_maps import minmax
+from .caption_decoder import CaptionDecoder
+from .resize import resize
+
+# How far the pooled feature moves towards a position's: all the way, a single position is unlike anything the decoder
+# has seen.
+STEP = 0.5
+# Decoder rows (images × positions) at a time: bounds the memory of their logits.
+_ROWS = 1024
+
+
+def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """
+    What the backbone's pooling makes of each position alone.
+
+    Args:
+        backbone: timm's network, without classifier.
+        features (`Tensor`): of its `forward_features`, (B, C, h, w) or (B, h, w, C).
+
+    Returns:
+        (B, h·w, D), row by row, and (h, w).
+
+    Raises:
+        ValueError: if the features are no grid of positions.
+    """
+    channels = getattr(backbone, "num_features", None)
+    if features.ndim != 4 or channels not in (features.shape[1], features.shape[-1]):
+        raise ValueError(
+            "Maps of single words need a backbone whose last features are a grid, but "
+            f"{type(backbone).__name__} gives {tuple(features.shape)}."
+        )
+    first = features.shape[1] == channels
+    grid = features if first else features.permute(0, 3, 1, 2)
+    batch, height, width = grid.shape[0], grid.shape[-2], grid.shape[-1]
+    single = grid.permute(0, 2, 3, 1).reshape(batch * height * width, grid.shape[1], 1, 1)
+    pooled = backbone.forward_head(single if first else single.permute(0, 2, 3, 1))
+    return pooled.reshape(batch, height * width, -1), (height, width)
+
+
+def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, sequences: Tensor) -> Tensor:
+    """
+    How much likelier each word becomes when the image's feature moves towards that of a position.
+
+    Args:
+        decoder (`CaptionDecoder`): reads the words before it (teacher forcing).
+        pooled (`Tensor`): the image's feature, (B, D).
+        positions (`Tensor`): those of its positions, (B, P, D).
+        sequences (`Tensor`): (B, T) token ids, beginning with the start token.
+
+    Returns:
+        `Tensor`: (B, T - 1, P) float32, differences of log-probabilities.
+    """
+    count = positions.shape[1]
+    moved = pooled[:, None] + STEP * (positions - pooled[:, None])
+    both = torch.cat([pooled[:, None], moved], dim=1)  # (B, 1 + P, D)
+    rows = max(1, _ROWS // (count + 1))
+    parts = []
+    for images, words in zip(both.split(rows), sequences.split(rows), strict=True):
+        repeated = words.repeat_interleave(count + 1, dim=0)
+        logits, _ = decoder(repeated[:, :-1], decoder.start(images.flatten(0, 1)))
+        said = logits.float().log_softmax(dim=-1).gather(2, repeated[:, 1:, None]).squeeze(2)
+        said = said.unflatten(0, (len(images), count + 1)).transpose(1, 2)  # (b, T - 1, 1 + P)
+        parts.append(said[..., 1:] - said[..., :1])
+    return torch.cat(parts)
+
+
+def word_maps(evidence: Tensor, grid: tuple[int, int], interpretation_map: Tensor) -> Tensor:
+    """
+    The interpretation map, weighted by each word's evidence.
+
+    Args:
+        evidence (`Tensor`): (B, T, h·w).
+        grid (`tuple[int, int]`): (h, w).
+        interpretation_map (`Tensor`): (B, 1, H, W).
+
+    Returns:
+        `Tensor`: (B, T, 1, H, W), float32 in [0, 1].
+    """
+    size = (interpretation_map.shape[-2], interpretation_map.shape[-1])
+    coarse = evidence.unflatten(2, grid)
+    relative = coarse - coarse.amin(dim=(2, 3), keepdim=True)
+    weighted = resize(relative, size) * interpretation_map
+    return minmax(weighted).unsqueeze(2)

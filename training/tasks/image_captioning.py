@@ -1,0 +1,332 @@
+"""Image captioning: images in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Subset as TorchSubset
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
+from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
+from antehoc_hf.modeling.caption_options import SHORTEST_LIMIT, check_tokenizer
+from antehoc_hf.modeling.word_maps import position_features
+from antehoc_hf.training.captions import (
+    CaptionCollator,
+    CaptionSpace,
+    find_caption_columns,
+    said_words,
+    token_accuracy,
+)
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.results import FIGURE_FILE
+from antehoc_hf.training.run_arguments import DataArguments, ModelArguments, UsageError
+from antehoc_hf.training.tables import aligned, cell
+from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.visualization import denormalise
+from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
+
+_SHOWN = 12  # images of the figure
+_STRIPS = 3  # of these, how many are also shown word by word
+WORDS_FILE = "words-{}.png"
+
+_COLUMNS = (
+    ("Avg. Drop, equal area ↓", "equal_area_avg_drop", 1),
+    ("Drop ↓", "drop_cond", 1),
+    ("Inc ↑", "inc_cond", 1),
+    ("Win ↑", "win", 1),
+    ("mean of map", "map_mean", 2),
+)
+
+
+@dataclass
+class CaptioningArguments:
+    """What only captioning is told."""
+
+    _argument_group_name: ClassVar[str] = "task image-captioning"
+
+    caption_column: list[str] | None = field(
+        default=None,
+        metadata={"help": "Where it is not found by itself: one column of text or of lists of texts, or several."},
+    )
+    min_word_count: int = field(
+        default=5, metadata={"help": "Words that occur less often in the training captions become <unk>."}
+    )
+    max_caption_length: int = field(
+        default=34, metadata={"help": "Longest caption in tokens, start and end included; longer ones are cut off."}
+    )
+    num_beams: int = field(default=3, metadata={"help": "Of the beam search whose captions are scored; 1: greedy."})
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_word_count", 1), ("max_caption_length", SHORTEST_LIMIT), ("num_beams", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+
+
+class ImageCaptioning(Task[CaptionSpace]):
+    """A sentence for each image."""
+
+    name = "image-captioning"
+    arguments = CaptioningArguments
+    model_class = AnteHocForImageCaptioning
+    default_augmentation = "none"  # a mirrored image makes "left" and letters wrong
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._tokenizer: Any = None  # known once the data are loaded; the panels drawn while training need it
+
+    # -- data and model -----------------------------------------------------------------------------------------
+
+    def load_data(self, data: DataArguments, model: Any = None) -> ImageData[CaptionSpace]:
+        """As for every task; the vocabulary is that of the training split, or of the model."""
+        loaded = super().load_data(data, model)
+        if loaded.targets.tokenizer is None:
+            if "train" not in loaded.splits:
+                raise DataError(f"{loaded.name} has no training split to take the words from: name its train_split.")
+            targets = loaded.targets.with_vocabulary(
+                loaded.splits["train"].dataset, self.options.min_word_count, self.options.max_caption_length
+            )
+            loaded = replace(loaded, targets=targets)
+        for role, split in loaded.splits.items():
+            loaded.targets.warn_of_losses(split.dataset, role)
+        self._tokenizer = loaded.targets.known_tokenizer()
+        return loaded
+
+    def read_targets(self, model: Any = None) -> ReadTargets[CaptionSpace]:
+        """The columns of the captions; with a model its tokenizer."""
+        tokenizer = None if model is None else tokenizer_of(model)
+
+        def read(dataset: datasets.Dataset, image_column: str, source: str) -> CaptionSpace:
+            columns = find_caption_columns(dataset.features, self.options.caption_column, source=source)
+            return CaptionSpace(columns, tokenizer)
+
+        return read
+
+    def check_data(self, data: ImageData[CaptionSpace], measure: MeasureOptions) -> None:
+        """
+        Raises:
+            UsageError: if something was asked for that captions don't have, or what scores them is not installed.
+        """
+        if find_spec("sacrebleu") is None:
+            raise UsageError("BLEU needs the package sacrebleu: install it with `pip install 'antehoc-hf[captions]'`.")
+        for option in ("mask_column", "insertion_deletion_images"):
+            if getattr(measure, option):
+                raise UsageError(f"{option} is not measured for captions: leave it out.")
+
+    def config_options(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+        """The vocabulary and its special tokens."""
+        tokenizer = data.targets.known_tokenizer()
+        return {
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_caption_length": self.options.max_caption_length,
+        }
+
+    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[CaptionSpace]) -> Any:
+        """A new model for the data, which never says `<unk>`."""
+        built = super().build_model(model, config, data)
+        built.generation_config.suppress_tokens = [
+            *built.generation_config.suppress_tokens,
+            data.targets.known_tokenizer().unk_token_id,
+        ]
+        return built
+
+    def trainer_parts(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+        """Batches of captions; of the logits only the likeliest words are gathered."""
+        tokenizer = data.targets.known_tokenizer()
+        return {
+            "data_collator": _collator(tokenizer),
+            "compute_metrics": token_accuracy,
+            "preprocess_logits_for_metrics": said_words,
+        }
+
+    def companions(self, data: ImageData[CaptionSpace]) -> list[Any]:
+        """The tokenizer."""
+        return [data.targets.known_tokenizer()]
+
+    # -- what is told and shown ---------------------------------------------------------------------------------
+
+    def describe(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+        """Columns and vocabulary."""
+        return {"caption_columns": data.targets.columns, "vocab_size": len(data.targets.known_tokenizer())}
+
+    def summary(self, data: ImageData[CaptionSpace]) -> str:
+        """How many words."""
+        return f"captions of {len(data.targets.known_tokenizer())} words"
+
+    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+        """Image, map and overlay, with what is said and what a person said."""
+        pixel_values, labels = batch["pixel_values"], batch["labels"]
+        written = model.caption(pixel_values.to(model.dtype))
+
+        def draw(title: str) -> Any:
+            tokenizer = self._tokenizer
+            people = tokenizer.batch_decode(labels.clamp_min(tokenizer.pad_token_id), skip_special_tokens=True)
+            return _figure(model, pixel_values, written, tokenizer, people, title)
+
+        return draw
+
+    def measure(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+    ) -> Measured:
+        """BLEU of the captions of all images; Drop and Inc of the reference's probability on a sample."""
+        space: CaptionSpace = images.targets  # type: ignore[assignment]
+        tokenizer = space.known_tokenizer()
+        written = write_captions(
+            model, images, tokenizer, self.options.num_beams, options.batch_size, options.workers, options.progress
+        )
+        metrics = bleu(written, space.all_references(images.split.dataset))
+        if options.count < 1:
+            return Measured(metrics=metrics)
+        subset: Any = TorchSubset(images, sample(images, options.count))
+        loader: Any = DataLoader(
+            subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer)
+        )
+        report = evaluate_caption_maps(model, loader, progress=options.progress)
+        return Measured(report.to_dict(), _lines(report), metrics)
+
+    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+        """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
+        positions = sample(images, _SHOWN)
+        pixel_values = torch.stack([images[position]["pixel_values"] for position in positions])
+        space: CaptionSpace = images.targets  # type: ignore[assignment]
+        tokenizer = space.known_tokenizer()
+        people = [texts[0] for texts in space.all_references(images.split.dataset.select(positions))]
+        strips = has_grid(model)
+        with evaluation_mode(model):
+            written = model.caption(
+                pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
+            )
+        _figure(model, pixel_values, written, tokenizer, people, columns=2).savefig(folder / FIGURE_FILE)
+        if not strips:
+            return [FIGURE_FILE]
+        pictures = denormalise(pixel_values, model.config.image_mean, model.config.image_std)
+        names = [FIGURE_FILE]
+        for index in range(min(_STRIPS, len(pictures))):
+            words = said_tokens(written.sequences[index], tokenizer)
+            if words:
+                maps = written.word_maps[index, : len(words)]
+                strip = word_map_strip(pictures[index], words, maps, written.interpretation_map[index])
+                names.append(WORDS_FILE.format(index + 1))
+                strip.savefig(folder / names[-1])
+        return names
+
+
+def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer in a trained model's folder.
+
+    Raises:
+        DataError: if there is none, or it is another model's.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
+        check_tokenizer(tokenizer, model.config)
+    except (OSError, ValueError) as error:
+        raise DataError(f"The tokenizer of {model.name_or_path} can't be used: {error}") from None
+    return tokenizer
+
+
+def write_captions(
+    model: Any,
+    images: ImageDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    num_beams: int = 1,
+    batch_size: int = 32,
+    workers: int = 0,
+    progress: bool = True,
+) -> list[str]:
+    """
+    The model's caption of every image, in order.
+
+    Args:
+        model (`AnteHocForImageCaptioning`): in any mode, and left in it.
+        images: of a split, without augmentation.
+        tokenizer: the model's.
+        num_beams (`int`): of the beam search; 1: greedy.
+        batch_size, workers (`int`): of the data loader.
+        progress (`bool`): show a bar.
+    """
+    loader: Any = DataLoader(images, batch_size, num_workers=workers, collate_fn=_collator(tokenizer))
+    captions: list[str] = []
+    with evaluation_mode(model), torch.no_grad():
+        for batch in tqdm(loader, desc="Writing captions", unit="batch", disable=not progress):
+            pixel_values = batch["pixel_values"].to(model.device, model.dtype)
+            sequences = model.generate(pixel_values=pixel_values, num_beams=num_beams)
+            captions += tokenizer.batch_decode(sequences, skip_special_tokens=True)
+    return captions
+
+
+def said_tokens(sequence: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The words of a sequence that `generate` gave, without start, end and padding."""
+    special = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    ids = [index for index in sequence[1:].tolist() if index not in special]
+    return list(tokenizer.convert_ids_to_tokens(ids))
+
+
+def has_grid(model: Any) -> bool:
+    """Whether the backbone's last features are a grid, so that words have maps of their own."""
+    height, width = model.config.image_size
+    with evaluation_mode(model), torch.no_grad():
+        blank = torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype)
+        features = model.encode(blank, output_features=True).features
+        try:
+            position_features(model.backbone, features)
+        except ValueError:
+            return False
+    return True
+
+
+def _collator(tokenizer: Any) -> CaptionCollator:
+    return CaptionCollator(tokenizer.pad_token_id, tokenizer.bos_token_id)
+
+
+def _figure(
+    model: Any,
+    pixel_values: Tensor,
+    written: Any,
+    tokenizer: Any,
+    people: list[str],
+    title: str | None = None,
+    columns: int = 1,
+) -> Any:
+    texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
+    told = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
+    return caption_panel(
+        denormalise(pixel_values, model.config.image_mean, model.config.image_std),
+        written.interpretation_map,
+        told,
+        degenerate=written.degenerate,
+        title=title,
+        columns=columns,
+    )
+
+
+def _lines(report: CaptionMapReport) -> list[str]:
+    kept = f"{100 * report.settings['area']:.0f} %"
+    table = [["map", *(heading for heading, _, _ in _COLUMNS)]]
+    for row in report.rows:
+        table.append([row.name, *(cell(row.scores[metric].value, decimals) for _, metric, decimals in _COLUMNS)])
+    return [
+        f"The maps on {report.num_images} images, beside maps that explain nothing: what becomes of the reference "
+        "caption's",
+        f"probability, in percent; first with the {kept} of the image kept that a map puts first (brightness can't "
+        "buy this),",
+        "then with image ⊙ map, as the paper measures it (bright maps are rewarded):",
+        "",
+        *aligned(table),
+    ]

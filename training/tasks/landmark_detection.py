@@ -1,0 +1,258 @@
+"""Landmark detection: the points of an object, and what they were found by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Subset as TorchSubset
+from transformers import EvalPrediction
+
+from antehoc_hf.evaluation.landmark_report import LandmarkMapReport, evaluate_landmark_maps
+from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
+from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.keypoints import find_format
+from antehoc_hf.training.landmark_groups import LandmarkScheme, chosen_points, scheme_of
+from antehoc_hf.training.landmarks import LandmarkTargets
+from antehoc_hf.training.masks import WithMasks, check_mask_column
+from antehoc_hf.training.results import FIGURE_FILE
+from antehoc_hf.training.run_arguments import ModelArguments
+from antehoc_hf.training.tables import aligned
+from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.visualization import Caption, denormalise
+from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
+
+_SHOWN = 8
+_MASK_PART = "mask"  # how the evidence of a mask column is called in the report
+
+
+@dataclass
+class LandmarkArguments:
+    """What only landmark detection is told."""
+
+    _argument_group_name: ClassVar[str] = "task landmark-detection"
+
+    landmark_group: str = field(
+        default="all",
+        metadata={
+            "help": "Which points are learned: all; of the 68 of a face nose, eyes, mouth, parts (these three), jaw, "
+            "eyebrows, joined by +; names of points; or numbers such as 27-35,48."
+        },
+    )
+    keypoints_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
+    keypoints_order: str = field(
+        default="auto", metadata={"help": "xy, yx (y stored first) or auto, which is xy and looks out for faces."}
+    )
+    keypoints_unit: str = field(
+        default="auto", metadata={"help": "pixels, normalized (shares of width and height) or auto."}
+    )
+    keypoint_names: list[str] | None = field(
+        default=None, metadata={"help": "Names of all points, where they are not known; left and right swap in flips."}
+    )
+    keypoint_flip: list[int] | None = field(
+        default=None, metadata={"help": "For each point the number of its mirror image, where it is not known."}
+    )
+
+
+class LandmarkDetection(Task[LandmarkTargets]):
+    """Two coordinates for each point."""
+
+    name = "landmark-detection"
+    arguments = LandmarkArguments
+    model_class = AnteHocForLandmarkDetection
+    default_augmentation = "none"  # a mirrored image needs to know which points swap
+
+    def read_targets(self, model: Any = None) -> ReadTargets[LandmarkTargets]:
+        """The points of the group; with a model those it finds."""
+        options = self.options
+
+        def read(dataset: datasets.Dataset, image_column: str, source: str) -> LandmarkTargets:
+            stored = find_format(
+                dataset,
+                image_column,
+                options.keypoints_column,
+                options.keypoints_order,
+                options.keypoints_unit,
+                source,
+            )
+            scheme = scheme_of(stored.count, source, options.keypoint_names, options.keypoint_flip)
+            group = options.landmark_group
+            points = chosen_points(scheme, group) if model is None else _points_of(model.config, scheme, source)
+            upright = options.keypoints_order == "auto"
+            return LandmarkTargets(stored, image_column, scheme, group, points, expect_upright=upright)
+
+        return read
+
+    def check_data(self, data: ImageData[LandmarkTargets], measure: MeasureOptions) -> None:
+        """
+        Raises:
+            UsageError: if the column of masks is missing.
+        """
+        check_mask_column(data, measure.mask_column)
+
+    def config_options(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+        """The points: how many, their names, mirror images and the parts they outline."""
+        targets = data.targets
+        return {
+            "num_landmarks": len(targets.points),
+            "landmark_names": targets.names,
+            "landmark_flip": targets.flip,
+            "landmark_parts": targets.parts or None,
+        }
+
+    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[LandmarkTargets]) -> Any:
+        """A new model; where its last layer has a bias, it starts by finding the mean points in every image."""
+        built = super().build_model(model, config, data)
+        head = built.backbone.get_classifier()
+        bias = getattr(head, "bias", None)
+        dataset = data.train
+        if isinstance(bias, Tensor) and bias.shape == (2 * built.num_landmarks,) and dataset is not None:
+            options = {} if model.crop_pct is None else {"crop_pct": model.crop_pct}
+            size = built.config.image_size
+            processor = AnteHocImageProcessor.from_backbone(built.config.backbone, image_size=size, **options)
+            with torch.no_grad():
+                bias.copy_(data.targets.mean_points(dataset, processor).flatten())
+                head.weight.zero_()
+        return built
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The normalizer goes to the metrics beside the labels."""
+        return {"label_names": ["labels", "normalizer"]}
+
+    def trainer_parts(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+        """Normalised mean errors, and the curve of them."""
+        return {"compute_metrics": metrics}
+
+    def describe(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+        """The group and its points."""
+        targets = data.targets
+        return {"landmark_group": targets.group, "num_landmarks": len(targets.points)}
+
+    def summary(self, data: ImageData[LandmarkTargets]) -> str:
+        """How many points of which group."""
+        count = len(data.targets.points)
+        return f"{count} point{'s' if count > 1 else ''}: {data.targets.group}"
+
+    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+        """Image, points, map and energy map."""
+        config, pixel_values = model.config, batch["pixel_values"]
+        outputs = model(pixel_values=pixel_values.to(model.dtype))
+        energy = model.energy_map(pixel_values, outputs.interpretation_map)
+
+        def draw(title: str) -> Any:
+            mean, std = config.image_mean, config.image_std
+            landmarks = outputs.landmarks.float().cpu()
+            return landmark_panel(
+                denormalise(pixel_values, mean, std),
+                landmarks,
+                outputs.interpretation_map.cpu(),
+                denormalise(energy, mean, std),
+                _captions(landmarks, batch["labels"].cpu(), batch["normalizer"].cpu()),
+                labels=batch["labels"].cpu(),
+                degenerate=outputs.degenerate.cpu(),
+                title=title,
+                columns=2 if len(pixel_values) > 4 else 1,
+            )
+
+        return draw
+
+    def measure(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+    ) -> Measured:
+        """What the maps leave of the points, and whether they lie on the parts."""
+        if options.count < 1:
+            return Measured()
+        targets: Any = images.targets
+        encode = targets.encoder(processor, None, part_masks=True)
+        dataset: Any = ImageDataset(images.split, images.image_column, targets, encode)
+        parts = list(targets.scheme.parts)
+        if options.mask_column is not None:
+            dataset = _WithEvidence(WithMasks(dataset, options.mask_column, processor))
+            parts.append(_MASK_PART)
+        subset: Any = TorchSubset(dataset, sample(images, options.count))
+        loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
+        report = evaluate_landmark_maps(model, loader, parts, progress=options.progress)
+        return Measured(report.to_dict(), _lines(report))
+
+    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+        """Points and maps of a few images."""
+        items = [images[position] for position in sample(images, _SHOWN)]
+        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        with torch.no_grad():
+            found = model(batch["pixel_values"].to(device=model.device, dtype=model.dtype)).landmarks.float().cpu()
+        figure_of_landmarks(
+            model,
+            batch["pixel_values"],
+            batch["labels"],
+            captions=_captions(found, batch["labels"], batch["normalizer"]),
+            path=folder / FIGURE_FILE,
+            columns=2,
+        )
+        return [FIGURE_FILE]
+
+
+def metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """For the Trainer's `compute_metrics`: see [`antehoc_hf.evaluation.landmarks.landmark_metrics`]."""
+    found = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    labels, normalizer = prediction.label_ids
+    return landmark_metrics(*(torch.from_numpy(np.asarray(values)) for values in (found, labels, normalizer)))
+
+
+class _WithEvidence(Dataset):
+    """The mask of a data set's true evidence as one more part."""
+
+    def __init__(self, images: WithMasks) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        item = self.images[position]
+        mask = item.pop("mask") > 0.5
+        return {**item, "part_masks": torch.cat([item["part_masks"], mask])}
+
+
+def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
+    """
+    Raises:
+        DataError: if the data set lacks a point that the model finds.
+    """
+    wanted = list(config.landmark_names or [])
+    if wanted and set(wanted) <= set(scheme.names):
+        return [scheme.names.index(name) for name in wanted]
+    if not wanted and config.num_landmarks == len(scheme.names):
+        return list(range(config.num_landmarks))
+    missing = next((name for name in wanted if name not in scheme.names), f"{config.num_landmarks} points")
+    raise DataError(
+        f"The model finds {missing!r}, which is none of the {len(scheme.names)} points of {source}: give "
+        "keypoint_names if they only lack their names."
+    )
+
+
+def _captions(found: Tensor, labels: Tensor, normalizer: Tensor) -> list[Caption]:
+    """The error of each image, by the first length that is known."""
+    errors = torch.stack([nme(found, labels, normalizer[:, index]) for index in range(len(NORMALIZERS))], dim=1)
+    first = [next((value for value in row if value == value), None) for row in errors.tolist()]
+    return [Caption("" if value is None else f"error {100 * value:.1f} %") for value in first]
+
+
+def _lines(report: LandmarkMapReport) -> list[str]:
+    areas = ", ".join(f"{part} {100 * area.value:.1f} %" for part, area in report.part_areas.items())
+    return [
+        f"The maps on {report.num_images} images, beside maps that explain nothing. NME (percent, "
+        f"{report.normalizer}) on the images themselves: {report.nme.value:.2f}.",
+        *([f"Share of the image that a part covers: {areas}. Energy / area: 1 is chance."] if areas else []),
+        "",
+        *aligned(report.table()),
+    ]
