@@ -236,7 +236,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         """
         encoded = self.encode(pixel_values, output_features=output_word_maps)
         pooled = AnteHocImageEncoderOutput(last_hidden_state=encoded.last_hidden_state)
-        written: Any = self.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
+        writer: Any = self  # transformers declares `generate` for a protocol of its own
+        written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
         sequences = written if isinstance(written, Tensor) else written.sequences
         encoded = _repeated(encoded, len(sequences) // len(pixel_values))
         said = self.log_probabilities(encoded, sequences)

@@ -33,10 +33,10 @@ class AnteHocImageCaptioningPipeline(Pipeline):
         ValueError: if the model writes no captions, the tokenizer is another model's, or an image can't be read.
     """
 
-    _load_processor = False
-    _load_image_processor = True
-    _load_feature_extractor = False
-    _load_tokenizer = True
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = True  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = True  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +44,7 @@ class AnteHocImageCaptioningPipeline(Pipeline):
             raise ValueError(f"antehoc-image-captioning needs an ante-hoc captioner, not {type(self.model).__name__}.")
         check_tokenizer(self.tokenizer, self.model.config)
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self, output_word_maps: bool | None = None, timeout: float | None = None, **generate_options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if generate_options.get("num_return_sequences", 1) != 1:
@@ -60,8 +60,9 @@ class AnteHocImageCaptioningPipeline(Pipeline):
         inputs = self.image_processor(open_image(image, timeout), return_tensors="pt")
         return inputs.to(self.dtype)
 
-    def _forward(self, model_inputs: Any, **options: Any) -> Any:
-        return self.model.caption(model_inputs["pixel_values"], **options)
+    def _forward(self, model_inputs: Any, **options: Any) -> Any:  # type: ignore[override]
+        model: Any = self.model
+        return model.caption(model_inputs["pixel_values"], **options)
 
     def postprocess(self, model_outputs: Any) -> dict[str, Any]:  # type: ignore[override]
         """One image's caption and maps."""

@@ -85,10 +85,10 @@ def draw_points(axes: Axes, found: Tensor, true: Tensor | None = None) -> None:
         found, true (`Tensor`): (K, 2) in units of width and height; NaN is left out.
     """
     height, width = axes.get_images()[0].get_size()
-    size = max(3.0, 26.0 - 0.25 * len(found))
+    size = max(5.0, 20.0 - 0.25 * len(found))
     if true is not None:
         x, y = _on_pixels(true, height, width)
-        axes.scatter(x, y, s=2.2 * size, facecolors="none", edgecolors=TRUE, linewidths=0.9)
+        axes.scatter(x, y, s=1.6 * size, facecolors="none", edgecolors=TRUE, linewidths=0.5)
     x, y = _on_pixels(found, height, width)
     axes.scatter(x, y, s=0.6 * size, c=FOUND, edgecolors="#10202a", linewidths=0.35)
     axes.set_xlim(-0.5, width - 0.5)

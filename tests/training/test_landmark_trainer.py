@@ -108,9 +108,9 @@ def test_two_processes_train_as_one(tiny, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    arguments = ["--nproc_per_node", "2", "--master_port", str(port), tiny.__file__, str(path)]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-        + [tiny.__file__, str(path)],
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
         env={**os.environ, "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
