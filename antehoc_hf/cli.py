@@ -25,6 +25,12 @@ def _explain(argv: Sequence[str]) -> None:
     explain(argv)
 
 
+def _regions(argv: Sequence[str]) -> None:
+    from antehoc_hf.regions_command import regions
+
+    regions(argv)
+
+
 def _export(argv: Sequence[str]) -> None:
     from antehoc_hf.export import export_command
 
@@ -35,6 +41,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (_train, "train a model on a data set, by flags or a recipe"),
     "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
     "explain": (_explain, "show what a model looked at in images, by several methods side by side"),
+    "regions": (_regions, "cut out what a model looked at in a folder of images, a gallery for each class"),
     "export": (_export, "write a model as ONNX, with logits and map as outputs"),
 }
 

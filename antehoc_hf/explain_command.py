@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
+from antehoc_hf.command_inputs import (
+    image_files,
+    images_first,
+    load_model,
+    opened_images,
+    predictions,
+    unique_names,
+)
 from antehoc_hf.explainers import EXPLAINERS, Explainer, Explanation, load_explainer
-from antehoc_hf.training.errors import BadImageError
-from antehoc_hf.training.images import decode_image
 from antehoc_hf.training.recipe import OptionParser
 from antehoc_hf.training.results import write_results
 from antehoc_hf.training.run_arguments import UsageError
-from antehoc_hf.training.tasks import task_of
 from antehoc_hf.visualization import comparison, denormalise
 
 EXPLANATIONS_FILE = "explanations.json"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 @dataclass
@@ -84,7 +85,7 @@ def explain(argv: Sequence[str]) -> dict[str, Any]:
     with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:
         for start in range(0, len(paths), options.batch_size):
             batch = paths[start : start + options.batch_size]
-            opened = list(_opened(batch, options.on_bad_image, skipped))
+            opened = list(opened_images(batch, options.on_bad_image, skipped))
             if opened:
                 found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
             progress.update(len(batch))
@@ -100,58 +101,9 @@ def explain(argv: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def image_files(given: Sequence[str]) -> list[Path]:
-    """
-    Files, and all images within folders, in order.
-
-    Raises:
-        UsageError: if there are none, or one does not exist.
-    """
-    if not given:
-        raise UsageError("There is no image: name files or folders of images before the options.")
-    paths: list[Path] = []
-    for path in map(Path, given):
-        if not path.exists():
-            raise UsageError(f"{path} does not exist.")
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"{path} holds no image ({', '.join(sorted(_SUFFIXES))}).")
-        paths += inside
-    return paths
-
-
-def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's results: its own without suffix, numbered where several files share it."""
-    names: dict[Path, str] = {}
-    taken: dict[str, int] = {}
-    for path in paths:
-        if path not in names:
-            count = taken[path.stem] = taken.get(path.stem, 0) + 1
-            names[path] = path.stem if count == 1 else f"{path.stem}-{count}"
-    return names
-
-
-def load_model(name: str) -> tuple[Any, Any]:
-    """
-    A model and its image processor: one of ours with its head, or any image classifier of transformers.
-
-    Raises:
-        OSError: if they cannot be loaded.
-    """
-    config = AutoConfig.from_pretrained(name)
-    ours = config.model_type == "antehoc"
-    model_class: Any = task_of(config).model_class if ours else AutoModelForImageClassification
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model_class.from_pretrained(name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
-
-
 def _parsed(argv: Sequence[str]) -> ExplainArguments:
-    arguments = list(argv)
-    first = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    if first:
-        arguments = [*arguments[first:], "--images", *arguments[:first]]
     parser = OptionParser((ExplainArguments,), prog="antehoc explain")
-    (options,) = parser.parse_options(["--output_dir" if a == "-o" else a for a in arguments])
+    (options,) = parser.parse_options(images_first(argv))
     if options.batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {options.batch_size}.")
     if not options.explainers:
@@ -179,16 +131,6 @@ def _target(model: Any, given: str | None) -> Any:
     if given not in label2id:
         raise UsageError(f"target {given!r} is no class of the model: there are {', '.join(list(label2id)[:6])} ….")
     return int(label2id[given])
-
-
-def _opened(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) -> Iterator[tuple[Path, Image.Image]]:
-    for path in paths:
-        try:
-            yield path, decode_image(str(path), path.name)
-        except BadImageError as error:
-            if on_bad_image == "stop":
-                raise
-            skipped.append(str(error))
 
 
 def _explain_batch(
@@ -242,20 +184,6 @@ def _explain_batch(
             )
             figure.savefig(folder / "figures" / f"{names[path]}.png")
     return entries
-
-
-@torch.no_grad()
-def predictions(model: Any, pixel_values: Tensor) -> list[str]:
-    """What the model says of each image, in words; nothing for landmarks."""
-    outputs_of = getattr(model, "onnx_outputs", ("logits",))
-    pixel_values = pixel_values.to(device=model.device, dtype=model.dtype)
-    if "logits" not in outputs_of:
-        return [""] * len(pixel_values)
-    if hasattr(model, "generate") and getattr(model.config, "vocab_size", None):
-        return [""] * len(pixel_values)
-    shares, classes = model(pixel_values).logits.float().softmax(dim=1).max(dim=1)
-    labels = model.config.id2label
-    return [f"{labels[c]} {100 * p:.0f} %" for p, c in zip(shares.tolist(), classes.tolist(), strict=True)]
 
 
 def _tell(results: dict[str, Any], folder: Path) -> None:

@@ -104,3 +104,19 @@ def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_regions_of_a_folder(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = ["regions", str(pictures), "--model", str(trained), "--explainer", "sobel", "--per_class", "2"]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "regions.json").read_text())
+    assert len(results["images"]) == 3
+    for entry in results["images"]:
+        assert (tmp_path / "out" / f"{entry['class']}.png").is_file()
+        for region in entry["regions"]:
+            left, top, right, bottom = region["box"]
+            assert 0 <= left < right <= 48
+            assert 0 <= top < bottom <= 48
+            assert 0.8 <= region["strength"] <= 1
+    assert main([*arguments, "--threshold", "1.5"]) == 2
+    assert main(["regions", "--model", str(trained)]) == 2
