@@ -84,7 +84,12 @@ def train_plain(flags: list[str], folder: Path) -> dict[str, Any]:
 def stock_arguments(settings: RunSettings) -> TrainingArguments:
     """The trainer's arguments without ours, and without evaluations on the way."""
     given = {f.name: getattr(settings.training, f.name) for f in fields(TrainingArguments) if f.init}
-    own = {"ddp_find_unused_parameters": None, "eval_strategy": "no", "remove_unused_columns": False}
+    own = {
+        "ddp_find_unused_parameters": None,
+        "eval_strategy": "no",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
     return TrainingArguments(**{**given, **own})
 
 

@@ -3,7 +3,9 @@ A map for each word of a caption, from the same network: an extension of ours. T
 
 The pooled feature that the decoder reads is an average over positions, so each position has a feature of its own, and
 the decoder can be asked what it would say of that position. A word's evidence at a position is how much likelier the
-word becomes when the pooled feature moves a step towards that position's. No gradient and no second network is needed.
+word becomes when that position's feature stands for the pooled one. No gradient and no second network is needed.
+
+It tells the words of a caption apart, where the decoder has learned them; it is no proof of where the decoder looked.
 """
 
 from typing import Any
@@ -15,9 +17,6 @@ from .attention_maps import minmax
 from .caption_decoder import CaptionDecoder
 from .resize import resize
 
-# How far the pooled feature moves towards a position's: all the way, a single position is unlike anything the decoder
-# has seen.
-STEP = 0.5
 # Decoder rows (images × positions) at a time: bounds the memory of their logits.
 _ROWS = 1024
 
@@ -52,7 +51,7 @@ def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[in
 
 def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, sequences: Tensor) -> Tensor:
     """
-    How much likelier each word becomes when the image's feature moves towards that of a position.
+    How much likelier each word becomes when the decoder is given a position's feature for the image's.
 
     Args:
         decoder (`CaptionDecoder`): reads the words before it (teacher forcing).
@@ -64,8 +63,7 @@ def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, se
         `Tensor`: (B, T - 1, P) float32, differences of log-probabilities.
     """
     count = positions.shape[1]
-    moved = pooled[:, None] + STEP * (positions - pooled[:, None])
-    both = torch.cat([pooled[:, None], moved], dim=1)  # (B, 1 + P, D)
+    both = torch.cat([pooled[:, None], positions], dim=1)  # (B, 1 + P, D)
     rows = max(1, _ROWS // (count + 1))
     parts = []
     for images, words in zip(both.split(rows), sequences.split(rows), strict=True):

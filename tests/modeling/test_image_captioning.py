@@ -241,8 +241,8 @@ def test_maps_of_words(build, noise, backbone):
 
 
 def test_word_evidence_is_a_difference_of_log_probabilities(build, noise):
-    """By hand, for one position: the pooled feature moved half-way to it."""
-    from antehoc_hf.modeling.word_maps import STEP, position_features, word_evidence
+    """By hand, for one position: what is said of its feature and of the image's."""
+    from antehoc_hf.modeling.word_maps import position_features, word_evidence
 
     model, pixels = captioner(build, image_size=96), noise(1, 96)
     encoded = model.encode(pixels, output_features=True)
@@ -253,11 +253,10 @@ def test_word_evidence_is_a_difference_of_log_probabilities(build, noise):
     assert evidence.shape == (1, 3, height * width)
     place = width + 1
     feature = encoded.features[:, :, 1, 1]
-    moved = encoded.last_hidden_state[:, 0] + STEP * (feature - encoded.last_hidden_state[:, 0])
     for word in range(3):
         said = [
             model.decoder(sequence[:, :-1], model.decoder.start(f))[0].log_softmax(-1)[0, word, sequence[0, word + 1]]
-            for f in (moved, encoded.last_hidden_state[:, 0])
+            for f in (feature, encoded.last_hidden_state[:, 0])
         ]
         assert evidence[0, word, place].item() == pytest.approx((said[0] - said[1]).item(), abs=1e-4)
 
@@ -430,6 +429,20 @@ def test_in_a_fresh_process_with_and_without_this_package(build, noise, tmp_path
     assert result["ids"] == [known["a"], known["cat"], known["on"], tokenizer.unk_token_id, EOS]
     own = {path.name for path in (tmp_path / "model").glob("*.py")}
     assert {"image_captioning.py", "caption_decoder.py", "word_maps.py", "modeling_antehoc.py"} <= own
+
+
+@pytest.mark.slow
+def test_compiled(build, noise):
+    """Not in one graph: the LSTM is a call of its own."""
+    torch._dynamo.reset()
+    model, labels = captioner(build), torch.tensor([[5, 6, EOS], [8, EOS, -100]])
+    compiled = torch.compile(model, backend="aot_eager")
+    with torch.no_grad():
+        output, expected = compiled(noise(2, 64), labels=labels), model(noise(2, 64), labels=labels)
+    assert output.keys() == expected.keys()
+    assert torch.allclose(output.logits, expected.logits, atol=1e-4)
+    assert torch.allclose(output.interpretation_map, expected.interpretation_map, atol=1e-4)
+    torch._dynamo.reset()
 
 
 def test_code_that_travels_imports_nothing_of_ours():

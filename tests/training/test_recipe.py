@@ -34,7 +34,8 @@ def test_every_recipe_is_read(name: str, tmp_path: Path) -> None:
 
 def test_the_recipes_there_are() -> None:
     paper = {"paper", "paper-animals10", "paper-cifar10", "paper-food11", "paper-tinyimagenet"}
-    assert set(recipe_names()) == {*paper, "cpu", "demo", "finetune"}
+    tasks = {"captions", "demo-captions", "landmarks", "demo-landmarks"}
+    assert set(recipe_names()) == {*paper, *tasks, "cpu", "demo", "finetune"}
 
 
 def test_paper_recipe(tmp_path: Path) -> None:
@@ -72,6 +73,7 @@ def test_every_option_of_the_configuration_is_a_flag() -> None:
     found_by_itself = {
         *("tap_points", "fixed_image_size", "num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
         *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
+        "max_caption_length",  # a flag of the task
     }
     assert set(AnteHocConfig.__annotations__) - found_by_itself <= flags
     for field in dataclasses.fields(ConfigArguments):
