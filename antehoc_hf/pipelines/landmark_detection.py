@@ -35,10 +35,10 @@ class AnteHocLandmarkDetectionPipeline(Pipeline):
         ValueError: if the model finds no points, or an image can't be read.
     """
 
-    _load_processor = False
-    _load_image_processor = True
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = True  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +47,7 @@ class AnteHocLandmarkDetectionPipeline(Pipeline):
                 f"antehoc-landmark-detection needs an ante-hoc model of points, not {type(self.model).__name__}."
             )
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self, timeout: float | None = None
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         return ({} if timeout is None else {"timeout": timeout}), {}, {}
@@ -60,17 +60,17 @@ class AnteHocLandmarkDetectionPipeline(Pipeline):
         inputs["target_size"] = torch.tensor([[opened.height, opened.width]])
         return inputs
 
-    def _forward(self, model_inputs: Any) -> Any:
+    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]
         outputs = self.model(model_inputs["pixel_values"])
         kept = {name: outputs[name] for name in ("landmarks", "interpretation_map", "degenerate")}
         return {**kept, "target_size": model_inputs["target_size"]}
 
     def postprocess(self, model_outputs: Any) -> dict[str, Any]:  # type: ignore[override]
         """One image's points and map."""
-        assert self.image_processor is not None
+        processor: Any = self.image_processor
         outputs = AnteHocLandmarkOutput(landmarks=model_outputs["landmarks"])
         sizes = model_outputs["target_size"].tolist()
-        found = self.image_processor.post_process_keypoint_detection(outputs, sizes)[0]["keypoints"].tolist()
+        found = processor.post_process_keypoint_detection(outputs, sizes)[0]["keypoints"].tolist()
         names = self.model.config.landmark_names or [str(point) for point in range(len(found))]
         return {
             "keypoints": {name: (x, y) for name, (x, y) in zip(names, found, strict=True)},

@@ -204,7 +204,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
 def metrics(prediction: EvalPrediction) -> dict[str, float]:
     """For the Trainer's `compute_metrics`: see [`antehoc_hf.evaluation.landmarks.landmark_metrics`]."""
     found = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    labels, normalizer = prediction.label_ids
+    labels, normalizer = tuple(prediction.label_ids)  # in the order of `label_names`
     return landmark_metrics(*(torch.from_numpy(np.asarray(values)) for values in (found, labels, normalizer)))
 
 
