@@ -156,9 +156,8 @@ def _explain_batch(
     entries = []
     for index, (path, _) in enumerate(opened):
         maps = {name: result.maps[index, 0].cpu().numpy() for name, result in explained.items()}
-        np.savez_compressed(
-            folder / "maps" / f"{names[path]}.npz", **{n: m.astype(np.float32) for n, m in maps.items()}
-        )
+        arrays: dict[str, Any] = {name: map_.astype(np.float32) for name, map_ in maps.items()}
+        np.savez_compressed(folder / "maps" / f"{names[path]}.npz", **arrays)
         entry = {
             "file": str(path),
             "name": names[path],

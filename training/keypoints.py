@@ -71,7 +71,7 @@ class KeypointFormat:
             raise DataError(f"there are {len(points)} key points where there should be {self.count}")
         if np.isinf(points).any():
             raise DataError("a coordinate is infinite")
-        missing: NDArray[np.bool_] = np.isnan(points[:, :2]).any(axis=1)
+        missing: NDArray[np.bool_] = np.asarray(np.isnan(points[:, :2]).any(axis=1))
         if points.shape[1] == 3 and set(np.unique(points[:, 2]).tolist()) <= _COCO_FLAGS:
             missing |= points[:, 2] == 0
         if visible is not None:

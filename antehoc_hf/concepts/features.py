@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.layers import last_layer, named_layers
 from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import ClassTarget
+from antehoc_hf.explainers.targets import ClassTarget, Target
 from antehoc_hf.modeling.tap_layout import TapPoint
 
 
@@ -53,8 +53,7 @@ class LayerFeatures:
         found = []
         with self.network.as_it_was():
             for chunk in images.split(self.batch_size):
-                nobody = ClassTarget(torch.zeros(len(chunk), dtype=torch.long, device=chunk.device))
-                found.append(record(self.network, chunk, [point], lambda outputs, n=nobody: n).features[0].cpu())
+                found.append(record(self.network, chunk, [point], _nobody).features[0].cpu())
         return torch.cat(found)
 
     def gradients(self, images: Tensor, target: int) -> Tensor:
@@ -104,6 +103,11 @@ class LayerFeatures:
                 yield logits
         finally:
             handle.remove()
+
+
+def _nobody(outputs: Tensor) -> Target:
+    """For features alone: any target will do."""
+    return ClassTarget(torch.zeros(len(outputs), dtype=torch.long, device=outputs.device))
 
 
 def _check_cut(logits: Any, features: Tensor, images: Tensor, name: str) -> None:

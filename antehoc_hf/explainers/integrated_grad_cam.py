@@ -55,7 +55,7 @@ class IntegratedGradCam(LayerExplainer):
         batch_size: int = 64,
     ) -> None:
         super().__init__(model, layer)
-        choices = {
+        choices: dict[str, tuple[str, tuple[str, ...]]] = {
             "rule": (rule, ("left", "right", "midpoint", "trapezoid")),
             "delta": (delta, ("zero", "baseline_activation")),
             "relu": (relu, ("per_step", "final")),
