@@ -36,9 +36,11 @@ $(BASE)/.complete:
 	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-demo: install ## train on the built-in data set, evaluate, picture, reload in a new process
+demo: install ## the three tasks on the built-in data set: train, evaluate, pictures, reload in a new process
 	$(PY) -m antehoc_hf train --recipe demo --output_dir $(OUT)/demo --overwrite_run True
-	$(PY) benchmarks/reload.py $(OUT)/demo
+	$(PY) -m antehoc_hf train --recipe demo-landmarks --output_dir $(OUT)/demo-landmarks --overwrite_run True
+	$(PY) -m antehoc_hf train --recipe demo-captions --output_dir $(OUT)/demo-captions --overwrite_run True
+	$(PY) benchmarks/reload.py $(OUT)/demo $(OUT)/demo-landmarks $(OUT)/demo-captions
 
 test: install ## the fast tests, offline
 	$(PY) -m pytest

@@ -1,6 +1,6 @@
 """
-Loads a trained folder as anybody would, in a process that knows nothing of the training: by the Auto classes and by
-the pipeline. Predicts test images of the built-in data set and compares. Usage: `python benchmarks/reload.py FOLDER`
+Loads trained folders as anybody would, in a process that knows nothing of the training: by the Auto classes and by the
+pipelines. Predicts test images of the built-in data set and compares. Usage: `python benchmarks/reload.py FOLDER…`
 """
 
 import argparse
@@ -11,62 +11,114 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoModelForKeypointDetection,
+    AutoTokenizer,
+    pipeline,
+)
 
 import antehoc_hf  # noqa: F401  makes the Auto classes know the models
 from antehoc_hf import load_shapes
 
+AGREE = 1e-4
 
-def predictions(folder: Path, images: list[Any]) -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Label, score and the map's mean for each image, by `AutoModelForImageClassification`; and the maps."""
-    processor = AutoImageProcessor.from_pretrained(folder)
+
+def classes(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
+    """Label and score of each image, by the task's Auto class; its maps; and where the pipeline says otherwise."""
     model = AutoModelForImageClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
-        outputs = model(**processor(images, return_tensors="pt"))
-    rows = []
-    for logits, map_ in zip(outputs.logits, outputs.interpretation_map, strict=True):
-        score, index = logits.softmax(dim=0).max(dim=0)
-        label = model.config.id2label[int(index)]
-        rows.append({"label": label, "score": float(score), "map_mean": float(map_.mean())})
-    return rows, outputs.interpretation_map
+        outputs = model(pixel_values)
+    shares, chosen = outputs.logits.softmax(dim=1).max(dim=1)
+    said = [model.config.id2label[index] for index in chosen.tolist()]
+    truth = rows.features["label"].int2str(list(rows["label"]))
+    piped = pipeline("image-classification", model=folder)(list(rows["image"]), top_k=1)
+    wrong = [
+        f"image {index}: the pipeline says {answer[0]}"
+        for index, answer in enumerate(piped)
+        if answer[0]["label"] != said[index] or abs(answer[0]["score"] - float(shares[index])) > AGREE
+    ]
+    lines = [
+        f"{true:12}{label:14}{share:7.2f}{'' if label == true else '  ✗'}"
+        for true, label, share in zip(truth, said, shares.tolist(), strict=True)
+    ]
+    right = sum(label == true for label, true in zip(said, truth, strict=True))
+    return [*lines, f"{right} of {len(said)} right"], outputs.interpretation_map, wrong
 
 
-def problems(folder: Path, images: list[Any], rows: list[dict[str, Any]], maps: torch.Tensor) -> list[str]:
-    """What the three ways of loading do not agree upon."""
-    found = []
-    piped = pipeline("image-classification", model=str(folder))(images, top_k=1)
-    for index, (row, answer) in enumerate(zip(rows, piped, strict=True)):
-        if answer[0]["label"] != row["label"] or abs(answer[0]["score"] - row["score"]) > 1e-4:
-            found.append(f"image {index}: the pipeline says {answer[0]}, the model {row}")
+def landmarks(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
+    """How far the points of each image are from the truth, in pixels; and where the pipeline says otherwise."""
     processor = AutoImageProcessor.from_pretrained(folder)
+    model = AutoModelForKeypointDetection.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        outputs = model(pixel_values)
+    images = list(rows["image"])
+    sizes = [(image.height, image.width) for image in images]
+    found = processor.post_process_keypoint_detection(outputs, target_sizes=sizes)
+    distances = [
+        float(np.linalg.norm(np.asarray(one["keypoints"]) - np.asarray(true), axis=1).mean())
+        for one, true in zip(found, rows["landmarks"], strict=True)
+    ]
+    piped = pipeline("antehoc-landmark-detection", model=folder)(images)
+    wrong = [
+        f"image {index}: the pipeline gives other points"
+        for index, (answer, one) in enumerate(zip(piped, found, strict=True))
+        if not np.allclose(list(answer["keypoints"].values()), np.asarray(one["keypoints"]), atol=1e-2)
+    ]
+    text = " ".join(f"{distance:.1f}" for distance in distances)
+    return [f"mean distance of the points in pixels: {text}"], outputs.interpretation_map, wrong
+
+
+def captions(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
+    """The caption of each image; and where the pipeline says otherwise."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    said = tokenizer.batch_decode(model.generate(pixel_values=pixel_values), skip_special_tokens=True)
+    maps = model.caption(pixel_values).interpretation_map
+    piped = pipeline("antehoc-image-captioning", model=folder)(list(rows["image"]))
+    wrong = [
+        f"image {index}: the pipeline says {answer['generated_text']!r}"
+        for index, (answer, text) in enumerate(zip(piped, said, strict=True))
+        if answer["generated_text"] != text
+    ]
+    return said, maps, wrong
+
+
+def reload(folder: str, rows: Any) -> list[str]:
+    """Prints what a folder's model says of the images; gives what does not agree."""
+    read = {
+        "AnteHocForImageClassification": classes,
+        "AnteHocForLandmarkDetection": landmarks,
+        "AnteHocForImageCaptioning": captions,
+    }[AutoConfig.from_pretrained(folder).architectures[0]]
+    pixel_values = AutoImageProcessor.from_pretrained(folder)(list(rows["image"]), return_tensors="pt")["pixel_values"]
+    lines, maps, wrong = read(folder, pixel_values, rows)
     bare = AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        bare_maps = bare(**processor(images, return_tensors="pt")).interpretation_map
+        bare_maps = bare(pixel_values).interpretation_map
     if not torch.allclose(bare_maps, maps, atol=1e-5):
-        found.append("AutoModel gives other maps than AutoModelForImageClassification")
+        wrong.append("AutoModel gives other maps than the task's class")
     if not (maps.min() >= 0 and maps.max() <= 1):
-        found.append("a map leaves [0, 1]")
-    return found
+        wrong.append("a map leaves [0, 1]")
+    print(f"\n{folder}, loaded in a new process:\n\n" + "\n".join(lines))
+    print("; ".join(wrong) or "AutoModel, the task's Auto class and the pipeline agree.")
+    return wrong
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=12)
     options = parser.parse_args()
-    test = load_shapes(train=0, validation=0, test=options.images)["test"]
-    images, truth = list(test["image"]), test.features["label"].int2str(list(test["label"]))
-    rows, maps = predictions(options.folder, images)
-    print(f"{options.folder}, loaded in a new process:\n\n{'image':12}{'prediction':14}{'score':>7}{'map mean':>10}")
-    for true, row in zip(truth, rows, strict=True):
-        sign = "" if row["label"] == true else "  ✗"
-        print(f"{true:12}{row['label']:14}{row['score']:7.2f}{row['map_mean']:10.2f}{sign}")
-    found = problems(options.folder, images, rows, maps)
-    right = sum(row["label"] == true for true, row in zip(truth, rows, strict=True))
-    verdict = "; ".join(found) or "AutoModel, AutoModelForImageClassification and the pipeline agree"
-    print(f"\n{right} of {len(rows)} right; {verdict}.")
-    return 1 if found else 0
+    rows = load_shapes(train=0, validation=0, test=options.images)["test"]
+    wrong = [problem for folder in options.folders for problem in reload(str(folder), rows)]
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
