@@ -18,6 +18,7 @@ from .outputs import (
     AnteHocImageEncoderOutput,
     AnteHocOutput,
     as_object,
+    shown,
 )
 from .word_maps import position_features, word_evidence, word_maps
 
@@ -122,17 +123,12 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         logits, state = self.decoder(words, start)
         # The second pass is compared with the first, not with the labels.
         learns = labels is not None and phase != "interpretation"
-        show = output_attention_maps or phase is not None
         output = AnteHocImageCaptioningOutput(
             loss=_word_loss(logits, labels) if learns and labels is not None else None,
             logits=logits,
             past_key_values=state if use_cache else None,
             encoder_last_hidden_state=features.unsqueeze(1),
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if show else None,
-            weight_maps=explained.weight_maps if show else None,
-            weight_logits=explained.weight_logits if phase is not None else None,
+            **shown(explained, output_attention_maps or phase is not None, logits=phase is not None),
             **self._own_caption(features, phase),
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()
@@ -214,10 +210,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         return AnteHocImageEncoderOutput(
             last_hidden_state=pooled.unsqueeze(1),
             features=features,
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if output_attention_maps else None,
-            weight_maps=explained.weight_maps if output_attention_maps else None,
+            **shown(explained, output_attention_maps),
         )
 
     @torch.no_grad()

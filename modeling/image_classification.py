@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .configuration_antehoc import AnteHocConfig
 from .modeling_antehoc import AnteHocPreTrainedModel, Phase
-from .outputs import AnteHocImageClassifierOutput, as_object
+from .outputs import AnteHocImageClassifierOutput, as_object, shown
 
 
 class AnteHocForImageClassification(AnteHocPreTrainedModel):
@@ -55,15 +55,10 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
         logits, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
-        show = output_attention_maps or phase is not None
         output = AnteHocImageClassifierOutput(
             loss=self._loss(logits, labels),
             logits=logits,
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if show else None,
-            weight_maps=explained.weight_maps if show else None,
-            weight_logits=explained.weight_logits if phase is not None else None,
+            **shown(explained, output_attention_maps or phase is not None, logits=phase is not None),
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()
 

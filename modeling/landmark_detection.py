@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .configuration_antehoc import AnteHocConfig
 from .modeling_antehoc import AnteHocPreTrainedModel, Phase
-from .outputs import AnteHocLandmarkOutput, as_object
+from .outputs import AnteHocLandmarkOutput, as_object, shown
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].
@@ -70,15 +70,10 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
         """
         flat, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
         landmarks = flat.unflatten(1, (self.num_landmarks, 2))
-        show = output_attention_maps or phase is not None
         output = AnteHocLandmarkOutput(
             loss=None if labels is None else landmark_loss(landmarks, labels, self.config.landmark_loss),
             landmarks=landmarks,
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if show else None,
-            weight_maps=explained.weight_maps if show else None,
-            weight_logits=explained.weight_logits if phase is not None else None,
+            **shown(explained, output_attention_maps or phase is not None, logits=phase is not None),
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()
 

@@ -13,7 +13,7 @@ from .attention_maps import channel_attention, full_precision, minmax, shrink, s
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
 from .interpretation import energy_map, interpretation_map, weight_maps
-from .outputs import AnteHocModelOutput, AnteHocOutput, as_object
+from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import (
     forget_fresh_values,
@@ -387,10 +387,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
         output = AnteHocModelOutput(
             last_hidden_state=features,
             pooler_output=self.backbone.forward_head(features),
-            interpretation_map=explained.interpretation_map,
-            degenerate=explained.degenerate,
-            soft_attention_maps=explained.soft_attention_maps if output_attention_maps else None,
-            weight_maps=explained.weight_maps if output_attention_maps else None,
+            **shown(explained, output_attention_maps),
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()
 

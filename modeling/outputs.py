@@ -162,6 +162,14 @@ class AnteHocCaptionOutput(ModelOutput):
     word_maps: Tensor | None = None
 
 
+def shown(explained: AnteHocOutput, attention_maps: bool, logits: bool = False) -> dict[str, Tensor | None]:
+    """The fields of an output that tell of the map: what it was made from only where that is asked for."""
+    fields = {"interpretation_map": explained.interpretation_map, "degenerate": explained.degenerate}
+    if attention_maps:
+        fields |= {"soft_attention_maps": explained.soft_attention_maps, "weight_maps": explained.weight_maps}
+    return fields | {"weight_logits": explained.weight_logits} if logits else fields
+
+
 def as_object(return_dict: bool | None, config: Any) -> bool:
     """Whether a forward pass gives an output object and no tuple: as asked for, or else as configured."""
     return bool(config.return_dict if return_dict is None else return_dict)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from antehoc_hf.evaluation.bootstrap import bootstrap_means
 from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.evaluation.faithfulness import avg_drop_terms, drop_terms, inc_terms, win_terms
-from antehoc_hf.evaluation.maps import binarise_equal_area, degenerate_maps
+from antehoc_hf.evaluation.maps import binarise_equal_area, degenerate_maps, measurable_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.results import MapRow
 from antehoc_hf.evaluation.settings import EvaluationSettings
@@ -229,13 +229,7 @@ class _CaptionScorer:
 
     def score(self, maps: Tensor) -> dict[str, Tensor]:
         """What a map keeps, (B,) by name."""
-        if maps.shape != (len(self.pixel_values), 1, *self.pixel_values.shape[-2:]):
-            raise ValueError(
-                f"Maps of images {tuple(self.pixel_values.shape)} must be (B, 1, H, W), but they are "
-                f"{tuple(maps.shape)}."
-            )
-        raw = maps.to(self.pixel_values.device).float()
-        maps = torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+        raw, maps = measurable_maps(maps, self.pixel_values)
         values = {
             "degenerate": degenerate_maps(raw),
             "map_mean": maps.mean(dim=(1, 2, 3)),

@@ -15,7 +15,7 @@ from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_means
 from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, nme
 from antehoc_hf.evaluation.localisation import energy_share, energy_share_over_area, pointing_game
-from antehoc_hf.evaluation.maps import binarise_equal_area, degenerate_maps
+from antehoc_hf.evaluation.maps import binarise_equal_area, degenerate_maps, measurable_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.results import MapRow
 
@@ -191,8 +191,7 @@ class _BatchScorer:
     def map_values(self, maps: Tensor) -> dict[str, Tensor]:
         """What a map scores, for each image: (B,) by name. NaN where a measure says nothing."""
         index = {"seed": self._settings.seed, "first_index": self._first}
-        raw = maps.to(self.pixel_values.device).float()
-        maps = torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+        raw, maps = measurable_maps(maps, self.pixel_values)
         values = {
             "degenerate": degenerate_maps(raw),
             "not_finite": (~torch.isfinite(raw)).flatten(1).any(dim=1),

@@ -28,6 +28,28 @@ def check_maps(maps: Tensor, name: str = "maps") -> Tensor:
     return maps
 
 
+def measurable_maps(maps: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Maps as they are and as they are measured, on the images' device.
+
+    Args:
+        maps (`Tensor`): (B, 1, H, W), whatever an explainer gave.
+        pixel_values (`Tensor`): (B, 3, H, W).
+
+    Returns:
+        `tuple[Tensor, Tensor]`: float32 as given; and finite, in [0, 1]: what is not finite is 0.
+
+    Raises:
+        ValueError: if the shapes don't fit.
+    """
+    if maps.shape != (len(pixel_values), 1, *pixel_values.shape[-2:]):
+        raise ValueError(
+            f"Maps of images {tuple(pixel_values.shape)} must be (B, 1, H, W), but they are {tuple(maps.shape)}."
+        )
+    raw = maps.to(pixel_values.device).float()
+    return raw, torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+
+
 def degenerate_maps(maps: Tensor) -> Tensor:
     """
     Which maps show nothing: constant, or not finite somewhere.

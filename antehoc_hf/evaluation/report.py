@@ -22,7 +22,7 @@ from antehoc_hf.evaluation.faithfulness import (
 )
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.localisation import energy_share, energy_share_over_area, pointing_game
-from antehoc_hf.evaluation.maps import binarise, binarise_equal_area, degenerate_maps
+from antehoc_hf.evaluation.maps import binarise, binarise_equal_area, degenerate_maps, measurable_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.evaluation.settings import EvaluationSettings
@@ -127,13 +127,7 @@ class _BatchScorer:
     def map_values(self, maps: Tensor) -> dict[str, Tensor]:
         """What a map scores, for each image: (B,) by name. NaN where a measure says nothing."""
         settings, index = self._settings, {"seed": self._settings.seed, "first_index": self._first_index}
-        if maps.shape != (len(self.pixel_values), 1, *self.pixel_values.shape[-2:]):
-            raise ValueError(
-                f"Maps of images {tuple(self.pixel_values.shape)} must be (B, 1, H, W), but they are "
-                f"{tuple(maps.shape)}."
-            )
-        raw = maps.to(self.pixel_values.device).float()
-        maps = torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+        raw, maps = measurable_maps(maps, self.pixel_values)
         values = {
             "degenerate": degenerate_maps(raw),
             "not_finite": (~torch.isfinite(raw)).flatten(1).any(dim=1),
