@@ -17,8 +17,6 @@ from antehoc_hf.explainers.otsu import otsu
 from antehoc_hf.explainers.targets import Ask, Target
 from antehoc_hf.modeling.tap_layout import TapPoint
 
-# Gradients of a probability near 1 underflow; those of its logarithm point the same way.
-_UNDERFLOW = 1e-20
 # The authors' rule for Otsu's threshold: where fewer than a tenth of the pixels exceed 1.5 t, 1.5 t is taken.
 _TAU, _FEW = 1.5, 0.1
 
@@ -78,7 +76,7 @@ class Sise(Explainer):
         if not self._points:
             found = named_layers(self.network, pixel_values, names) if names else None
             self._points = found or block_ends(self.network, pixel_values, ask)
-        recorded = record(self.network, pixel_values, self._points, lambda out: _Confidence(ask(out)), gradients=True)
+        recorded = record(self.network, pixel_values, self._points, lambda out: _Rise(ask(out)), gradients=True)
         maps, passes = [], []
         for position in range(len(pixel_values)):
             at = torch.tensor([position], device=pixel_values.device)
@@ -144,21 +142,20 @@ class AdaSise(Sise):
         return positive if threshold is None else positive & (shares > threshold)
 
 
-class _Confidence(Target):
-    """A target whose score is its confidence, or the logarithm where that would underflow."""
+class _Rise(Target):
+    """A target whose score is what channels are chosen by."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
 
     def score(self, outputs: Tensor) -> Tensor:
-        # d log p = dp / p: the same signs, and the same order within an image, which is all that is compared.
-        return self._target.confidence(outputs).clamp_min(_UNDERFLOW).log()
+        return self._target.rise(outputs)
 
     def confidence(self, outputs: Tensor) -> Tensor:
         return self._target.confidence(outputs)
 
     def select(self, positions: Tensor) -> Target:
-        return _Confidence(self._target.select(positions))
+        return _Rise(self._target.select(positions))
 
 
 def fused(layers: list[Tensor], gate: str = "hard", otsu_rule: str = "plain") -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 # A point that moves by a tenth of the image costs e^-1 of the confidence.
 _POINT_SCALE = 0.1
+_UNDERFLOW = 1e-20
 
 
 class Target(ABC):
@@ -24,6 +25,11 @@ class Target(ABC):
     @abstractmethod
     def confidence(self, outputs: Tensor) -> Tensor:
         """What masked images are judged by: (B,) in [0, 1]."""
+
+    def rise(self, outputs: Tensor) -> Tensor:
+        """What channels are chosen by, (B,): the logarithm of the confidence, whose gradient does not underflow."""
+        # d log p = dp / p: the same signs, and the same order within an image, which is all that is compared.
+        return self.confidence(outputs).clamp_min(_UNDERFLOW).log()
 
     @abstractmethod
     def select(self, positions: Tensor) -> Target:
@@ -89,6 +95,10 @@ class PointTarget(Target):
         """How near the points stay."""
         moved = self._chosen(outputs) - self.predicted[:, self.points].float()
         return torch.exp(-moved.norm(dim=2).mean(dim=1) / _POINT_SCALE)
+
+    def rise(self, outputs: Tensor) -> Tensor:
+        """The sum of the coordinates: where nothing is masked the confidence has its maximum, and no slope."""
+        return self.score(outputs)
 
     def select(self, positions: Tensor) -> PointTarget:
         """The landmarks of these images."""

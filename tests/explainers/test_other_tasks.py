@@ -1,0 +1,92 @@
+"""Explanations of landmarks and of captions: points, groups, sentences and single words as targets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from antehoc_hf.explainers import load_explainer
+from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForLandmarkDetection
+
+QUICK = {"integrated-grad-cam": {"steps": 3}, "integrated-gradients": {"steps": 3}}
+METHODS = (
+    *("antehoc", "grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"),
+    "integrated-gradients",
+)
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def points():
+    torch.manual_seed(0)
+    return AnteHocForLandmarkDetection.from_backbone(
+        "test_resnet",
+        image_size=64,
+        num_landmarks=4,
+        landmark_names=["tip", "left", "right", "chin"],
+        landmark_parts={"sides": [1, 2]},
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def writer():
+    torch.manual_seed(0)
+    return AnteHocForImageCaptioning.from_backbone(
+        "test_resnet",
+        image_size=64,
+        vocab_size=12,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        max_caption_length=6,
+        decoder_embedding_size=8,
+        decoder_hidden_size=16,
+    ).eval()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_landmarks(points, method: str) -> None:
+    explainer = load_explainer(method, points, **QUICK.get(method, {}))
+    every = explainer.explain(images())
+    assert every.maps.shape == (2, 1, 64, 64)
+    # Coordinates have no side that is evidence: Grad-CAM's ReLU may leave nothing, and then it says so.
+    assert torch.equal(every.degenerate, every.maps.flatten(1).amax(dim=1) == 0)
+    if method in ("sise", "ada-sise", "score-cam"):
+        assert (every.passes > 0).all()
+        assert not every.degenerate.all()
+    assert torch.allclose(explainer(images(), "sides"), explainer(images(), [1, 2]), atol=1e-6)
+    assert torch.allclose(explainer(images(), "tip"), explainer(images(), 0), atol=1e-6)
+    if method not in ("antehoc", "score-cam"):
+        of_points = torch.stack([explainer(images(), point) for point in range(4)])
+        assert not torch.allclose(of_points[0], of_points[1:].mean(dim=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_captions(writer, method: str) -> None:
+    explainer = load_explainer(method, writer, **QUICK.get(method, {}))
+    own = explainer.explain(images())
+    assert own.maps.shape == (2, 1, 64, 64)
+    assert not own.degenerate.all()
+    sentence = torch.tensor([1, 5, 7, 9, 2])
+    of_all = explainer(images(), sentence)
+    assert of_all.shape == (2, 1, 64, 64)
+    # Each image's own caption goes with it, however the masked images are batched.
+    both = torch.stack([sentence, torch.tensor([1, 4, 4, 2, 0])])
+    together = explainer(images(), both)
+    alone = torch.cat([explainer(images()[:1], both[:1]), explainer(images()[1:], both[1:])])
+    assert torch.allclose(together, alone, atol=5e-3)
+    if method not in ("antehoc", "score-cam"):
+        first, last = explainer(images(), (sentence, 0)), explainer(images(), (sentence, 3))
+        assert not torch.allclose(first, last, atol=1e-3)
+
+
+def test_wrong_targets(points, writer) -> None:
+    with pytest.raises(ValueError, match="'nose' is no landmark of this model: there are sides, tip"):
+        load_explainer("grad-cam", points)(images(), "nose")
+    with pytest.raises(ValueError, match="target 4 is none of the model's 4 landmarks"):
+        load_explainer("grad-cam", points)(images(), 4)
+    with pytest.raises(ValueError, match="no word 9 in a caption of 4 words"):
+        load_explainer("grad-cam", writer)(images(), (torch.tensor([1, 5, 7, 9, 2]), 9))
