@@ -131,6 +131,7 @@ def main() -> None:
     others = chosen(splits.train, [i for i in range(len(data.targets.names)) if i not in wanted], 500)[0]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
     black, white = (0 - mean) / std, (1 - mean) / std
+    options.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in options.seeds:
         for p in UNRELIABLE:
@@ -143,16 +144,18 @@ def main() -> None:
             if p is not None:
                 images = paint(train_images, unreliable_tags(train_labels, p, generator))
             model = train(images, train_labels, options.backbone, options.epochs, seed)
-            row = {"seed": seed, "p": p, **measure(model, test_images, test_labels, others, paint, seed)}
-            rows.append(row)
-            print(row, flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+            rows.append({"seed": seed, "p": p, **measure(model, test_images, test_labels, others, paint, seed)})
+            write(options, rows)
+    print((options.output / "concepts.md").read_text())
+
+
+def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """What is known so far: an interrupted run keeps its finished networks."""
     settings = {key: str(value) for key, value in vars(options).items() if key != "output"}
     settings["dataset_name"] = Path(options.dataset_name).name
     (options.output / "concepts.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
     text = f"{settings}, {platform.machine()}, torch {torch.__version__}\n\n{table(rows)}\n"
     (options.output / "concepts.md").write_text(text)
-    print(text)
 
 
 def chosen(split: Any, classes: list[int], count: int) -> tuple[Tensor, Tensor]:
