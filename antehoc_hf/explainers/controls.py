@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -36,8 +37,9 @@ class _Control(Explainer):
     def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
         return RawMaps(self._of_images(pixel_values), scaled=True)
 
+    @abstractmethod
     def _of_images(self, pixel_values: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The maps, (B, 1, H, W) in [0, 1]."""
 
 
 class Constant(_Control):

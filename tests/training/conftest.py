@@ -1,11 +1,26 @@
 """What the trainer's tests share."""
 
 import importlib.util
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[[str], Path]:
+    """The folder of a real data set beside the project, or in `ANTEHOC_DATA`; the test is skipped without it."""
+    root = Path(os.environ.get("ANTEHOC_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
+
+    def folder(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(f"the real data set {name!r} is not beside the project (set ANTEHOC_DATA)")
+        return root / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,6 @@ from antehoc_hf.training.run_arguments import DataArguments
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
 from antehoc_hf.training.trainer import AnteHocTrainer
 
-DATA = Path(os.environ.get("ANTEHOC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 TEXT, TEXTS, IMAGE = datasets.Value("string"), datasets.List(datasets.Value("string")), datasets.Image()
 
 
@@ -380,10 +379,8 @@ def test_mistakes_are_told_before_the_training(coloured, tmp_path, capsys, more,
 
 
 @pytest.mark.real_data
-def test_flickr8k_is_read(caplog):
-    if not (DATA / "flickr8k-128").is_dir():
-        pytest.skip(f"there is no flickr8k-128 in {DATA}")
-    data = ImageCaptioning(CaptioningArguments()).load_data(DataArguments(dataset_name=str(DATA / "flickr8k-128")))
+def test_flickr8k_is_read(caplog, real):
+    data = ImageCaptioning(CaptioningArguments()).load_data(DataArguments(dataset_name=str(real("flickr8k-128"))))
     assert data.targets.columns == [f"caption_{index}" for index in range(5)]
     assert {role: len(split) for role, split in data.splits.items()} == {
         "train": 6000,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickle
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -301,15 +301,8 @@ def test_the_trainer_takes_it_as_it_is(tmp_path: Path, remove_unused_columns: bo
         assert batch["labels"].shape == (4,)
 
 
-def real(folder: str) -> Path:
-    root = Path(os.environ.get("ANTEHOC_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
-    if not (root / folder).is_dir():
-        pytest.skip(f"the real data set {folder!r} is not beside the project (set ANTEHOC_DATA)")
-    return root / folder
-
-
 @pytest.mark.real_data
-def test_cifar10() -> None:
+def test_cifar10(real: Callable[[str], Path]) -> None:
     data = load_image_data(real("cifar10"))
     assert (data.image_column, data.targets.column) == ("img", "label")
     assert data.targets.names[:3] == ["airplane", "automobile", "bird"]
@@ -320,7 +313,7 @@ def test_cifar10() -> None:
 
 
 @pytest.mark.real_data
-def test_tiny_imagenet() -> None:
+def test_tiny_imagenet(real: Callable[[str], Path]) -> None:
     data = load_image_data(real("tiny-imagenet"), max_train_samples=2000, on_bad_image="skip")
     assert (data.image_column, data.targets.column, len(data.targets.names)) == ("image", "label", 200)
     assert [len(data.train), len(data.validation), data.test] == [2000, 5000, None]
@@ -329,7 +322,7 @@ def test_tiny_imagenet() -> None:
 
 
 @pytest.mark.real_data
-def test_animals10() -> None:
+def test_animals10(real: Callable[[str], Path]) -> None:
     data = load_image_data(real("animals10-sample"))
     assert data.targets.names[:2] == ["butterfly", "cat"]
     assert (len(data.train), len(data.validation), data.test) == (288, 32, None)

@@ -21,7 +21,6 @@ from antehoc_hf.training.run_arguments import DataArguments, ModelArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkArguments, LandmarkDetection
 
 FACE = scheme_of(68, "faces")
-FACES = "/work/shared/data/faces-68"
 
 
 def dataset_of(points, size=(40, 30), column="keypoints", **columns):
@@ -298,9 +297,11 @@ def test_a_new_model_starts_at_the_mean_points():
 
 
 @pytest.mark.real_data
-def test_faces_as_they_are():
+def test_faces_as_they_are(real):
     task = LandmarkDetection(LandmarkArguments(landmark_group="parts"))
-    data = task.load_data(DataArguments(dataset_name=FACES, max_train_samples=300, max_eval_samples=50))
+    data = task.load_data(
+        DataArguments(dataset_name=str(real("faces-68")), max_train_samples=300, max_eval_samples=50)
+    )
     assert len(data.targets.points) == 41
     assert not data.targets.format.normalized
     item = data.with_transforms(AnteHocImageProcessor(64, crop_pct=1.0), "affine-flip").validation[0]
