@@ -233,7 +233,8 @@ def _summarise(
             for column, values in joined.items()
             if not column.endswith(others)
         }
-        reported.append(MapRow(name, kinds.get(name, "control"), _estimates(kept, settings), **counts))
+        scores = _estimates(kept, settings)
+        reported.append(MapRow(name, kinds.get(name, "control"), scores, counts["degenerate"], counts["not_finite"]))
     return LandmarkMapReport(
         num_images=len(next(iter(of_images.values()))),
         normalizer=length,

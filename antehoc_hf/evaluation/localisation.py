@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+from antehoc_hf.evaluation.maps import binarise, check_maps, rank_pixels
 
 
 def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
     """
     Part of the map's sum that lies inside the mask: the energy-based pointing game (Wang et al., "Score-CAM", CVPR
     workshops 2020, Sec. 4.3).
+
+    It is also known as relevance mass accuracy (Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022).
 
     Args:
         maps (`Tensor`): (B, 1, H, W), not negative.
@@ -83,6 +85,64 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: int = 0, seed: int = 0
     top = rank_pixels(maps, seed, first_index).argmin(dim=1, keepdim=True)
     hit = wide.flatten(1).gather(1, top).squeeze(1).float()
     return torch.where(inside.any(dim=(1, 2, 3)), hit, torch.nan)
+
+
+def relevance_rank(maps: Tensor, masks: Tensor, seed: int = 0, first_index: int = 0) -> Tensor:
+    """
+    Relevance rank accuracy: of the K pixels with the largest values the part inside the mask, K being the mask's size
+    (Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022).
+
+    Among equal values a random order is drawn, so that a constant map scores the mask's area.
+
+    Args:
+        maps (`Tensor`): (B, 1, H, W), finite.
+        masks (`Tensor`): (B, 1, H, W), bool or 0/1.
+        seed, first_index (`int`): of the order among equal values, see `rank_pixels`.
+
+    Returns:
+        `Tensor`: (B,) float32 in [0, 1]; NaN where the mask is empty.
+
+    Raises:
+        ValueError: if the shapes differ, the maps are not finite or the masks hold other values.
+    """
+    inside = _check(maps, masks).flatten(1)
+    size = inside.sum(dim=1)
+    found = (_largest(maps, size, seed, first_index) & inside).sum(dim=1)
+    return torch.where(size > 0, found / size, torch.nan)
+
+
+def iou(maps: Tensor, masks: Tensor, threshold: float | None = None, seed: int = 0, first_index: int = 0) -> Tensor:
+    """
+    Intersection over union of the mask and the binarised map.
+
+    Args:
+        maps (`Tensor`): (B, 1, H, W), finite.
+        masks (`Tensor`): (B, 1, H, W), bool or 0/1.
+        threshold (`float`, *optional*): None keeps as many of the largest values as the mask has pixels, so that only
+            the order counts (then it is `r / (2 − r)` of the relevance rank accuracy r). A number in (0, 1] keeps what
+            is at least that, after the map is stretched to [0, 1] (see `binarise`).
+        seed, first_index (`int`): of the order among equal values, see `rank_pixels`; only without a threshold.
+
+    Returns:
+        `Tensor`: (B,) float32 in [0, 1]; NaN where the mask is empty.
+
+    Raises:
+        ValueError: if the shapes differ, the maps are not finite, the masks hold other values or the threshold is
+            outside (0, 1].
+    """
+    inside = _check(maps, masks).flatten(1)
+    size = inside.sum(dim=1)
+    if threshold is None:
+        kept = _largest(maps, size, seed, first_index)
+    else:
+        kept = binarise(maps, threshold).flatten(1) > 0
+    union = (kept | inside).sum(dim=1)
+    return torch.where(size > 0, (kept & inside).sum(dim=1) / union, torch.nan)
+
+
+def _largest(maps: Tensor, count: Tensor, seed: int, first_index: int) -> Tensor:
+    """The `count` (B,) pixels of each map with the largest values, (B, H·W) bool."""
+    return rank_pixels(maps, seed, first_index) < count[:, None]
 
 
 def _check(maps: Tensor, masks: Tensor) -> Tensor:

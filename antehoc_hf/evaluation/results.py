@@ -15,9 +15,17 @@ _HONEST: tuple[_Column, ...] = (
     ("equal_area_win", "Win, equal area ↑", 1),
     ("equal_area_accuracy", "accuracy, equal area ↑", 1),
     ("insertion_minus_deletion", "insertion − deletion ↑", 3),
+    ("insertion_minus_deletion_pixel_blur", "the same, to blur ↑", 3),
+    ("insertion_minus_deletion_patch_mean", "the same, patches ↑", 3),
+    ("insertion_minus_deletion_patch_blur", "the same, patches to blur ↑", 3),
+    ("road", "ROAD ↑", 3),
     ("energy_share_over_area", "energy share / area ↑", 2),
     ("pointing_game", "pointing game ↑", 1),
+    ("relevance_rank", "relevance rank ↑", 2),
 )
+HONEST_METRICS = tuple(name for name, _, _ in _HONEST)
+"""The measures that brightness can't buy."""
+
 _PAPER: tuple[_Column, ...] = (
     ("drop_cond", "Drop ↓", 1),
     ("inc_cond", "Inc ↑", 1),
@@ -42,8 +50,12 @@ class MapRow:
         degenerate (`int`): maps that show nothing: constant or not finite.
         not_finite (`int`): maps with a value that is not finite; they were evaluated as if those values were 0.
         clipped (`int`): maps with a value outside [0, 1]; they were evaluated with it clipped.
+        tied (`int`): maps in which pixels of one value lie on both sides of the edge of equal area: which of them are
+            kept was drawn at random.
         invalid (`int`): images whose probability on some masked image was not finite; left out of that measure.
         undefined (`int`): images on which localisation says nothing (empty mask or map of zeros); left out of it.
+        behind_first (`dict[str, Estimate]`): by metric, the first row's score less this one's, paired by image: their
+            interval says whether the two differ, which overlapping intervals of each alone don't.
     """
 
     name: str
@@ -52,17 +64,20 @@ class MapRow:
     degenerate: int = 0
     not_finite: int = 0
     clipped: int = 0
+    tied: int = 0
     invalid: int = 0
     undefined: int = 0
+    behind_first: dict[str, Estimate] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         scores = {name: estimate.to_dict() for name, estimate in self.scores.items()}
-        return {"name": self.name, "kind": self.kind, "scores": scores, **counts}
+        paired = {name: estimate.to_dict() for name, estimate in self.behind_first.items()}
+        return {"name": self.name, "kind": self.kind, "scores": scores, "behind_first": paired, **counts}
 
 
-_COUNTS = ("degenerate", "not_finite", "clipped", "invalid", "undefined")
+_COUNTS = ("degenerate", "not_finite", "clipped", "tied", "invalid", "undefined")
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ class MapReport:
         }
 
     def to_markdown(self) -> str:
-        """Two tables, the measures that brightness can't buy first, with what must be known to read them."""
+        """Tables, the measures that brightness can't buy first, with what must be known to read them."""
         settings = self.settings
         class_of = "its label" if settings.get("target") == "label" else "the model's own prediction"
         level = f"{100 * settings.get('level', 0.95):.0f} %"
@@ -121,6 +136,10 @@ class MapReport:
             "**What brightness can't buy.** A map shows something if it beats every control here.",
             "",
             *self._table(_HONEST),
+            "",
+            f"**{self.rows[0].name} less each other map**, paired by image. An interval without 0 is a difference.",
+            "",
+            *self._difference_table(),
             "",
             "**The paper's measures.** They reward bright maps: read them beside the map's mean and the controls.",
             "",
@@ -140,6 +159,14 @@ class MapReport:
             lines.append("| " + " | ".join(cells) + " |")
         return lines
 
+    def _difference_table(self) -> list[str]:
+        used = [column for column in _HONEST if any(column[0] in row.behind_first for row in self.rows)]
+        lines = ["| map | " + " | ".join(heading for _, heading, _ in used) + " |", "|---|" + "---:|" * len(used)]
+        for row in self.rows[1:]:
+            cells = [_number(row.behind_first.get(name), decimals) for name, _, decimals in used]
+            lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+        return lines
+
     def _notes(self) -> list[str]:
         """What must not be overlooked, one line each."""
         notes = []
@@ -153,6 +180,11 @@ class MapReport:
         for row in self.rows:
             if row.degenerate and row.kind != "control":
                 notes.append(f"- {row.name}: {row.degenerate} of {self.num_images} maps show no evidence at all.")
+            if row.tied and row.kind != "control":
+                notes.append(
+                    f"- {row.name}: {row.tied} maps have equal values at the edge of the kept area; which pixels are "
+                    "kept was drawn at random."
+                )
             if row.not_finite:
                 notes.append(f"- {row.name}: {row.not_finite} maps held values that are not finite, taken as 0.")
             if row.clipped:

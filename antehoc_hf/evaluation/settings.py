@@ -7,6 +7,11 @@ from typing import Literal
 
 from antehoc_hf.evaluation.faithfulness import IncDenominator
 
+FORMS = ("pixel-mean", "pixel-blur", "patch-mean", "patch-blur")
+"""Insertion and deletion: what is ranked, and what stands where the image is missing."""
+
+_LEAST = {"insertion_deletion_images": 0, "steps": 1, "patches": 1, "road_images": 0, "chunk_size": 1, "resamples": 1}
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -18,12 +23,19 @@ class EvaluationSettings:
         correct_only (`bool`): average over correctly classified images only.
         threshold (`float`, *optional*): of the binarised maps; None leaves them out.
         area (`float`, *optional*): kept part of the image in masks of equal area; None leaves them out.
+        areas (`tuple[float]`): further parts of the image, each of which is once kept and once removed
+            (`keep_10_avg_drop`, `remove_10_avg_drop`, …).
         inc_denominator (`str`): `"energy"` or `"image"`, see `inc_cond`.
         tolerance (`float`): relative differences of probability up to this are rounding and count as none.
         insertion_deletion_images (`int`): how many images, from the first, insertion and deletion are measured on:
             they cost `2 · steps` passes for each map. 0 leaves them out. Shuffle data that are sorted by class.
-        steps, patch_size, baseline: see `insertion_deletion`.
-        chunk_size (`int`): images a pass of insertion and deletion.
+        insertion_deletion (`tuple[str]`): in which forms, of `"pixel-mean"`, `"pixel-blur"`, `"patch-mean"` and
+            `"patch-blur"`: what is ranked and what stands where the image is missing, see `insertion_deletion`. The
+            first has the plain names in the report, the others have theirs as a suffix.
+        steps: see `insertion_deletion`.
+        patches (`int`): patches along the image's shorter side, where patches are ranked.
+        road_images (`int`): how many images, from the first, ROAD is measured on (see `road`). 0 leaves it out.
+        chunk_size (`int`): images a pass of insertion, deletion and ROAD.
         seed (`int`): of ties, the random control and the bootstrap.
         level, resamples: see `bootstrap_mean`.
 
@@ -35,12 +47,14 @@ class EvaluationSettings:
     correct_only: bool = False
     threshold: float | None = 0.8
     area: float | None = 0.2
+    areas: tuple[float, ...] = ()
     inc_denominator: IncDenominator = "energy"
     tolerance: float = 1e-5
     insertion_deletion_images: int = 0
+    insertion_deletion: tuple[str, ...] = ("pixel-mean",)
     steps: int = 16
-    patch_size: int = 1
-    baseline: Literal["mean", "blur"] = "mean"
+    patches: int = 8
+    road_images: int = 0
     chunk_size: int = 64
     seed: int = 0
     level: float = 0.95
@@ -50,7 +64,6 @@ class EvaluationSettings:
         for name, choices in (
             ("target", ("label", "prediction")),
             ("inc_denominator", ("energy", "image")),
-            ("baseline", ("mean", "blur")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {choices[0]!r} or {choices[1]!r}.")
@@ -62,8 +75,27 @@ class EvaluationSettings:
             raise ValueError(
                 f"tolerance={self.tolerance!r} must be at least 0 and below 1: it is a relative difference."
             )
-        for name, least in (("insertion_deletion_images", 0), ("steps", 1), ("patch_size", 1), ("chunk_size", 1)):
+        for area in self.areas:
+            if not 0 < area < 1:
+                raise ValueError(f"areas={self.areas!r} must be between 0 and 1: they are parts of the image.")
+        unknown = [form for form in self.insertion_deletion if form not in FORMS]
+        if unknown or not self.insertion_deletion:
+            raise ValueError(f"insertion_deletion={self.insertion_deletion!r} must be some of {', '.join(FORMS)}.")
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be at least {least}.")
-        if self.resamples < 1:
-            raise ValueError(f"resamples={self.resamples!r} must be at least 1.")
+
+    def patch_size_of(self, size: tuple[int, ...]) -> int:
+        """
+        Side of a ranked patch in pixels, for images of this (height, width).
+
+        Raises:
+            ValueError: if the patches do not fill the image.
+        """
+        side = min(size) // self.patches
+        if side < 1 or any(length % side for length in size):
+            raise ValueError(
+                f"Images of {size[0]}×{size[1]} pixels cannot be cut into {self.patches} patches a side: choose "
+                "patches that divide height and width."
+            )
+        return side

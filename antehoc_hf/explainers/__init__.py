@@ -4,51 +4,8 @@ Explanations of one model, one line each: `load_explainer("grad-cam", model)(pix
 Every method gives maps (B, 1, H, W) in [0, 1] for the same model and the same target, and leaves the model as it was.
 """
 
-from __future__ import annotations
-
-from difflib import get_close_matches
-from typing import Any
-
 from antehoc_hf.explainers.base import Explainer, Explanation
-from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, ScoreCam
-from antehoc_hf.explainers.controls import AnteHoc, Center, Constant, Random, Sobel
-from antehoc_hf.explainers.integrated_grad_cam import IntegratedGradCam
-from antehoc_hf.explainers.integrated_gradients import IntegratedGradients
-from antehoc_hf.explainers.sise import AdaSise, Sise
+from antehoc_hf.explainers.measured import measured_explainers
+from antehoc_hf.explainers.registry import EXPLAINERS, load_explainer
 
-EXPLAINERS: dict[str, type[Explainer]] = {
-    explainer.name: explainer
-    for explainer in (
-        *(AnteHoc, GradCam, GradCamPlusPlus, ScoreCam, IntegratedGradCam, Sise, AdaSise, IntegratedGradients),
-        *(Constant, Random, Center, Sobel),
-    )
-}
-
-
-def load_explainer(name: str, model: Any, **options: Any) -> Explainer:
-    """
-    The explanation method of that name for a model.
-
-    Args:
-        name (`str`): a key of `EXPLAINERS`.
-        model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
-        options: those of the method, e.g. `layer="layer4"`.
-
-    Raises:
-        ValueError: if there is no such method, option or layer, or the model is none of these.
-        ImportError: if the method needs a package that is not installed.
-    """
-    if name not in EXPLAINERS:
-        near = get_close_matches(name, EXPLAINERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
-        raise ValueError(f"There is no explainer {name!r}: {hint}")
-    try:
-        return EXPLAINERS[name](model, **options)
-    except TypeError as error:
-        unknown = [option for option in options if f"'{option}'" in str(error)]
-        if not unknown:
-            raise
-        raise ValueError(f"The explainer {name!r} has no option {unknown[0]!r}.") from error
-
-
-__all__ = ["EXPLAINERS", "Explainer", "Explanation", "load_explainer"]
+__all__ = ["EXPLAINERS", "Explainer", "Explanation", "load_explainer", "measured_explainers"]

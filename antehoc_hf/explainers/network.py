@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from antehoc_hf.evaluation.judged import black_pixel
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.explainers.targets import Ask, CaptionTarget, Target, class_target, point_target
 from antehoc_hf.modeling.tap_search import LayerCall, watch
 
 Kind = Literal["classes", "landmarks", "captions"]
-_USUAL_MEAN, _USUAL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Network(nn.Module):
@@ -144,16 +144,8 @@ class Network(nn.Module):
                     parameter.grad = gradient
 
     def black(self, pixel_values: Tensor) -> Tensor:
-        """
-        Black images of the same shape, normalised as the model expects it; ImageNet's usual normalisation where the
-        model does not say.
-        """
-        config = self.config
-        own = getattr(self.body, "pretrained_cfg", None) or {}
-        mean = getattr(config, "image_mean", None) or own.get("mean") or _USUAL_MEAN
-        std = getattr(config, "image_std", None) or own.get("std") or _USUAL_STD
-        ratio = torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        return (-ratio).to(pixel_values).view(1, 3, 1, 1).expand_as(pixel_values)
+        """Black images of the same shape, normalised as the model expects it (see `black_pixel`)."""
+        return black_pixel(self.model).to(pixel_values).expand_as(pixel_values)
 
     def calls(self, pixel_values: Tensor) -> list[LayerCall]:
         """Every call of the body's modules on one image, with the grids they return."""

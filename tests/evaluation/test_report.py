@@ -44,7 +44,7 @@ def batched(size, **options):
 
 @pytest.fixture(scope="module")
 def report(model):
-    settings = EvaluationSettings(insertion_deletion_images=7, steps=4, patch_size=4, resamples=200, seed=3)
+    settings = EvaluationSettings(insertion_deletion_images=7, steps=4, resamples=200, seed=3)
     return evaluate_maps(model, batched(5), settings, progress=False)
 
 
@@ -193,13 +193,98 @@ def test_other_mistakes_end_in_one_sentence(model):
         evaluate_maps(model, [], progress=False)
     with pytest.raises(ValueError, match="Either every batch has a"):
         evaluate_maps(model, [data(), data(masks=False)], progress=False)
-    with pytest.raises(ValueError, match="Linear has none"):
-        evaluate_maps(torch.nn.Linear(1, 1), [], progress=False)
+    with pytest.raises(ValueError, match=r"Conv2d gives no scores \(B, K\)"):
+        evaluate_maps(torch.nn.Conv2d(3, 3, 1), [data()], progress=False)
     several = AnteHocForImageClassification.from_backbone(
         "test_resnet", num_labels=4, image_size=SIDE, problem_type="multi_label_classification"
     )
     with pytest.raises(ValueError, match="one of several classes"):
         evaluate_maps(several, [data()], progress=False)
-    for options in ({"target": "truth"}, {"area": 20}, {"tolerance": -1}, {"steps": 0}, {"resamples": 0}):
+    for options in (
+        *({"target": "truth"}, {"area": 20}, {"tolerance": -1}, {"steps": 0}, {"resamples": 0}, {"areas": (0.1, 10)}),
+        *({"insertion_deletion": ("pixel-grey",)}, {"insertion_deletion": ()}),
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             EvaluationSettings(**options)
+
+    settings = EvaluationSettings(insertion_deletion_images=2, insertion_deletion=("patch-mean",), patches=7)
+    with pytest.raises(ValueError, match="cannot be cut into 7 patches a side"):
+        evaluate_maps(model_of_scores(), [data()], settings, progress=False)
+
+
+def model_of_scores():
+    """A network that looks at the top left corner alone, and nothing else of ours."""
+
+    class Corner(torch.nn.Module):
+        def forward(self, pixel_values):
+            score = pixel_values[:, :, :16, :16].mean(dim=(1, 2, 3))
+            return torch.stack([score, -score, score * 0, score * 0], dim=1) * 4
+
+    return Corner()
+
+
+def test_any_network_is_judged_by_all_measures():
+    def corner(pixel_values, target):
+        maps = torch.zeros(len(pixel_values), 1, SIDE, SIDE)
+        maps[:, :, :16, :16] = 1
+        return maps
+
+    settings = EvaluationSettings(
+        target="prediction",
+        areas=(0.0625, 0.5),
+        insertion_deletion_images=8,
+        insertion_deletion=("pixel-mean", "pixel-blur", "patch-mean", "patch-blur"),
+        steps=8,
+        road_images=8,
+    )
+    whole = data(masks=False)
+    generator = torch.Generator().manual_seed(3)
+    whole["pixel_values"][:, :, :16, :16] += 2 * torch.randn(NUM_IMAGES, 1, 1, 1, generator=generator).sign()
+    explainers = {"truth": corner, "opposite": lambda x, t: 1 - corner(x, t)}
+    found = evaluate_maps(model_of_scores(), [whole], settings, explainers=explainers, progress=False)
+    assert [row.name for row in found.rows] == ["truth", "opposite", *CONTROL_NAMES]
+    assert value(found, "truth", "keep_6.25_avg_drop") == pytest.approx(0, abs=1e-3)
+    assert value(found, "opposite", "remove_50_avg_drop") < value(found, "truth", "remove_50_avg_drop")
+    names = ["insertion_minus_deletion" + form for form in ("", "_pixel_blur", "_patch_mean", "_patch_blur")]
+    for metric in (*names, "road"):
+        scores = {row.name: row.scores[metric] for row in found.rows}
+        assert scores["truth"].count == 8
+        assert max(scores, key=lambda name: scores[name].value) == "truth", metric
+        assert min(scores, key=lambda name: scores[name].value) == "opposite", metric
+        # Paired by image, what the truth has before the random map is told apart from 0.
+        ahead = found.row("random").behind_first[metric]
+        assert ahead.value == pytest.approx(scores["truth"].value - scores["random"].value, abs=1e-6)
+        assert ahead.low > 0
+    assert found.row("truth").behind_first == {}
+    assert "**truth less each other map**" in found.to_markdown()
+
+
+def test_black_is_what_the_normalisation_says():
+    seen = []
+
+    class Remembers(torch.nn.Module):
+        def forward(self, pixel_values):
+            seen.append(pixel_values)
+            return pixel_values.mean(dim=(2, 3))
+
+    whole = {"pixel_values": torch.zeros(1, 3, 8, 8), "labels": torch.zeros(1, dtype=torch.long)}
+    evaluate_maps(
+        Remembers(), [whole], EvaluationSettings(area=None, threshold=None),
+        image_mean=(0.5, 0.25, 0.1), image_std=(0.5, 0.5, 0.2), progress=False,
+    )  # fmt: skip
+    darkest = min(seen, key=lambda images: float(images.sum()))
+    assert darkest[0, :, 0, 0].tolist() == pytest.approx([-1.0, -0.5, -0.5])
+
+
+def test_ties_at_the_edge_of_the_area_are_counted():
+    def two_values(pixel_values, target):
+        maps = torch.zeros(len(pixel_values), 1, SIDE, SIDE)
+        maps[0, :, :8] = 1  # an eighth of the image: the rest of the kept fifth is drawn among equal pixels
+        maps[1:] = torch.rand(maps[1:].shape, generator=torch.Generator().manual_seed(0))
+        return maps
+
+    found = evaluate_maps(model_of_scores(), [data(masks=False)], explainers={"mine": two_values}, progress=False)
+    assert found.row("mine").tied == 1
+    assert found.row("constant 0.5").tied == NUM_IMAGES
+    assert "mine: 1 maps have equal values at the edge of the kept area" in found.to_markdown()
+    assert "constant 0.5: 12 maps have equal values" not in found.to_markdown()

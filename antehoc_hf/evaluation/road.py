@@ -1,0 +1,125 @@
+"""
+ROAD: take pixels out in the order of the map, fill the holes in from their surroundings, and watch the prediction.
+
+Only the order of the pixels counts: a constant or random map scores 0. Source: Rong, Leemann, Borisov, Kasneci,
+Kasneci, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antehoc_hf.evaluation.imputation import check_noise, image_noise, linear_imputation
+from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+
+
+@dataclass(frozen=True)
+class Road:
+    """
+    Probabilities on images with pixels filled in, for each image.
+
+    Attributes:
+        percentages (`Tensor`): (P,) how much was taken out.
+        most_relevant_first (`Tensor`): (B, P) probability of the target without the pixels of the largest values;
+            lower is better.
+        least_relevant_first (`Tensor`): (B, P) the same without those of the smallest; higher is better.
+    """
+
+    percentages: Tensor
+    most_relevant_first: Tensor
+    least_relevant_first: Tensor
+
+    @property
+    def combined(self) -> Tensor:
+        """Mean of `(least − most relevant first) / 2`, (B,) in [−½, ½]; higher is better, 0 is chance."""
+        return ((self.least_relevant_first - self.most_relevant_first) / 2).mean(dim=1)
+
+
+@torch.no_grad()
+def road(
+    predict: Callable[[Tensor], Tensor],
+    pixel_values: Tensor,
+    maps: Tensor,
+    target: Tensor,
+    *,
+    percentages: Sequence[float] = (20, 40, 60, 80),
+    noise: float = 0.01,
+    seed: int = 0,
+    first_index: int = 0,
+    chunk_size: int = 64,
+) -> Road:
+    """
+    Remove and debias, without retraining, for every image given.
+
+    Exactly the asked percentage is taken out, whatever the map: among equal values the order is drawn at random. (A
+    threshold at the percentile, as elsewhere, takes out nothing or everything of a binary map.)
+
+    Args:
+        predict: images (N, 3, H, W), normalised as the model expects them → probabilities (N, K). It is called
+            `2 · P · B / chunk_size` times.
+        pixel_values (`Tensor`): (B, 3, H, W).
+        maps (`Tensor`): (B, 1, H, W), finite.
+        target (`Tensor`): (B,) int64, the class whose probability is watched.
+        percentages (`Sequence[float]`): P of them, each in (0, 100).
+        noise (`float`): see `noisy_linear_imputation`.
+        seed, first_index (`int`): of the order among equal values and of the noise, see `rank_pixels`.
+        chunk_size (`int`): images a call of `predict`.
+
+    Returns:
+        `Road`: on the device of `pixel_values`.
+
+    Raises:
+        ValueError: if shapes don't fit, the maps are not finite, or an option makes no sense.
+    """
+    counts = _check(pixel_values, maps, target, percentages, noise, chunk_size)
+    maps, target = maps.to(pixel_values.device), target.to(pixel_values.device)
+    ranks = rank_pixels(maps, seed, first_index)
+    pixels, points = ranks.shape[1], 2 * len(counts)
+    # For each image: ranks [0, count) for the most relevant first, [pixels − count, pixels) for the least.
+    starts = torch.tensor([0] * len(counts) + [pixels - count for count in counts], device=maps.device)
+    stops = torch.tensor([*counts, *[pixels] * len(counts)], device=maps.device)
+    seen = []
+    drawn = noise * image_noise(pixel_values, seed, first_index)  # one field an image, for all its versions
+    # The versions of all images form one list, so that chunks are full.
+    for begin in range(0, len(pixel_values) * points, chunk_size):
+        index = torch.arange(begin, min(begin + chunk_size, len(pixel_values) * points), device=pixel_values.device)
+        image, point = index // points, index % points
+        rank = ranks[image]
+        missing = ((rank >= starts[point, None]) & (rank < stops[point, None])).view(-1, 1, *maps.shape[-2:])
+        whole = pixel_values[image]
+        filled = torch.where(missing, linear_imputation(whole, missing) + drawn[image], whole)
+        seen.append(predict(filled).float().gather(1, target[image, None]).squeeze(1))
+    curves = torch.cat(seen).view(-1, points) if seen else pixel_values.new_zeros(0, points)
+    most, least = curves.split(len(counts), dim=1)
+    return Road(torch.tensor([float(value) for value in percentages], device=curves.device), most, least)
+
+
+def _check(
+    pixel_values: Tensor, maps: Tensor, target: Tensor, percentages: Sequence[float], noise: float, chunk_size: int
+) -> list[int]:
+    """How many pixels each percentage is."""
+    check_maps(maps)
+    check_noise(noise)
+    batch, height, width = len(pixel_values), *pixel_values.shape[-2:]
+    if pixel_values.ndim != 4 or maps.shape != (batch, 1, height, width) or target.shape != (batch,):
+        raise ValueError(
+            "pixel_values (B, 3, H, W), maps (B, 1, H, W) and target (B,) don't fit: they are "
+            f"{tuple(pixel_values.shape)}, {tuple(maps.shape)} and {tuple(target.shape)}."
+        )
+    if not len(percentages) or not all(0 < value < 100 for value in percentages):
+        raise ValueError(
+            f"percentages={tuple(percentages)!r} must be one or more numbers between 0 and 100: something must be "
+            "taken out, and something be left to fill in from."
+        )
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size!r} must be at least 1.")
+    counts = [round(value / 100 * height * width) for value in percentages]
+    if not 0 < min(counts) <= max(counts) < height * width:
+        raise ValueError(
+            f"percentages={tuple(percentages)!r} take out none or all of the {height * width} pixels of an image."
+        )
+    return counts

@@ -1,0 +1,50 @@
+"""Explanation methods as the reports of maps call them: one signature for each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antehoc_hf.explainers.base import Explainer
+from antehoc_hf.explainers.registry import load_explainer
+
+# Every report prints these rows by itself, and the model's own map first.
+_PRINTED_ANYWAY = ("antehoc", "constant", "random", "center", "sobel")
+
+
+def measured_explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
+    """
+    Explainers of a model for `evaluate_maps`, `evaluate_landmark_maps` or `evaluate_caption_maps`, as it has a head.
+
+    Args:
+        names: of `EXPLAINERS`. The model's own map and the controls are left out: the reports print them anyway.
+        model: see `load_explainer`.
+
+    Returns:
+        `dict`: name → callable of what the report of the model's task gives: images and classes, images alone, or
+            images and the labels of captions.
+
+    Raises:
+        ValueError: if there is no such method, or it cannot explain this model.
+        ImportError: if the method's library is not installed.
+    """
+    loaded = {name: load_explainer(name, model) for name in dict.fromkeys(names)}
+    return {name: _as_measured(explainer) for name, explainer in loaded.items() if name not in _PRINTED_ANYWAY}
+
+
+def _as_measured(explainer: Explainer) -> Callable[..., Tensor]:
+    if explainer.network.kind == "landmarks":
+        return lambda pixel_values: explainer(pixel_values)
+    if explainer.network.kind == "classes":
+        return lambda pixel_values, target: explainer(pixel_values, target)
+    config = explainer.network.config
+
+    def of_words(pixel_values: Tensor, labels: Tensor) -> Tensor:
+        # Labels are what follows the start; explainers are asked about whole captions of ids.
+        words = labels.masked_fill(labels < 0, config.pad_token_id)
+        return explainer(pixel_values, torch.cat([torch.full_like(words[:, :1], config.bos_token_id), words], dim=1))
+
+    return of_words
