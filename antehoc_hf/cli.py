@@ -1,10 +1,13 @@
 """The command line `antehoc`. Each command is imported when it is called, so that help comes at once."""
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 USER_ERROR, INTERRUPTED = 2, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _train(argv: Sequence[str]) -> None:
@@ -31,17 +34,31 @@ def _regions(argv: Sequence[str]) -> None:
     regions(argv)
 
 
+def _benchmark(argv: Sequence[str]) -> None:
+    from antehoc_hf.benchmark_command import benchmark
+
+    benchmark(argv)
+
+
 def _export(argv: Sequence[str]) -> None:
     from antehoc_hf.export import export_command
 
     export_command(argv)
 
 
+def _push(argv: Sequence[str]) -> None:
+    from antehoc_hf.push_command import push
+
+    push(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (_train, "train a model on a data set, by flags or a recipe"),
     "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
+    "benchmark": (_benchmark, "compute the paper's tables and figures again"),
     "explain": (_explain, "show what a model looked at in images, by several methods side by side"),
     "regions": (_regions, "cut out what a model looked at in a folder of images, a gallery for each class"),
+    "push": (_push, "put a trained model on the Hub, with its code and its card"),
     "export": (_export, "write a model as ONNX, with logits and map as outputs"),
 }
 
@@ -106,13 +123,34 @@ def usage() -> str:
 
 def sentence(error: Exception) -> str:
     """An error on one line. One that this project did not word says how to see where it came from."""
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and _disk_is_full(error):
+        text = f"There is no space left on the disk ({error.strerror}): free some."
+    elif isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     else:
-        text = str(error) or type(error).__name__
+        text = _about_the_hub(error) or str(error) or type(error).__name__
     text = " ".join(text.split())
     ours = type(error).__module__.startswith("antehoc_hf")
     return text if ours else f"{text} [--traceback shows where]"
+
+
+def _disk_is_full(error: OSError) -> bool:
+    """By the system's own words, without a file's name: where writing what is downloaded failed."""
+    return error.errno in _FULL and not error.filename and error.strerror == os.strerror(error.errno)
+
+
+def _about_the_hub(error: Exception) -> str | None:
+    """If the Hub or the way to it is behind an error that is not ours: what is wrong there, in our words."""
+    if type(error).__module__.startswith("antehoc_hf"):
+        return None
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+
+    from antehoc_hf.model_cards import explain
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HTTPError | OfflineModeIsEnabled):
+        cause = cause.__cause__ or cause.__context__
+    return None if cause is None else f"It could not be had from the Hub: {explain(cause)}."
 
 
 def _unknown(name: str) -> str:

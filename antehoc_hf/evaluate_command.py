@@ -1,15 +1,21 @@
 """`antehoc evaluate`: a trained model's accuracy and maps on a data set, as table, JSON and picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 from transformers import AutoConfig, AutoImageProcessor
 
+from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
+from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.model_types import OURS, model_type_of, refuse_map_options
 from antehoc_hf.training.recipe import OptionParser, chosen_task, task_arguments
 from antehoc_hf.training.results import (
     RESULTS_FILE,
@@ -22,7 +28,7 @@ from antehoc_hf.training.results import (
 )
 from antehoc_hf.training.run_arguments import DataArguments, UsageError
 from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
-from antehoc_hf.training.trainer import AnteHocTrainer
+from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
 @dataclass
@@ -41,6 +47,23 @@ class EvaluateArguments:
     )
     mask_column: str | None = field(
         default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
+    )
+    explainers: list[str] = field(
+        default_factory=list, metadata={"help": f"Methods measured beside the model's map: {', '.join(EXPLAINERS)}."}
+    )
+    target: Literal["label", "prediction"] = field(
+        default="label", metadata={"help": "The class that is watched: the label, or what the model predicts."}
+    )
+    thorough: bool = field(
+        default=False,
+        metadata={"help": "Every form of the measures: more areas, patches, blur and ROAD. Several times as long."},
+    )
+    noise_shares: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Measure stability with these shares of the pixels turned black or white, such as 0.1 0.3."},
+    )
+    sanity_images: int = field(
+        default=0, metadata={"help": "Compare the maps of so many images with those of a randomised network."}
     )
 
 
@@ -65,13 +88,22 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     options, data_options, *of_tasks = parser.parse_options(arguments)
     if data_options.dataset_name is None:
         raise UsageError("There is no data set: pass --dataset_name NAME (on the Hub, a folder, or 'shapes').")
-    task_class = task_of(AutoConfig.from_pretrained(options.model))
-    task = chosen_task(task_class.name, of_tasks, parser.given_in(arguments))
+    config = AutoConfig.from_pretrained(options.model)
+    model_type = model_type_of(config)
+    name = task_of(config).name if model_type == OURS else ImageClassification.name
+    flags = parser.given_in(arguments)
+    task = chosen_task(name, of_tasks, flags, model_type)
+    if not (task.has_maps or options.explainers):
+        refuse_map_options(flags, model_type)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = task.model_class.from_pretrained(options.model).to(device).eval()
     processor = AutoImageProcessor.from_pretrained(options.model)
     data = task.load_data(data_options, model)
+    _check_robustness(options, task, model)
     measuring = MeasureOptions(
+        explainers=_explainers(options.explainers, model),
+        target=options.target,
+        thorough=options.thorough,
         count=options.map_eval_samples,
         insertion_deletion_images=options.insertion_deletion_images,
         mask_column=options.mask_column,
@@ -84,6 +116,7 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     metrics = _metrics(task, model, data, images, options)
     measured = task.measure(model, images, processor, measuring)
+    robustness = _robustness(model, images, processor, options)
     results = {
         "model": {"name": options.model, **describe_model(model)},
         "task": task.name,
@@ -92,13 +125,60 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
         "evaluated_images": len(images),
         "metrics": {**metrics, **measured.metrics},
         "maps": measured.report,
+        **{name: table.to_dict() for name, table in robustness.items()},
         "versions": versions(),
     }
     write_results(folder / RESULTS_FILE, results)
     files = [RESULTS_FILE, *task.save_figures(model, images, folder)]
     print(results_table(results, measured.lines))
+    for table in robustness.values():
+        print(f"\n{table.to_markdown()}", end="")
     print(f"\nWritten to {folder}: {', '.join(files)}")
     return results
+
+
+def _explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
+    try:
+        return measured_explainers(names, model)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -> None:
+    """
+    Raises:
+        UsageError: if stability or sanity is asked for where it is not defined, or of no map.
+    """
+    asked = options.noise_shares or options.sanity_images
+    one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
+    if asked and not (one_of_several and task.name == ImageClassification.name):
+        raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
+    if asked and not (options.explainers or hasattr(model, "weight_network")):
+        raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
+    if options.sanity_images < 0 or not all(0 < share <= 1 for share in options.noise_shares):
+        raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
+
+
+def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, ScoreTable]:
+    """Stability under noise and sanity, where asked for; on one process and a seeded choice of the images."""
+    tables: dict[str, ScoreTable] = {}
+    chosen: Any = Subset(images, sample(images, options.map_eval_samples))  # type: ignore[arg-type, var-annotated]
+    if options.noise_shares:
+        tables["stability"] = evaluate_stability(
+            model,
+            DataLoader(chosen, batch_size=options.batch_size, num_workers=options.workers),
+            image_mean=processor.image_mean,
+            image_std=processor.image_std,
+            shares=options.noise_shares,
+            explainers=_explainers(options.explainers, model),
+        )
+    if options.sanity_images:
+        own = ["antehoc"] if hasattr(model, "weight_network") else []
+        names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
+        few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
+        makers = {name: partial(load_explainer, name) for name in names}
+        tables["sanity"] = evaluate_sanity(model, torch.stack(few), makers)
+    return tables
 
 
 def _evaluated(data: ImageData[Any], processor: Any) -> tuple[str, ImageDataset]:
@@ -120,5 +200,5 @@ def _metrics(
         report_to="none",
         **task.trainer_arguments(),
     )
-    trainer = AnteHocTrainer(model=model, args=args, **task.trainer_parts(data))
+    trainer = task.trainer_class()(model=model, args=args, **task.trainer_parts(data))
     return telling_metrics(trainer.evaluate(images, metric_key_prefix="eval"), "eval")  # type: ignore[arg-type]

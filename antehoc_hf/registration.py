@@ -12,6 +12,8 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from antehoc_hf.baselines import BASELINES
+from antehoc_hf.model_push import push_model
 from antehoc_hf.modeling import (
     AnteHocConfig,
     AnteHocForImageCaptioning,
@@ -19,8 +21,13 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
     AnteHocImageProcessor,
     AnteHocModel,
+    AnteHocPreTrainedModel,
 )
-from antehoc_hf.pipelines import AnteHocImageCaptioningPipeline, AnteHocLandmarkDetectionPipeline
+from antehoc_hf.pipelines import (
+    AnteHocImageCaptioningPipeline,
+    AnteHocImageClassificationPipeline,
+    AnteHocLandmarkDetectionPipeline,
+)
 
 
 def register_auto_classes() -> None:
@@ -33,11 +40,22 @@ def register_auto_classes() -> None:
     # One class serves both of transformers' backends: it is timm's own transform.
     processors: dict[str, type] = {"torchvision": AnteHocImageProcessor, "pil": AnteHocImageProcessor}
     AutoImageProcessor.register(AnteHocConfig, image_processor_classes=processors, exist_ok=True)
+    for model_class in BASELINES.values():
+        config_class: Any = model_class.config_class
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModelForImageClassification.register(config_class, model_class, exist_ok=True)
+        AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)
+
+
+def register_push() -> None:
+    """Lets `model.push_to_hub` bring image processor, tokenizer and card."""
+    AnteHocPreTrainedModel.pusher = staticmethod(push_model)
 
 
 def register_pipelines() -> None:
     """Registers our pipelines with `transformers.pipeline`; calling it again does nothing."""
     pipelines: dict[str, tuple[type, Any]] = {
+        "antehoc-image-classification": (AnteHocImageClassificationPipeline, AutoModelForImageClassification),
         "antehoc-image-captioning": (AnteHocImageCaptioningPipeline, AutoModelForImageTextToText),
         "antehoc-landmark-detection": (AnteHocLandmarkDetectionPipeline, AutoModelForKeypointDetection),
     }

@@ -1,6 +1,7 @@
 """The image processor: the pixels of timm's evaluation transform for the backbone."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,9 @@ class AnteHocImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: if something is no image, or there is none.
         """
-        several = isinstance(images, (list, tuple)) or (isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4)
+        # Any sequence, so that a column of a data set is one, too.
+        a_sequence = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
+        several = a_sequence or (isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4)
         batch = list(images) if several else [images]
         if not batch:
             raise ValueError("Expected at least one image, got an empty list.")

@@ -16,6 +16,7 @@ from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
 from .phases import masked_pass_mode, without_gradient
 from .pretrained import (
+    explained_damage,
     forget_fresh_values,
     load_pretrained_backbone,
     pretrained_labels,
@@ -48,6 +49,9 @@ class AnteHocPreTrainedModel(PreTrainedModel):
 
     # What an exported graph gives; nothing for a model without a head.
     onnx_outputs: ClassVar[tuple[str, ...]] = ()
+
+    # How a model is pushed; set by the project, and not there where this code travels alone.
+    pusher: ClassVar[Callable[..., str] | None] = None
 
     backbone: Any  # timm's network
     weight_network: nn.Module
@@ -137,7 +141,8 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
         (1e-8): a reloaded model would not give the very same numbers.
         """
-        loaded = super().from_pretrained(*args, **kwargs)
+        with explained_damage(args[0] if args else kwargs.get("pretrained_model_name_or_path")):
+            loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         forget_fresh_values(model)
         for tensor in (*model.parameters(), *model.buffers()):
@@ -157,6 +162,13 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             self.config.auto_map = {**always, **known}
         with self._own_class():
             super().save_pretrained(save_directory, *args, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
+        """As in transformers; where this project is installed, with image processor, tokenizer and our model card."""
+        pusher = type(self).pusher
+        if pusher is not None:
+            return pusher(self, repo_id, **kwargs)
+        return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
 
     @contextmanager
     def _own_class(self) -> Iterator[None]:

@@ -1,12 +1,14 @@
 """Weights from elsewhere: timm's pretrained ones, and timm's initial ones where a checkpoint has none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
@@ -103,6 +105,26 @@ def pretrained_labels(backbone: str, source: bool | str | PathLike[str] = True) 
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)} if unique else None,
     }
+
+
+@contextmanager
+def explained_damage(name: Any) -> Iterator[None]:
+    """
+    Turns the failure to read a checkpoint's weights into one sentence.
+
+    Args:
+        name: folder or Hub name of the checkpoint.
+
+    Raises:
+        OSError: if they are cut short or damaged.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(
+            f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
+            "again with force_download=True."
+        ) from error
 
 
 def forget_fresh_values(model: nn.Module) -> None:

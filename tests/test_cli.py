@@ -113,6 +113,33 @@ def test_evaluate_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "predictions.png").is_file()
 
 
+def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(folder), *SHAPES, "--output_dir", str(tmp_path), "--map_eval_samples", "6"]
+    asked = [
+        *("--explainers", "antehoc", "grad-cam", "sobel", "--target", "prediction", "--thorough", "true"),
+        *("--insertion_deletion_images", "1", "--noise_shares", "0.2", "--sanity_images", "2"),
+    ]
+    assert cli.main([*arguments, *asked]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = {row["name"]: row for row in results["maps"]["rows"]}
+    assert list(rows)[:3] == ["antehoc", "grad-cam", "constant 1"]
+    assert rows["grad-cam"]["scores"]["insertion_minus_deletion_patch_blur"]["count"] == 1
+    assert rows["grad-cam"]["scores"]["road"]["count"] == 1
+    assert rows["grad-cam"]["scores"]["remove_10_avg_drop"]["count"] == 6
+    assert results["maps"]["settings"]["target"] == "prediction"
+    assert results["stability"]["scores"]["grad-cam"]["similarity 0.2"]["value"] < 1
+    assert results["sanity"]["scores"]["sobel"]["after head"]["value"] == pytest.approx(1, abs=1e-5)
+    assert "Rank correlation with the trained network's maps" in printed
+    for flags, message in (
+        (["--explainers", "gradcam"], "There is no explainer 'gradcam': did you mean 'grad-cam'?"),
+        (["--noise_shares", "20"], "noise_shares are parts of the pixels"),
+        (["--target", "truth"], "invalid choice: 'truth'"),
+    ):
+        assert cli.main([*arguments, *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_evaluate_asks_for_a_data_set_and_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", str(folder)]) == 2
     assert "pass --dataset_name" in capsys.readouterr().err

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import datasets
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
-from antehoc_hf.concepts import TCAV, VisualTCAV, dominant_regions
+from antehoc_hf import AnteHocImageProcessor
+from antehoc_hf.concepts import TCAV, VisualTCAV, concept_images, dominant_regions
 from antehoc_hf.concepts.features import LayerFeatures
 from antehoc_hf.concepts.tcav import p_of_difference
 from antehoc_hf.concepts.vectors import ConceptVector, contraharmonic, linear_direction, mean_difference, projection
@@ -246,3 +249,29 @@ def test_mistakes() -> None:
         explainer.local(coloured(0), 7)
     with pytest.raises(ValueError, match="no image of the class"):
         explainer.global_(coloured(0, 0), 0)
+
+
+def test_concept_images_come_from_folders_and_data_sets(tmp_path):
+    processor = AnteHocImageProcessor(image_size=16, image_mean=[0, 0, 0], image_std=[1, 1, 1], crop_pct=1.0)
+    for number in range(4):
+        path = tmp_path / "red" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), (255, 51 * number, 0)).save(path)
+    red = concept_images(tmp_path / "red", processor)
+    assert red.shape == (4, 3, 16, 16)
+    assert red[:, 1, 0, 0].tolist() == pytest.approx([0.0, 0.4, 0.2, 0.6])  # in the order of their paths
+    two = concept_images(tmp_path / "red", processor, count=2, seed=1)
+    assert torch.equal(two, concept_images(str(tmp_path / "red"), processor, count=2, seed=1))
+    rows = {"image": [Image.new("RGB", (16, 16), (0, 0, 255))] * 3}
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.DatasetDict(train=datasets.Dataset.from_dict(rows, features=features)).save_to_disk(tmp_path / "blue")
+    assert concept_images(tmp_path / "blue", processor)[:, 2].unique().tolist() == [1.0]
+    with pytest.raises(ValueError, match="has no split 'test': there are train"):
+        concept_images(tmp_path / "blue", processor, split="test")
+    with pytest.raises(ValueError, match="holds 4 images, and 5 were asked for"):
+        concept_images(tmp_path / "red", processor, count=5)
+    with pytest.raises(ValueError, match="There is no folder"):
+        concept_images(tmp_path / "green", processor)
+    (tmp_path / "red" / "0" / "torn.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"torn\.png"):
+        concept_images(tmp_path / "red", processor)

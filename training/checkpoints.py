@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 COMPLETE_FILE = "checkpoint_complete.json"
 PARTIAL_FOLDER = "_partial"
 _NAME = re.compile(r"^(?:_replaced-)?checkpoint-(\d+)$")
-_LEFTOVER = re.compile(r"^(?:_partial|_replaced-checkpoint-\d+|_deleted-checkpoint-\d+)$")
+_LEFTOVER = re.compile(r"^(?:_partial|_replaced-checkpoint-\d+|_deleted-checkpoint-\d+|_push-\d+)$")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = re.compile(r"no space left|disk quota exceeded|file too large|os error (28|122|27)\b", re.IGNORECASE)
 

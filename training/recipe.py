@@ -14,6 +14,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.model_types import OURS, check_baseline_options, map_options, refuse_map_options
 from antehoc_hf.training.run_arguments import (
     ConfigArguments,
     DataArguments,
@@ -21,7 +22,7 @@ from antehoc_hf.training.run_arguments import (
     RunArguments,
     UsageError,
 )
-from antehoc_hf.training.tasks import TASKS, Task, task_named
+from antehoc_hf.training.tasks import TASKS, Task, baseline_task, task_named
 
 RECIPES = Path(__file__).parent / "recipes"
 # A key of recipes alone: the recipe whose values are taken where this one has none.
@@ -113,8 +114,14 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
             "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
             "'shapes', which needs no download."
         )
-    given = {**chosen, **parser.given_in(argv)}
-    task = chosen_task(run.task, of_tasks, given)
+    flags = parser.given_in(argv)
+    given = {**chosen, **flags}
+    task = chosen_task(run.task, of_tasks, given, model.model_type)
+    check_baseline_options(model)
+    if not task.has_maps:
+        refuse_map_options(flags, model.model_type)
+        given = {name: value for name, value in given.items() if name not in map_options()}
+    task.check_training(training)
     for name, value in task.trainer_arguments().items():
         setattr(training, name, value)
     return RunSettings(task, model, {**vars(config), **model.config_options()}, data, run, training, given)
@@ -125,7 +132,7 @@ def task_arguments() -> tuple[Any, ...]:
     return tuple(task.arguments for task in TASKS.values())
 
 
-def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any]) -> Task[Any]:
+def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any], model_type: str = OURS) -> Task[Any]:
     """
     The task of that name with its options.
 
@@ -133,9 +140,11 @@ def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any]) -> 
         name (`str`): a key of `TASKS`.
         options: an instance of each of [`task_arguments`], in their order.
         given: the options the user gave.
+        model_type (`str`): ours, or a baseline.
 
     Raises:
-        UsageError: if there is no such task, or an option that only another one has was given.
+        UsageError: if there is no such task, or an option that only another one has was given, or if the baseline
+            has no such task.
     """
     task = task_named(name)
     of_each = dict(zip(TASKS, options, strict=True))
@@ -144,7 +153,7 @@ def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any]) -> 
         for option in (f.name for f in dataclasses.fields(instance)):
             if option in given and option not in own:
                 raise UsageError(f"{option} is an option of --task {other}, and this run's task is {name}.")
-    return task(of_each[name])
+    return task(of_each[name]) if model_type == OURS else baseline_task(task, of_each[name], model_type)
 
 
 class OptionParser(HfArgumentParser):

@@ -19,16 +19,20 @@ _PACKAGES = ("antehoc-hf", "torch", "timm", "transformers", "datasets", "acceler
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """Backbone, size and taps."""
+    """Kind, backbone and size; of a model with maps also its taps."""
     config = model.config
-    own = sum(parameter.numel() for parameter in model.weight_network.parameters())
-    return {
+    described = {
+        "class": type(model).__name__,
         "backbone": config.backbone,
         "image_size": list(config.image_size),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if not hasattr(model, "weight_network"):
+        return described
+    return described | {
         "num_attention_maps": config.num_attention_maps,
         "taps": [point["module"] for point in config.tap_points],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "weight_network_parameters": own,
+        "weight_network_parameters": sum(parameter.numel() for parameter in model.weight_network.parameters()),
     }
 
 

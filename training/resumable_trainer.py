@@ -11,17 +11,17 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
 from antehoc_hf.training import checkpoints, run_identity
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.pushing_trainer import PushingTrainer
 from antehoc_hf.training.random_state import ReplayableDataset
 
 logger = logging.getLogger(__name__)
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(PushingTrainer):
     """
     What a long run needs of the stock Trainer; knows nothing of the two passes.
 

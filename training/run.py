@@ -4,6 +4,7 @@ and `antehoc train …` are one and the same.
 """
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ if __name__ == "__main__":
     # Run as a script, Python looks for modules here first; `data` or `images` are names of others, too.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from transformers import default_data_collator, enable_full_determinism, set_seed
 
-from antehoc_hf.modeling import AnteHocImageProcessor, AnteHocPreTrainedModel
+from antehoc_hf.model_cards import FolderError, PushError, default_name, explain, weights_digest, write_card
+from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.card import describe_training, pretrained_name
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
 from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
 from antehoc_hf.training.panels import panel_callback
@@ -32,13 +34,9 @@ from antehoc_hf.training.results import (
     versions,
     write_results,
 )
+from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.run_arguments import UsageError
 from antehoc_hf.training.tasks import Measured, MeasureOptions
-from antehoc_hf.training.trainer import AnteHocTrainer
-
-
-class PushError(OSError):
-    """The Hub did not take the model, or will not."""
 
 
 def train(argv: Sequence[str]) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     A whole run: data, model, training, evaluation, and the folder that holds them.
 
     `output_dir` then holds model, image processor and configuration (loadable by the Auto classes), `checkpoint-N/`,
-    `panels/`, `results.json` and `predictions.png`.
+    `panels/`, `results.json`, `predictions.png` and the model card, `README.md`.
 
     Args:
         argv: flags, see `antehoc train --help`.
@@ -82,7 +80,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[AnteHocPreTrainedModel, AnteHocImageProcessor]:
+def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[Any, AnteHocImageProcessor]:
     """The model for the data, and the image processor that fits it."""
     model = settings.task.build_model(settings.model, settings.config, data)
     config = model.config
@@ -99,11 +97,11 @@ def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[AnteHocPre
 
 def build_trainer(
     settings: RunSettings,
-    model: AnteHocPreTrainedModel,
+    model: Any,
     processor: AnteHocImageProcessor,
     data: ImageData[Any],
     images: TransformedData,
-) -> AnteHocTrainer:
+) -> ResumableTrainer:
     """
     The trainer with metrics and panels.
 
@@ -118,13 +116,15 @@ def build_trainer(
     parts = settings.task.trainer_parts(data)
     panels = panel_callback(
         images.validation or images.test,
-        settings.run.panel_images,
+        settings.run.panel_images if settings.task.has_maps else 0,
         settings.run.panel_steps,
         settings.task.panel,
         parts.get("data_collator", default_data_collator),
     )
+    if args.push_to_hub:
+        args.hub_model_id = args.hub_model_id or default_name(model.config.backbone, data.name)
     try:
-        return AnteHocTrainer(
+        trainer = settings.task.trainer_class()(
             model=model,
             args=args,
             train_dataset=images.train,
@@ -133,16 +133,16 @@ def build_trainer(
             callbacks=[panels] if panels is not None else None,
             **parts,
         )
-    except (OSError, HTTPError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
-        if not args.push_to_hub:
-            raise
+    except PushError as error:
         raise PushError(
-            f"The Hub will not take the model ({_reason(error)}): log in with `hf auth login`, check --hub_model_id, "
-            "or leave out --push_to_hub and upload the folder later."
+            f"The Hub will not take the model ({explain(error)}); or leave out --push_to_hub and run `antehoc push "
+            f"{shlex.quote(str(args.output_dir))}` later."
         ) from error
+    trainer.companions = tuple(settings.task.companions(data))
+    return trainer
 
 
-def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor, *companions: Any) -> None:
+def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Any) -> None:
     """
     Model, configuration, code, image processor and what the task adds (a tokenizer) into `output_dir`; written aside
     and moved, so that a model that was there stays whole until the new one is.
@@ -167,7 +167,7 @@ def save_model(trainer: AnteHocTrainer, processor: AnteHocImageProcessor, *compa
 
 def conclude(
     settings: RunSettings,
-    trainer: AnteHocTrainer,
+    trainer: ResumableTrainer,
     processor: AnteHocImageProcessor,
     data: ImageData[Any],
     images: TransformedData,
@@ -185,7 +185,7 @@ def conclude(
         "evaluated_images": len(chosen) if chosen is not None else 0,
         "metrics": telling_metrics(metrics, role),
         "maps": None,
-        "settings": settings.given,
+        "settings": {name: value for name, value in settings.given.items() if name != "hub_token"},
         "versions": versions(),
     }
     if trainer.is_world_process_zero():
@@ -202,7 +202,13 @@ def _measure_and_write(
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
-    folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE]
+    folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
+    augmentation = settings.run.augmentation or settings.task.default_augmentation
+    results["training"] |= {
+        **describe_training(args, settings.task.has_maps, augmentation),
+        "base_model": pretrained_name(results["model"]["backbone"], settings.model.pretrained_source()),
+        "weights_sha256": weights_digest(folder),
+    }
     if chosen is not None:
         model = settings.task.model_class.from_pretrained(folder).to(args.device).eval()
         measured = settings.task.measure(model, chosen, processor, measure_options(settings))
@@ -210,6 +216,7 @@ def _measure_and_write(
         results["metrics"] |= measured.metrics
         files += settings.task.save_figures(model, chosen, folder)
     write_results(folder / RESULTS_FILE, results)
+    write_card(folder, repo_id=args.hub_model_id if args.push_to_hub else None)
     if chosen is not None:
         print(f"\n{results_table(results, measured.lines)}")
     print(f"\nThe model is in {folder}, with {', '.join(files)}.", flush=True)
@@ -228,24 +235,26 @@ def measure_options(settings: RunSettings) -> MeasureOptions:
     )
 
 
-def push(trainer: AnteHocTrainer) -> None:
+def push(trainer: ResumableTrainer) -> None:
     """
-    Uploads `output_dir`, without its checkpoints, to the Hub.
+    Pushes the model in `output_dir` to the Hub: what travels of it, and neither checkpoints nor logs.
 
     Raises:
         PushError: if the Hub did not take it; the folder is complete, and the sentence says what to run again.
     """
-    folder = trainer.args.output_dir
+    if not trainer.is_world_process_zero():
+        return
+    args = trainer.args
     try:
-        trainer.push_to_hub()
-    except Exception as error:  # whatever it was, the model is here and the user must know
-        repository = trainer.hub_model_id or trainer.args.hub_model_id or "NAME/MODEL"
+        pushed = trainer.push_output()
+    except (PushError, FolderError, KeyboardInterrupt) as error:
+        again = ["antehoc", "push", str(args.output_dir), "--repo_id", str(trainer.hub_model_id)]
+        again += ["--revision", args.hub_revision] if args.hub_revision else []
         raise PushError(
-            f"The model is complete in {folder}, but pushing it failed ({_reason(error)}): once the Hub can be "
-            f"reached, run `hf upload {repository} {folder} . --exclude 'checkpoint-*/*'`."
+            f"The model is complete in {args.output_dir}, but pushing it failed ({explain(error)}): run "
+            f"`{shlex.join(again)}` to try again."
         ) from error
-    if trainer.is_world_process_zero():
-        print(f"The model is on the Hub: {trainer.hub_model_id}", flush=True)
+    print(pushed.told(), flush=True)
 
 
 def _seed(args: AnteHocTrainingArguments) -> None:
@@ -260,11 +269,12 @@ def _checkpoint(value: str | None) -> str | bool | None:
     return True if value.lower() in ("true", "last", "yes", "1") else value
 
 
-def _training_summary(trainer: AnteHocTrainer, metrics: dict[str, float]) -> dict[str, Any]:
+def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> dict[str, Any]:
     """Length, time, and the last losses that were logged."""
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     last = logged[-1] if logged else {}
-    names = ("loss", "interpretation_loss", "map_mean", "degenerate_share", "images_per_second")
+    names = ["map_mean", "degenerate_share", "images_per_second"]
+    names = [*(name for name in last if name == "loss" or name.endswith("_loss")), *names]
     return {
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
@@ -275,20 +285,16 @@ def _training_summary(trainer: AnteHocTrainer, metrics: dict[str, float]) -> dic
     }
 
 
-def _announcement(settings: RunSettings, model: AnteHocPreTrainedModel, data: ImageData[Any]) -> str:
+def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> str:
     described = describe_model(model)
     counts = ", ".join(f"{len(split)} {role}" for role, split in data.splits.items())
     height, width = described["image_size"]
+    maps = f"{described['num_attention_maps']} attention maps" if settings.task.has_maps else "no maps"
     return (
         f"{described['backbone']} ({described['parameters'] / 1e6:.1f} M parameters, {height}×{width} pixels, "
-        f"{described['num_attention_maps']} attention maps) on {data.name} ({counts}; "
+        f"{maps}) on {data.name} ({counts}; "
         f"{settings.task.summary(data)}) into {settings.training.output_dir}"
     )
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text if len(text) <= 300 else text[:299] + "…").rstrip(".") or type(error).__name__
 
 
 if __name__ == "__main__":

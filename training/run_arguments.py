@@ -30,6 +30,14 @@ class ModelArguments:
 
     _argument_group_name: ClassVar[str] = "model"
 
+    model_type: Literal["antehoc", "plain", "senn", "cbah"] = field(
+        default="antehoc",
+        metadata={"help": "'antehoc', or a baseline to compare with: the 'plain' network, 'senn' or 'cbah'."},
+    )
+    baseline_options: str | None = field(
+        default=None,
+        metadata={"help": 'Options of SennConfig or CbahConfig as JSON, such as \'{"preset": "released_code"}\'.'},
+    )
     backbone: str = field(
         default="resnet50",
         metadata={"help": "A timm architecture, with or without a pretrained tag (`resnet50.a1_in1k`)."},

@@ -1,5 +1,6 @@
 """Concepts: dominant regions of maps, and what classes owe to concepts that people name (TCAV, Visual-TCAV)."""
 
+from antehoc_hf.concepts.images import concept_images
 from antehoc_hf.concepts.regions import Region, dominant_regions
 from antehoc_hf.concepts.tcav import TCAV, TcavResult
 from antehoc_hf.concepts.visual_tcav import GlobalExplanation, LocalExplanation, VisualTCAV
@@ -11,5 +12,6 @@ __all__ = [
     "Region",
     "TcavResult",
     "VisualTCAV",
+    "concept_images",
     "dominant_regions",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import Pipeline
 
 from antehoc_hf.modeling.caption_options import check_tokenizer
-from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.pipelines.images import map_array, open_image
 
 
 class AnteHocImageCaptioningPipeline(Pipeline):
@@ -71,7 +71,7 @@ class AnteHocImageCaptioningPipeline(Pipeline):
         result = {
             "generated_text": self.tokenizer.decode(sequence, skip_special_tokens=True),
             "probability": float(model_outputs["probability"][0]),
-            "map": model_outputs["interpretation_map"][0, 0].float().cpu().numpy(),
+            "map": map_array(model_outputs["interpretation_map"]),
             "degenerate": bool(model_outputs["degenerate"][0]),
         }
         maps = model_outputs.get("word_maps")

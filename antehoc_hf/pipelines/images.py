@@ -1,36 +1,85 @@
-"""What users give to a pipeline as an image."""
+"""What users give to a pipeline as an image, and what they get back as a map."""
 
 from __future__ import annotations
 
 import io
 import os
+import struct
+from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-from transformers.image_utils import load_image
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# What Pillow's decoders raise on broken files of the various formats, beside OSError.
+_DECODING_ERRORS: tuple[type[Exception], ...] = (
+    ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
+)  # fmt: skip
+# Some servers refuse the name that Python's library gives itself.
+_HEADERS = {"User-Agent": "antehoc_hf"}
 
 
 def open_image(image: Any, timeout: float | None = None) -> Any:
     """
-    A Pillow image, upright, from a path, a URL, the bytes of a file or a Pillow image; arrays and tensors as they are.
+    A Pillow image, upright and fully read, from a path, a URL, the bytes of a file or a Pillow image; arrays and
+    tensors as they are.
 
     Args:
         image: in any of these forms.
         timeout (`float`, *optional*): seconds to wait for a URL.
 
     Raises:
-        ValueError: if it can't be read.
+        ValueError: if it is none of these, can't be read, or is no image.
     """
+    if isinstance(image, np.ndarray | Tensor):
+        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _decoded(io.BytesIO(bytes(image)), "The image")
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        return _decoded(io.BytesIO(_downloaded(image, timeout)), image)
+    if isinstance(image, str | os.PathLike):
+        return _decoded(image, os.fspath(image))
+    if isinstance(image, Image.Image):
+        return _decoded(image, "The image")
+    raise ValueError(
+        "An image must be a path, a URL, a Pillow image, the bytes of a file or an array, not "
+        f"{type(image).__name__}."
+    )
+
+
+def map_array(maps: Tensor) -> NDArray[np.float32]:
+    """The map (H, W) of the only image of a batch, (1, 1, H, W), as a float32 array."""
+    return maps[0, 0].float().cpu().numpy()
+
+
+def _downloaded(url: str, timeout: float | None) -> bytes:
     try:
-        if isinstance(image, bytes | bytearray | memoryview):
-            image = Image.open(io.BytesIO(bytes(image)))
-        elif isinstance(image, str) and image.startswith(("http://", "https://")):
-            image = load_image(image, timeout=timeout)
-        elif isinstance(image, str | os.PathLike):
-            image = Image.open(image)
-        return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
-    except UnidentifiedImageError:
-        name = "The image" if isinstance(image, bytes | bytearray | memoryview) else str(image)
-        raise ValueError(f"{name} can't be read: it is no image, or damaged.") from None
+        options = {} if timeout is None else {"timeout": timeout}
+        with urlopen(Request(url, headers=_HEADERS), **options) as answer:  # type: ignore[arg-type]
+            return bytes(answer.read())
+    except HTTPError as error:
+        raise ValueError(f"{url} can't be read: the server answers {error.code} ({error.reason}).") from None
+    except URLError as error:
+        raise ValueError(f"{url} can't be read: {error.reason}.") from None
+    except (OSError, HTTPException, ValueError) as error:  # broken off, too slow, or no URL at all
+        raise ValueError(f"{url} can't be read: {error}.") from None
+
+
+def _decoded(source: Any, name: str) -> Image.Image:
+    try:
+        if isinstance(source, Image.Image):
+            return ImageOps.exif_transpose(source)
+        with Image.open(source) as image:
+            image.load()  # a truncated file is found here, and not in the middle of the processor
+            return ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name} can't be read: it has too many pixels; make it smaller first.") from None
     except OSError as error:
-        raise ValueError(f"The image can't be read: {error}") from None
+        reason = error.strerror or "it is no image, or damaged"
+        raise ValueError(f"{name} can't be read: {reason}.") from None
+    except _DECODING_ERRORS:
+        raise ValueError(f"{name} can't be read: it is no image, or damaged.") from None

@@ -10,7 +10,7 @@ from transformers import Pipeline
 
 from antehoc_hf.modeling.image_input import as_pil
 from antehoc_hf.modeling.outputs import AnteHocLandmarkOutput
-from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.pipelines.images import map_array, open_image
 
 
 class AnteHocLandmarkDetectionPipeline(Pipeline):
@@ -74,6 +74,6 @@ class AnteHocLandmarkDetectionPipeline(Pipeline):
         names = self.model.config.landmark_names or [str(point) for point in range(len(found))]
         return {
             "keypoints": {name: (x, y) for name, (x, y) in zip(names, found, strict=True)},
-            "map": model_outputs["interpretation_map"][0, 0].float().cpu().numpy(),
+            "map": map_array(model_outputs["interpretation_map"]),
             "degenerate": bool(model_outputs["degenerate"][0]),
         }

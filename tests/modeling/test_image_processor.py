@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -232,3 +233,10 @@ def test_senseless_options(options):
 def test_unknown_backbone():
     with pytest.raises(ValueError, match=r"no architecture named 'resnt50'.*resnet50"):
         AnteHocImageProcessor.from_backbone("resnt50")
+
+
+def test_a_column_of_a_data_set_is_several_images(photo):
+    processor = AnteHocImageProcessor(image_size=32)
+    features = datasets.Features({"image": datasets.Image()})
+    column = datasets.Dataset.from_dict({"image": [photo, photo.rotate(180)]}, features=features)["image"]
+    assert torch.equal(pixels(processor, column), pixels(processor, [photo, photo.rotate(180)]))

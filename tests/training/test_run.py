@@ -1,9 +1,6 @@
 """Whole runs through the command line: what the folder holds, and how mistakes end."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from antehoc_hf.cli import main
-from antehoc_hf.training.run import PushError, push, train
+from antehoc_hf.training.run import train
 from antehoc_hf.training.tasks import image_classification
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
@@ -158,42 +155,6 @@ def test_an_output_folder_that_is_a_file_is_refused(
     assert str(tmp_path / "run") in capsys.readouterr().err
 
 
-class _Hub(BaseHTTPRequestHandler):
-    """Makes repositories and refuses everything else."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        made = self.path == "/api/repos/create"
-        body = {"url": f"http://{self.headers['Host']}/somebody/colours"} if made else {"error": "the disk is full"}
-        self._answer(200 if made else 403, body)
-
-    def do_GET(self) -> None:
-        self._answer(403, {"error": "the disk is full"})
-
-    do_HEAD = do_PUT = do_GET
-
-    def _answer(self, status: int, body: dict[str, str]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hub() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
 def program(arguments: list[str], **environment: str) -> Any:
     """`python training/run.py` in a process of its own, as from a checkout."""
     import os
@@ -209,20 +170,6 @@ def program(arguments: list[str], **environment: str) -> Any:
         text=True,
         timeout=300,
     )
-
-
-@pytest.mark.slow
-def test_a_push_that_fails_loses_nothing_and_says_what_to_run(hub: str, images: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    more = ("--push_to_hub", "--hub_model_id", "somebody/colours", "--map_eval_samples", "0", "--max_steps", "1")
-    ended = program(flags(images, folder, *more), HF_ENDPOINT=hub, HF_TOKEN="hf_none", HF_HOME=str(tmp_path / "home"))
-    assert ended.returncode == 2
-    told = ended.stderr.strip().splitlines()[-1]
-    assert f"The model is complete in {folder}, but pushing it failed" in told
-    assert f"hf upload somebody/colours {folder} ." in told
-    assert "Traceback" not in ended.stderr
-    assert AutoModelForImageClassification.from_pretrained(folder).config.num_labels == 3
-    assert (folder / "results.json").is_file()
 
 
 @pytest.mark.slow
@@ -254,17 +201,3 @@ def test_captions_of_panels(
     made = image_classification.captions(torch.tensor(logits), torch.tensor(labels), Config)
     assert [caption.text for caption in made] == texts
     assert [caption.right for caption in made] == right
-
-
-def test_push_errors_name_the_folder() -> None:
-    class Trainer:
-        hub_model_id = None
-
-        class args:
-            output_dir, hub_model_id = "outputs/x", "me/x"
-
-        def push_to_hub(self) -> None:
-            raise RuntimeError("connection reset")
-
-    with pytest.raises(PushError, match=r"complete in outputs/x.*connection reset.*hf upload me/x outputs/x"):
-        push(Trainer())  # type: ignore[arg-type]

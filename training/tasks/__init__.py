@@ -4,6 +4,7 @@ from typing import Any
 
 from antehoc_hf.training.run_arguments import UsageError
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.training.tasks.baseline_classification import baseline_task
 from antehoc_hf.training.tasks.image_captioning import ImageCaptioning
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
@@ -39,4 +40,4 @@ def task_of(config: Any) -> type[Task[Any]]:
     raise UsageError(f"The model is a {made_for[0]}, which has no interpretation maps to evaluate.")
 
 
-__all__ = ["TASKS", "MeasureOptions", "Measured", "Task", "task_named", "task_of"]
+__all__ = ["TASKS", "MeasureOptions", "Measured", "Task", "baseline_task", "task_named", "task_of"]

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Literal
 
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.run_arguments import DataArguments, ModelArguments
 from antehoc_hf.training.targets import ReadTargets, T
@@ -26,6 +27,9 @@ class MeasureOptions:
         count (`int`): images; 0: none.
         insertion_deletion_images (`int`): of these, how many for insertion and deletion.
         mask_column (`str`, *optional*): a column with masks of the true evidence.
+        explainers (`dict`): other methods by name, as the reports of the task call them; they get a row each.
+        target (`str`): the class watched: the `"label"` or the model's own `"prediction"`; for captions likewise.
+        thorough (`bool`): every form of the measures, not only the quick ones.
         batch_size, workers (`int`): of the data loader.
         progress (`bool`): show a bar.
     """
@@ -33,6 +37,9 @@ class MeasureOptions:
     count: int = 1000
     insertion_deletion_images: int = 0
     mask_column: str | None = None
+    explainers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    target: Literal["label", "prediction"] = "label"
+    thorough: bool = False
     batch_size: int = 32
     workers: int = 0
     progress: bool = True
@@ -64,7 +71,8 @@ class Task(ABC, Generic[T]):
 
     name: ClassVar[str]
     arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
-    model_class: ClassVar[Any]  # its `from_pretrained` and `from_backbone` are used
+    model_class: Any  # its `from_pretrained` and `from_backbone` are used
+    has_maps: ClassVar[bool] = True  # whether the models show where they looked
     default_augmentation: ClassVar[str]
 
     def __init__(self, options: Any = None) -> None:
@@ -106,6 +114,20 @@ class Task(ABC, Generic[T]):
         return self.model_class.from_backbone(
             model.backbone, pretrained=model.pretrained_source(), **{**config, **self.config_options(data)}
         )
+
+    def trainer_class(self) -> Any:
+        """The Trainer that trains its models."""
+        from antehoc_hf.training.trainer import AnteHocTrainer
+
+        return AnteHocTrainer
+
+    def check_training(self, args: AnteHocTrainingArguments) -> None:
+        """
+        Whether the trainer's arguments suit the models.
+
+        Raises:
+            UsageError: if they do not.
+        """
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the trainer that the task fixes, such as `label_names`."""

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.caption_options import SHORTEST_LIMIT, check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
@@ -196,7 +197,13 @@ class ImageCaptioning(Task[CaptionSpace]):
         loader: Any = DataLoader(
             subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer)
         )
-        report = evaluate_caption_maps(model, loader, progress=options.progress)
+        report = evaluate_caption_maps(
+            model,
+            loader,
+            EvaluationSettings(target=options.target),
+            explainers=options.explainers,
+            progress=options.progress,
+        )
         return Measured(report.to_dict(), _lines(report), metrics)
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:

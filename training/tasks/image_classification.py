@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
 
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.columns import find_label_column
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -32,6 +33,8 @@ _HONEST: _Columns = (
     ("Avg. Drop ↓", "equal_area_avg_drop", 1),
     ("accuracy ↑", "equal_area_accuracy", 1),
     ("insertion − deletion ↑", "insertion_minus_deletion", 3),
+    ("patches to blur ↑", "insertion_minus_deletion_patch_blur", 3),
+    ("ROAD ↑", "road", 3),
     ("energy / area ↑", "energy_share_over_area", 2),
     ("pointing game ↑", "pointing_game", 1),
 )
@@ -141,8 +144,15 @@ class ImageClassification(Task[LabelSpace]):
             dataset = WithMasks(images, options.mask_column, processor)
         subset: Any = TorchSubset(dataset, sample(images, options.count))
         loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        settings = EvaluationSettings(insertion_deletion_images=min(options.insertion_deletion_images, options.count))
-        report = evaluate_maps(model, loader, settings, progress=options.progress)
+        report = evaluate_maps(
+            model,
+            loader,
+            _settings(options),
+            explainers=options.explainers,
+            image_mean=processor.image_mean,
+            image_std=processor.image_std,
+            progress=options.progress,
+        )
         return Measured(report.to_dict(), _lines(report))
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
@@ -154,6 +164,19 @@ class ImageClassification(Task[LabelSpace]):
         labels = torch.stack([item["labels"] for item in items])
         figure_of_predictions(model, pixel_values, labels, path=folder / FIGURE_FILE, max_images=8, columns=2)
         return [FIGURE_FILE]
+
+
+def _settings(options: MeasureOptions) -> EvaluationSettings:
+    slow = min(options.insertion_deletion_images, options.count)
+    if not options.thorough:
+        return EvaluationSettings(target=options.target, insertion_deletion_images=slow)
+    return EvaluationSettings(
+        target=options.target,
+        areas=(0.05, 0.1, 0.3, 0.5),
+        insertion_deletion_images=slow,
+        insertion_deletion=FORMS,
+        road_images=slow,
+    )
 
 
 def _lines(report: MapReport) -> list[str]:

@@ -181,7 +181,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
             parts.append(_MASK_PART)
         subset: Any = TorchSubset(dataset, sample(images, options.count))
         loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        report = evaluate_landmark_maps(model, loader, parts, progress=options.progress)
+        report = evaluate_landmark_maps(model, loader, parts, explainers=options.explainers, progress=options.progress)
         return Measured(report.to_dict(), _lines(report))
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:

@@ -1,0 +1,40 @@
+"""The plain timm network: what the others must be compared with first."""
+
+from typing import Any
+
+from torch import Tensor
+
+from antehoc_hf.baselines.configuration import PlainConfig
+from antehoc_hf.baselines.modeling_base import BaselineForImageClassification
+from antehoc_hf.baselines.outputs import PlainOutput
+from antehoc_hf.modeling.outputs import as_object
+
+
+class PlainForImageClassification(BaselineForImageClassification):
+    """A timm network with its own head and nothing else; of the same seed it starts, and trains, as ours does."""
+
+    config_class = PlainConfig
+
+    def __init__(self, config: PlainConfig) -> None:
+        super().__init__(config)
+        self._build(num_outputs=self.num_labels)
+        self.post_init()
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, return_dict: bool | None = None
+    ) -> PlainOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
+                (B,) or (B, num_labels) numbers for regression.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+
+        Raises:
+            ValueError: if the images have a wrong shape or a label is none of the classes.
+        """
+        self._check_pixels(pixel_values)
+        logits = self.backbone(pixel_values)
+        loss = None if labels is None else self._classification_loss(logits, labels)
+        output = PlainOutput(loss=loss, logits=logits)
+        return output if as_object(return_dict, self.config) else output.to_tuple()

@@ -1,0 +1,150 @@
+"""SENN: a self-explaining network, whose prediction is a sum of concepts weighted by relevances."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from antehoc_hf.baselines.concept_autoencoder import (
+    ConceptDecoder,
+    ConceptEncoder,
+    concept_grid,
+    reconstruction_target,
+)
+from antehoc_hf.baselines.configuration import SennConfig
+from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
+from antehoc_hf.baselines.outputs import SennOutput
+from antehoc_hf.baselines.robustness import exact_directions, lacks_derivative, random_signs, robustness_penalty
+from antehoc_hf.modeling.attention_maps import full_precision
+from antehoc_hf.modeling.outputs import as_object
+
+_ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda relevances: relevances}
+
+
+class SennForImageClassification(BaselineForImageClassification):
+    """
+    f(x) = Σ_i θ_i(x) h_i(x): k concepts h from a small encoder, their relevances θ for K classes from the backbone.
+
+    Alvarez-Melis, Jaakkola, NeurIPS 2018. The explanation of a prediction are its concepts and relevances; where in
+    the image a concept lies, SENN does not say.
+    """
+
+    config_class = SennConfig
+
+    def __init__(self, config: SennConfig) -> None:
+        super().__init__(config)
+        size: Any = config.image_size
+        concept_grid(size)
+        self._check_one_of_several()
+        self._build(num_outputs=config.num_concepts * self.num_labels)
+        self.concept_encoder = ConceptEncoder(config.num_concepts, size)
+        self.concept_decoder = ConceptDecoder(config.num_concepts, size)
+        if self._penalty_is_wanted:  # a gradient of a gradient does not pass through what is computed again
+            self.supports_gradient_checkpointing = False
+        self._known_to_be_smooth = False
+        self.post_init()
+
+    @property
+    def _penalty_is_wanted(self) -> bool:
+        return self.config.robustness != "none" and self.config.robustness_weight > 0
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_reconstruction: bool = False,
+        return_dict: bool | None = None,
+    ) -> SennOutput | tuple[Any, ...]:
+        """
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W), of the configuration's size.
+            labels (`Tensor`, *optional*): (B,) class indices. In training mode the loss then holds the robustness
+                term; evaluations leave it out, for it needs gradients.
+            output_reconstruction (`bool`): also return the decoder's images.
+            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+
+        Raises:
+            ValueError: if the images have a wrong shape or a label is none of the classes, or if the robustness term
+                cannot be had of this backbone.
+        """
+        self._check_pixels(pixel_values, fixed_size=True)
+        penalised = labels is not None and self.training and torch.is_grad_enabled() and self._penalty_is_wanted
+        if penalised:
+            with _twice_differentiable(pixel_values):
+                pixel_values = pixel_values.detach().to(self.dtype).requires_grad_()
+                concepts, relevances = self._explain(pixel_values)
+                robustness = self._robustness(pixel_values, concepts, relevances)
+        else:
+            concepts, relevances = self._explain(pixel_values)
+            robustness = None
+        logits = (concepts.unsqueeze(1) @ relevances).squeeze(1)
+        wanted = labels is not None or output_reconstruction
+        reconstruction = self.concept_decoder(concepts) if wanted else None
+        parts: dict[str, Tensor] = {}
+        if labels is not None:
+            assert reconstruction is not None
+            parts = self._loss_parts(pixel_values, labels, logits, concepts, reconstruction)
+            if robustness is not None:
+                parts["robustness_loss"] = robustness
+        output = SennOutput(
+            loss=self._total(parts) if parts else None,
+            logits=logits,
+            concepts=concepts,
+            relevances=relevances,
+            reconstruction=reconstruction if output_reconstruction else None,
+            **parts,
+        )
+        return output if as_object(return_dict, self.config) else output.to_tuple()
+
+    def _explain(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Concepts (B, k) and relevances (B, k, K)."""
+        config = self.config
+        concepts = self.concept_encoder(pixel_values)
+        values = F.dropout(self.backbone(pixel_values), config.relevance_dropout, self.training)
+        relevances = _ACTIVATIONS[config.relevance_activation](values)
+        return concepts, relevances.unflatten(1, (config.num_concepts, self.num_labels))
+
+    def _robustness(self, pixel_values: Tensor, concepts: Tensor, relevances: Tensor) -> Tensor:
+        config = self.config
+        directions = exact_directions if config.robustness == "exact" else random_signs
+        penalty = robustness_penalty(
+            pixel_values,
+            concepts,
+            relevances,
+            directions(len(pixel_values), self.num_labels, relevances),
+            output=config.robustness_output,
+            norm=config.robustness_norm,
+        )
+        if not self._known_to_be_smooth and lacks_derivative(penalty):
+            raise ValueError(
+                f"The backbone {config.backbone!r} has a layer without a second derivative (a hard sigmoid, for one), "
+                "which SENN's robustness term needs: set robustness='none' or choose another backbone."
+            )
+        self._known_to_be_smooth = True
+        return penalty
+
+    def _loss_parts(
+        self, pixel_values: Tensor, labels: Tensor, logits: Tensor, concepts: Tensor, reconstruction: Tensor
+    ) -> dict[str, Tensor]:
+        size = concepts.float().abs().sum()
+        target = reconstruction_target(pixel_values, self.config)
+        return {
+            "classification_loss": self._classification_loss(logits, labels),
+            "reconstruction_loss": F.mse_loss(reconstruction.float(), target.float()),
+            "sparsity_loss": size if self.config.sparsity_reduction == "sum" else size / len(concepts),
+        }
+
+    def _total(self, parts: dict[str, Tensor]) -> Tensor:
+        names = ("reconstruction", "sparsity", "robustness")
+        return weighted_sum(parts, {f"{name}_loss": getattr(self.config, f"{name}_weight") for name in names})
+
+
+@contextmanager
+def _twice_differentiable(like: Tensor) -> Iterator[None]:
+    """Full precision, and attention by kernels that have a second derivative."""
+    with full_precision(like), sdpa_kernel(SDPBackend.MATH):
+        yield

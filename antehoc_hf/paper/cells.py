@@ -1,0 +1,153 @@
+"""The cells of the tables: each is computed once, written down whole, and read from there ever after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_caption_maps, evaluate_maps, evaluate_stability
+from antehoc_hf.explainers import measured_explainers
+from antehoc_hf.paper.workshop import Network, Workshop
+from antehoc_hf.training.results import write_results
+from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.tasks import MeasureOptions
+
+HONEST_FORMS = ("pixel-mean", "pixel-blur", "patch-mean", "patch-blur")
+CAPTION_IMAGES = 300
+
+
+@dataclass(frozen=True)
+class CellStore:
+    """
+    Finished cells in a folder.
+
+    Args:
+        folder (`Path`): where they are.
+        protocol (`str`): of the recipe by which all of them are computed.
+    """
+
+    folder: Path
+    protocol: str
+
+    def get(self, name: str, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """
+        The cell of that name, computed if it is not there.
+
+        Args:
+            name (`str`): may have slashes.
+            settings (`dict`): all that its value depends on.
+            compute: gives its value; called only if there is none.
+
+        Raises:
+            UsageError: if the cell was computed with other settings: nothing is overwritten.
+        """
+        path = self.folder / f"{name}.json"
+        wanted = json.loads(json.dumps({"protocol": self.protocol, **settings}, default=str))
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["settings"] != wanted:
+                other = next(
+                    key for key in {**wanted, **found["settings"]} if wanted.get(key) != found["settings"].get(key)
+                )
+                raise UsageError(
+                    f"{path} was computed with {other}={found['settings'].get(other)!r}, not {wanted.get(other)!r}: "
+                    "choose another --output_dir, or delete that cell."
+                )
+            return dict(found["value"])
+        print(f"\n== Measuring {name} ==", flush=True)
+        value = compute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_results(path, {"settings": wanted, "value": value})
+        return dict(json.loads(path.read_text(encoding="utf-8"))["value"])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """
+    Everything a table needs: networks, cells, and which other explanations stand beside ours.
+
+    Args:
+        workshop: trains and opens networks.
+        cells: finished cells.
+        explainers (`tuple[str]`): names of the post-hoc methods.
+    """
+
+    workshop: Workshop
+    cells: CellStore
+    explainers: tuple[str, ...] = ("grad-cam", "grad-cam++", "score-cam")
+
+    def maps(self, network: Network) -> dict[str, Any]:
+        """Tables 1 and 2 and what brightness can't buy: a `MapReport` as plain data."""
+        protocol = self.workshop.protocol
+        settings = EvaluationSettings(
+            areas=(0.05, 0.1, 0.3, 0.5),
+            insertion_deletion_images=protocol.slow_images,
+            insertion_deletion=HONEST_FORMS,
+            road_images=protocol.slow_images,
+        )
+
+        def compute() -> dict[str, Any]:
+            model, batches = self.workshop.model(network), self.workshop.batches(network, protocol.images)
+            return evaluate_maps(
+                model, batches, settings, explainers=measured_explainers(self.explainers, model)
+            ).to_dict()
+
+        told = {"images": protocol.images, "slow_images": protocol.slow_images, "explainers": list(self.explainers)}
+        return self.cells.get(f"maps/{network.key}/seed-{network.seed}", told, compute)
+
+    def stability(self, network: Network) -> dict[str, Any]:
+        """Table 5: a `ScoreTable` as plain data."""
+        protocol = self.workshop.protocol
+
+        def compute() -> dict[str, Any]:
+            model, processor = self.workshop.model(network), self.workshop.processor(network)
+            return evaluate_stability(
+                model,
+                self.workshop.batches(network, protocol.slow_images),
+                image_mean=processor.image_mean,
+                image_std=processor.image_std,
+                shares=protocol.noise,
+                explainers=measured_explainers(self.explainers, model),
+            ).to_dict()
+
+        told = {"images": protocol.slow_images, "noise": list(protocol.noise), "explainers": list(self.explainers)}
+        return self.cells.get(f"stability/{network.key}/seed-{network.seed}", told, compute)
+
+    def captions(self, network: Network) -> dict[str, Any]:
+        """Table 4: a `CaptionMapReport` as plain data."""
+        images = min(CAPTION_IMAGES, self.workshop.protocol.images)
+
+        def compute() -> dict[str, Any]:
+            model = self.workshop.model(network)
+            return evaluate_caption_maps(
+                model, self.workshop.batches(network, images), explainers=measured_explainers(self.explainers, model)
+            ).to_dict()
+
+        told = {"images": images, "explainers": list(self.explainers)}
+        return self.cells.get(f"captions/{network.key}/seed-{network.seed}", told, compute)
+
+    def landmarks(self, network: Network) -> dict[str, Any]:
+        """The numbers beside Figure 4: a `LandmarkMapReport` as plain data."""
+        images = self.workshop.protocol.images
+
+        def compute() -> dict[str, Any]:
+            shop, task = self.workshop, self.workshop.settings(network).task
+            options = MeasureOptions(count=images)
+            found = task.measure(shop.model(network), shop.test_images(network), shop.processor(network), options)
+            return dict(found.report or {})
+
+        name = f"landmarks/{network.key}/{network.variant}/seed-{network.seed}"
+        return self.cells.get(name, {"images": images}, compute)
+
+
+def spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over seeds; None where there is nothing, or one seed alone."""
+    known = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
+    if not len(known):
+        return None, None
+    return float(known.mean()), float(known.std()) if len(known) > 1 else None

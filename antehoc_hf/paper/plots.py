@@ -1,0 +1,59 @@
+"""A table as a picture: a panel for each measure, a dot for each method, the paper's number hollow beside it."""
+
+from __future__ import annotations
+
+import textwrap
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from antehoc_hf.evaluation.controls import CONTROLS
+from antehoc_hf.paper.tables import Table
+
+_OURS, _OTHERS, _CONTROL, _PAPER = "#b5350b", "#23527c", "#9a9a9a", "#000000"
+_ROW, _PANEL = 0.26, 1.9
+
+
+def plot(table: Table) -> Figure:
+    """
+    Draws a table.
+
+    Args:
+        table: with at least one row.
+
+    Returns:
+        `Figure`: with a canvas of its own and no global state.
+    """
+    names = list(table.rows)
+    width = 1.6 + _PANEL * len(table.columns)
+    figure = Figure(figsize=(width, 1.5 + _ROW * len(names)), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(table.columns), sharey=True, squeeze=False)[0]
+    for axis, (measure, heading) in zip(axes, table.columns.items(), strict=True):
+        for position, name in enumerate(names):
+            value = table.rows[name].get(measure)
+            if value is None:
+                continue
+            color = _OURS if name == "antehoc" else _CONTROL if name in CONTROLS else _OTHERS
+            if value.mean is not None:
+                axis.errorbar(value.mean, position, xerr=value.deviation, fmt="o", color=color, ms=5, capsize=2)
+            if value.published is not None:
+                axis.plot(value.published, position, "D", mfc="none", mec=_PAPER, ms=5)
+        axis.set_title("\n".join(textwrap.wrap(heading, 16)), fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.grid(axis="x", color="#e5e5e5", linewidth=0.6)
+        axis.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    figure.suptitle(f"Table {table.number}: {table.title}", fontsize=10, x=0.01, ha="left")
+    figure.text(
+        0.01,
+        -0.02,
+        "bar: standard deviation over seeds; hollow: the paper's number; grey: explains nothing",
+        fontsize=7,
+    )
+    return figure

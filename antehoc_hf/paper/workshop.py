@@ -1,0 +1,138 @@
+"""Networks for the tables: each is trained once, in a folder of its own, and taken from there ever after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset
+from transformers import AutoImageProcessor
+
+from antehoc_hf.paper.protocols import DataSource, Protocol, Role
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.masks import WithMasks
+from antehoc_hf.training.model_types import OURS
+from antehoc_hf.training.recipe import RunSettings, parse_settings
+from antehoc_hf.training.results import RESULTS_FILE
+from antehoc_hf.training.run import train
+from antehoc_hf.training.run_arguments import UsageError
+
+# A network is measured in a cell of its own; here it is only trained.
+_UNMEASURED = ("--map_eval_samples", "0", "--panel_images", "0")
+
+
+@dataclass(frozen=True)
+class Network:
+    """
+    A network that a table needs.
+
+    Args:
+        role: what it is for.
+        key (`str`): of the data set.
+        source: the data set.
+        seed (`int`): of its training.
+        model_type (`str`): `"antehoc"`, `"plain"`, `"senn"` or `"cbah"`.
+        extra (`tuple[str]`): further flags of `antehoc train`.
+        variant (`str`): a name for them, part of the folder's.
+    """
+
+    role: Role
+    key: str
+    source: DataSource
+    seed: int
+    model_type: str = OURS
+    extra: tuple[str, ...] = ()
+    variant: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Within the benchmark's folder."""
+        name = "-".join(part for part in (self.model_type, self.variant) if part)
+        return Path("models") / self.key / self.role / name / f"seed-{self.seed}"
+
+
+@dataclass
+class Workshop:
+    """
+    Trains networks that are missing and opens those that are there.
+
+    Args:
+        root (`Path`): the benchmark's folder.
+        protocol: how much is trained.
+        quiet (`bool`): no progress bars.
+    """
+
+    root: Path
+    protocol: Protocol
+    quiet: bool = False
+    _data: dict[str, ImageData[Any]] = field(default_factory=dict)
+
+    def results(self, network: Network) -> dict[str, Any]:
+        """What training the network came to; it is trained, or its training resumed, if that is not finished."""
+        path = self.root / network.folder / RESULTS_FILE
+        if not path.exists():
+            print(f"\n== Training {network.folder} ==", flush=True)
+            resume = any(path.parent.glob("checkpoint-*"))
+            train([*self._flags(network), *(["--resume_from_checkpoint", "true"] if resume else [])])
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return results
+
+    def model(self, network: Network) -> Any:
+        """The trained network, on the device, in evaluation mode."""
+        self.results(network)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model_class = self.settings(network).task.model_class
+        return model_class.from_pretrained(self.root / network.folder).to(device).eval()
+
+    def processor(self, network: Network) -> Any:
+        """The trained network's image processor."""
+        self.results(network)
+        return AutoImageProcessor.from_pretrained(self.root / network.folder)
+
+    def settings(self, network: Network) -> RunSettings:
+        """All options of the network's training."""
+        return parse_settings(self._flags(network))
+
+    def test_images(self, network: Network) -> ImageDataset:
+        """The images that nothing was trained on: the test split, or else the validation split."""
+        data, processor = self._loaded(network), self.processor(network)
+        role = next((role for role in ("test", "validation") if role in data.splits), None)
+        if role is None:
+            raise UsageError(f"{data.name} has no test images: name its split with --test_split.")
+        encode = data.targets.encoder(processor, None)
+        return ImageDataset(data.splits[role], data.image_column, data.targets, encode)
+
+    def batches(self, network: Network, count: int, size: int = 25) -> DataLoader[Any]:
+        """A seeded choice of the test images, with masks of the true evidence where the data set has them."""
+        images = self.test_images(network)
+        dataset: Any = images
+        if network.source.mask_column is not None and network.role in ("classifier", "comparison"):
+            dataset = WithMasks(images, network.source.mask_column, self.processor(network))
+        task = self.settings(network).task
+        parts = task.trainer_parts(self._loaded(network))
+        collate = {"collate_fn": parts["data_collator"]} if "data_collator" in parts else {}
+        return DataLoader(Subset(dataset, sample(images, count)), batch_size=size, **collate)
+
+    def _loaded(self, network: Network) -> ImageData[Any]:
+        key = f"{network.role} {network.key} {network.variant}"
+        if key not in self._data:
+            settings = self.settings(network)
+            self._data[key] = settings.task.load_data(settings.data)
+        return self._data[key]
+
+    def _flags(self, network: Network) -> list[str]:
+        if network.source.name is None:
+            raise UsageError(
+                f"There is no known place of {network.source.title}: say where it is, --data {network.key}=FOLDER."
+            )
+        return [
+            *self.protocol.training_flags(network.role, network.source),
+            *("--dataset_name", network.source.name, "--output_dir", str(self.root / network.folder)),
+            *("--seed", str(network.seed), "--eval_strategy", "no", "--save_total_limit", "1", "--report_to", "none"),
+            *(_UNMEASURED if network.model_type == OURS else ("--model_type", network.model_type)),
+            *(["--disable_tqdm", "true"] if self.quiet else []),
+            *network.extra,
+        ]

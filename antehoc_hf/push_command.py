@@ -1,0 +1,95 @@
+"""`antehoc push`: a trained model's folder to the Hub, with its card."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from antehoc_hf.model_cards import (
+    Facts,
+    Pushed,
+    PushError,
+    create_repository,
+    default_name,
+    push_folder,
+    read_card,
+    travelling_files,
+    write_card,
+)
+from antehoc_hf.training.recipe import OptionParser
+from antehoc_hf.training.run_arguments import UsageError
+
+
+@dataclass
+class PushArguments:
+    """What is pushed, and where to."""
+
+    _argument_group_name: ClassVar[str] = "push"
+
+    folder: str = field(metadata={"help": "Output folder of a training, or any folder a model was saved in."})
+    repo_id: str | None = field(
+        default=None,
+        metadata={"help": "NAME or NAMESPACE/NAME. None: antehoc-BACKBONE-DATASET in your own namespace."},
+    )
+    private: bool = field(default=False, metadata={"help": "If the repository is new, only you can see it."})
+    revision: str | None = field(default=None, metadata={"help": "Branch; made if it is not there."})
+    commit_message: str = field(default="Upload model", metadata={"help": "Of the commit."})
+    license: str | None = field(default=None, metadata={"help": "Of the model, for the card: apache-2.0, mit, …"})
+    author: str | None = field(default=None, metadata={"help": "Who made the model, for the card."})
+    citation: str | None = field(default=None, metadata={"help": "File with BibTeX about the model, for the card."})
+    benchmark_task: str | None = field(
+        default=None, metadata={"help": "The task's name in the data set's benchmark on the Hub, if it has one."}
+    )
+
+
+def push(argv: Sequence[str]) -> Pushed:
+    """
+    Writes the card and pushes what others need to load the model. Nothing in the folder is changed but the card.
+
+    Args:
+        argv: flags, see `antehoc push --help`. A first word without dashes is the folder.
+
+    Returns:
+        `Pushed`: where the model is now.
+
+    Raises:
+        ValueError: for options that make no sense, in one sentence.
+        OSError: if the folder holds no whole model; `PushError` if the Hub does not take it, which says what to run
+            again.
+    """
+    arguments = list(argv)
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--folder", *arguments]
+    [options] = OptionParser((PushArguments,), prog="antehoc push").parse_options(arguments)
+    folder, facts = Path(options.folder), _facts(options)
+    travelling_files(folder)  # for its errors, before anything is written or asked
+    try:
+        name = create_repository(options.repo_id or _default_name(folder), options.private or None)
+        if not write_card(folder, facts, name):
+            print(f"{folder / 'README.md'} was written by a person and is pushed as it is.")
+        pushed = push_folder(folder, name, revision=options.revision, message=options.commit_message)
+    except PushError as error:
+        again = shlex.join(["antehoc", "push", *argv])
+        raise PushError(f"{error} Nothing is lost in {folder}; to try again: `{again}`.") from error
+    print(pushed.told())
+    return pushed
+
+
+def _default_name(folder: Path) -> str:
+    card = read_card(folder)
+    return default_name(card.backbone, card.data.name if card.data else None)
+
+
+def _facts(options: PushArguments) -> Facts:
+    """
+    Raises:
+        UsageError: if the file of the citation cannot be read.
+    """
+    citation = None
+    if options.citation is not None:
+        try:
+            citation = Path(options.citation).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--citation {options.citation} cannot be read as text: {error}.") from None
+    return Facts(options.license, options.author, citation, options.benchmark_task)

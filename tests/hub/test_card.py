@@ -1,0 +1,265 @@
+"""What a card says, what it keeps silent about, and that nothing a user named can break out of it."""
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import CLASSES, RESULTS
+from huggingface_hub import ModelCard
+
+from antehoc_hf.model_cards import Facts, collect, default_name, read_card, render, write_card
+from antehoc_hf.model_cards.escape import code, fenced, text
+from antehoc_hf.model_cards.metadata import eval_results_file
+
+CONFIG = {
+    "model_type": "antehoc",
+    "architectures": ["AnteHocForImageClassification"],
+    "backbone": "test_resnet",
+    "image_size": [64, 48],
+    "num_attention_maps": 3,
+    "problem_type": "single_label_classification",
+    "id2label": {"0": "ant", "1": "bee", "2": "cat"},
+}
+NASTY = (
+    "a`b",
+    "x | y",
+    "<script>alert(1)</script>",
+    "![p](http://evil.example/p.png)",
+    "[click](javascript:alert(1))",
+    "one\n\n# Heading\n\n---\nlicense: mit\n---\n",
+    "```\ncode\n```",
+    "{{ jinja }} ${shell}",
+    "'; drop: [",
+    "*bold* _it_ ~~s~~ $x$",
+    "www.evil.example and jane@evil.example",
+    "right\u202eto left\u0000",
+    "&lt;b&gt;",
+    "\\[x](y)",
+    "- item",
+    "<!-- Written by antehoc_hf.",
+)
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(RESULTS), **changes}
+
+
+def card(config: dict[str, Any] = CONFIG, found: Any = RESULTS, **more: Any) -> str:
+    return render(collect(config, found, **more))
+
+
+def section(written: str, heading: str) -> str:
+    return written.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_it_tells_what_was_measured_with_controls_numbers_and_seeds() -> None:
+    written = card()
+    assert "On 20 images of the test split." in section(written, "Results")
+    assert "| accuracy ↑ | 85.00 % |" in section(written, "Results")
+    trust = section(written, "How far the map can be trusted")
+    assert "On 18 images" in trust
+    assert "seed 3" in trust
+    assert "95 % bootstrap" in trust
+    assert "the 20 % of the image" in trust
+    assert "| **antehoc** (this model) | 30.0 [20.0, 40.0] |" in trust
+    assert "| random (control) | 55.0 [50.0, 60.0] |" in trust
+    assert "| random (control) | 2.0 [1.0, 3.0] | 0.50 |" in trust
+    training = section(written, "Training")
+    assert "`jane/insects`" in training
+    assert "revision `c0ffee`: 80 train, 20 test images." in training
+    assert "| learning rate | `0.01` |" in training
+    assert "| interpretation learning rate | `0.001` |" in training
+    assert "| seed | `7` |" in training
+    assert "| time | `61 s` |" in training
+    assert "cpu (x86_64)" in training
+    assert "torch 2.15.0" in training
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    bare = {name: CONFIG[name] for name in ("model_type", "architectures", "backbone", "image_size")}
+    written = render(collect(bare))
+    for word in ("Results", "How far", "## Training", "Licence", "Author", "![", "accuracy", "None", "null", "TODO"):
+        assert word not in written, word
+    data = ModelCard(written).data.to_dict()
+    assert set(data) == {"library_name", "pipeline_tag", "tags"}
+    assert "pointing game" not in card()  # its value is null
+    assert "plain backbone" not in card()
+    assert "loss" not in section(card(), "Results")
+    assert "/home/jane" not in card()
+
+
+def test_the_plain_backbone_stands_beside_if_it_was_measured() -> None:
+    written = card(found=results(plain_backbone={"metrics": {"accuracy": 0.86}}))
+    assert "| accuracy ↑ | 85.00 % | 86.00 % |" in section(written, "Results")
+
+
+def test_metadata_are_the_hubs_own() -> None:
+    facts = Facts(license="apache-2.0")
+    config = {**CONFIG, "backbone": "resnet50.a1_in1k"}
+    found = results()
+    found["training"]["base_model"] = "timm/resnet50.a1_in1k"
+    written = ModelCard(card(config, found, facts=facts, repo_id="jane/mine"))
+    data = written.data
+    assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet50.a1_in1k", ["jane/insects"])
+    assert (data.pipeline_tag, data.library_name, data.model_name) == ("image-classification", "transformers", "mine")
+    [result] = data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_type) == ("accuracy", 0.85, "jane/insects")
+    assert (result.dataset_split, result.dataset_revision) == ("test", "c0ffee")
+
+
+def test_a_licence_the_hub_does_not_know_goes_by_its_name() -> None:
+    data = ModelCard(card(facts=Facts(license="My Own Licence 2.0"))).data
+    assert (data.license, data.license_name) == ("other", "my-own-licence-2-0")
+
+
+def test_paths_of_this_machine_and_local_data_stay_here() -> None:
+    found = results(data={"name": "/home/jane/pictures/bugs", "revision": None, "images": {"train": 3}})
+    written = card(found=found)
+    assert "/home/jane" not in written
+    assert "`bugs`: 3 train images." in written
+    assert ModelCard(written).data.datasets is None
+
+
+@pytest.mark.parametrize(
+    ("task", "tag", "metrics", "line", "snippet"),
+    [
+        ("landmark-detection", "keypoint-detection", {"nme_box": 4.125}, "| NME by the box ↓ | 4.12 % |",
+         "AutoModelForKeypointDetection"),
+        ("image-captioning", "image-to-text", {"bleu_4": 21.04}, "| BLEU-4 ↑ | 21.0 |", "AutoTokenizer"),
+    ],
+)  # fmt: skip
+def test_other_tasks(task: str, tag: str, metrics: dict[str, float], line: str, snippet: str) -> None:
+    written = card(found=results(task=task, metrics=metrics, maps=None))
+    assert ModelCard(written).data.pipeline_tag == tag
+    assert line in written
+    assert snippet in section(written, "Use")
+
+
+def test_a_baseline_without_maps_claims_none() -> None:
+    written = card({**CONFIG, "model_type": "antehoc_plain"}, results(maps=None))
+    for word in ("What the map is", "interpretation_map", "trust_remote_code", "looked at"):
+        assert word not in written
+    assert "import antehoc_hf" in section(written, "Use")
+
+
+def test_the_same_data_give_the_same_card() -> None:
+    assert card() == card(copy.deepcopy(CONFIG), json.loads(json.dumps(RESULTS)))
+    assert hash(collect(CONFIG, RESULTS)) == hash(collect(CONFIG, RESULTS))
+
+
+# -- hostile names --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
+    config = {**CONFIG, "id2label": {"0": nasty, "1": "bee"}, "backbone": nasty}
+    found = results(evaluated_on=nasty, versions={nasty: nasty})
+    found["data"] = {"name": nasty, "revision": None, "images": {nasty: 3}}
+    found["training"]["hardware"] = nasty
+    found["training"]["passes"]["task"][nasty] = nasty
+    found["maps"]["rows"][1]["name"] = nasty
+    written = card(config, found, facts=Facts(nasty, nasty, nasty))
+    harmless = card({**config, "id2label": {"0": "ant", "1": "bee"}}, RESULTS, facts=Facts("mit", "j", "@misc{j}"))
+    document = ModelCard(written)
+    assert document.data.to_dict().keys() - {"license_name"} == ModelCard(harmless).data.to_dict().keys() - {
+        "datasets", "base_model"
+    }  # fmt: skip
+    assert document.data.license == "other"
+    body = document.text
+    fences = [line for line in body.splitlines() if line.startswith("```")]
+    assert len(fences) % 2 == 0
+    assert _headings(body) == _headings(harmless)
+    outside = _outside_of_code(body)
+    for markup in ("<script", "](http://evil", "](javascript", "<b>", "www.evil", "@evil", "~~s", "*bold*", "\u202e"):
+        assert markup not in outside, markup
+    for row in [line for line in body.splitlines() if line.startswith("| ")]:
+        assert row.count("|") >= 3
+        assert row.endswith("|")
+
+
+def _headings(body: str) -> list[str]:
+    """All but the title, which is the model's name."""
+    return [line for line in body.splitlines() if line.startswith("##")]
+
+
+def _outside_of_code(body: str) -> str:
+    kept, fence = [], ""
+    for line in body.splitlines():
+        ticks = line[: len(line) - len(line.lstrip("`"))]
+        if len(ticks) >= 3 and (not fence or (len(ticks) >= len(fence) and line == ticks)):
+            fence = "" if fence else ticks
+        elif not fence:
+            kept.append("".join(part for index, part in enumerate(line.split("`")) if index % 2 == 0))
+    return "\n".join(kept)
+
+
+def test_escaping_by_hand() -> None:
+    assert text("a*b_c") == "a&#42;b&#95;c"
+    assert text("two\nlines") == "two lines"
+    assert text("- item") == "&#45; item"
+    assert text("3. item") == "&#51;. item"
+    assert text("3.11") == "3.11"
+    assert text("naïve ×") == "naïve ×"
+    assert code("a|b") == "a&#124;b"
+    assert code("resnet50.a1_in1k") == "`resnet50.a1_in1k`"
+    assert fenced("x\n````\ny").startswith("`````\n")
+    assert text("x" * 500).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "data", "name"),
+    [
+        ("resnet50.a1_in1k", "zh-plus/tiny-imagenet", "antehoc-resnet50-tiny-imagenet"),
+        ("test_resnet", "/home/jane/My Bugs/", "antehoc-test-resnet-my-bugs"),
+        ("vgg11", None, "antehoc-vgg11"),
+        ("vgg11", "../..", "antehoc-vgg11"),
+        ("vgg11", "é" * 200, "antehoc-vgg11-" + "e" * 76),
+    ],
+)
+def test_default_names(backbone: str, data: str | None, name: str) -> None:
+    assert default_name(backbone, data) == name
+
+
+# -- the card in a folder -------------------------------------------------------------------------------------------
+
+
+def test_a_card_is_written_beside_the_model_and_facts_are_remembered(trained: Path) -> None:
+    assert write_card(trained, Facts(license="mit", author="Jane"))
+    assert write_card(trained, Facts(author="Max"), repo_id="max/bugs")
+    written = (trained / "README.md").read_text()
+    assert "## Licence\n\nmit" in written
+    assert "## Author\n\nMax" in written
+    assert '"max/bugs"' in written
+    assert "](predictions.png)" in written
+    assert all(f"`{name}`" in written for name in CLASSES)
+    assert not list(trained.glob("*.tmp"))
+
+
+def test_a_persons_card_is_never_written_over(trained: Path) -> None:
+    (trained / "README.md").write_text("# Mine")
+    assert not write_card(trained)
+    assert (trained / "README.md").read_text() == "# Mine"
+
+
+def test_numbers_of_other_weights_are_left_out(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = results()
+    found["training"]["weights_sha256"] = "0" * 64
+    (trained / "results.json").write_text(json.dumps(found))
+    with caplog.at_level(logging.WARNING):
+        shown = read_card(trained)
+    assert shown.metrics == ()
+    assert shown.maps is None
+    assert "other weights" in caplog.text
+
+
+def test_results_for_the_hubs_benchmarks() -> None:
+    told = eval_results_file(collect(CONFIG, RESULTS, facts=Facts(benchmark_task="insects_v1")))
+    assert told is not None
+    [entry] = yaml.safe_load(told)
+    assert entry["dataset"] == {"id": "jane/insects", "task_id": "insects_v1", "revision": "c0ffee"}
+    assert entry["value"] == 0.85
+    assert eval_results_file(collect(CONFIG, RESULTS)) is None

@@ -1,0 +1,117 @@
+"""What all our pipelines take as an image: files, bytes, URLs; and their words for what is none."""
+
+import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from antehoc_hf import AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocForImageCaptioning
+from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.training.captions import build_tokenizer
+
+TASKS = ("antehoc-image-classification", "antehoc-landmark-detection", "antehoc-image-captioning")
+
+
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+
+
+def as_png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A web server on this machine with a picture, a page, and nothing else."""
+    files = {"/photo.png": as_png(photo()), "/page.html": b"<html>no picture</html>"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = files.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def run(request: pytest.FixtureRequest):
+    torch.manual_seed(0)
+    parts = {"image_processor": AnteHocImageProcessor.from_backbone("test_resnet", image_size=64)}
+    if request.param == TASKS[0]:
+        model = AnteHocForImageClassification.from_backbone("test_resnet", num_labels=3, image_size=64)
+    elif request.param == TASKS[1]:
+        model = AnteHocForLandmarkDetection.from_backbone("test_resnet", num_landmarks=2, image_size=64)
+    else:
+        parts["tokenizer"] = build_tokenizer(["a dog runs"] * 2, min_word_count=1, max_caption_length=5)
+        model = AnteHocForImageCaptioning.from_backbone(
+            "test_resnet", image_size=64, vocab_size=len(parts["tokenizer"]), bos_token_id=1, eos_token_id=2,
+            pad_token_id=0, max_caption_length=5, decoder_embedding_size=8, decoder_hidden_size=12,
+        )  # fmt: skip
+    return pipeline(request.param, model=model.eval(), **parts)
+
+
+def test_a_url_gives_what_the_picture_gives(run, server):
+    expected = run(photo())
+    for value in (f"{server}/photo.png", as_png(photo()), np.asarray(photo())):
+        found = run(value)
+        assert np.array_equal(found["map"], expected["map"])
+        assert found.keys() == expected.keys()
+
+
+def test_what_is_no_image_is_told_in_one_sentence(run, server, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(as_png(photo())[:3000])
+    for value, words in (
+        (f"{server}/page.html", "page.html can't be read: it is no image, or damaged"),
+        (f"{server}/missing.png", "missing.png can't be read: the server answers 404"),
+        (str(tmp_path / "text.png"), "text.png can't be read: it is no image, or damaged"),
+        (tmp_path / "cut.png", "cut.png can't be read: it is no image, or damaged"),
+        (str(tmp_path / "missing.png"), "missing.png can't be read: No such file or directory"),
+        (b"no image", "The image can't be read: it is no image, or damaged"),
+        (None, "An image must be a path, a URL, .* not NoneType"),
+        ({"a": 1}, "An image must be a path, a URL, .* not dict"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(value)
+
+
+def test_a_server_that_is_not_there(server):
+    port = int(server.rsplit(":", 1)[1])
+    with pytest.raises(ValueError, match="can't be read"):
+        open_image(f"http://127.0.0.1:{port}0000/photo.png")  # a port that cannot be
+    with pytest.raises(ValueError, match="can't be read"):
+        open_image("http://127.0.0.1:9/photo.png", timeout=2)  # and one where nobody listens
+
+
+def test_too_many_pixels(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="too many pixels; make it smaller"):
+        open_image(as_png(photo()))
+
+
+def test_a_photo_stored_sideways_comes_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo().save(tmp_path / "sideways.jpg", exif=exif)
+    assert open_image(tmp_path / "sideways.jpg").size == (60, 90)
+    assert open_image(Image.open(tmp_path / "sideways.jpg")).size == (60, 90)

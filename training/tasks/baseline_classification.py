@@ -1,0 +1,126 @@
+"""Image classification by a baseline: the same data, metrics and results as for ours, but no maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import EvalPrediction
+
+from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.labels import LabelSpace
+from antehoc_hf.training.metrics import accuracy
+from antehoc_hf.training.model_types import baseline_class
+from antehoc_hf.training.run_arguments import ModelArguments, UsageError, read_json
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.training.tasks.image_classification import ClassificationArguments, ImageClassification
+
+
+class BaselineClassification(ImageClassification):
+    """
+    What [`ImageClassification`] is, for a model without maps.
+
+    Args:
+        model_type (`str`): `"plain"`, `"senn"` or `"cbah"`.
+        options (`ClassificationArguments`, *optional*): of the task.
+    """
+
+    has_maps = False
+
+    def __init__(self, model_type: str, options: ClassificationArguments | None = None) -> None:
+        super().__init__(options)
+        self.model_type = model_type
+        self.model_class = baseline_class(model_type)
+
+    def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
+        """
+        Only where other methods' maps are measured: what a recipe says of measuring maps is passed over.
+
+        Raises:
+            UsageError: if the column of masks is missing then.
+        """
+        if measure.explainers:
+            super().check_data(data, measure)
+
+    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[LabelSpace]) -> Any:
+        """A new baseline for the data; of the configuration's flags it takes those about backbone and images."""
+        shared = {name: config[name] for name in ("backbone_kwargs", "image_size", "image_mean", "image_std")}
+        own = read_json(model.baseline_options, "baseline_options") or {}
+        return self.model_class.from_backbone(
+            model.backbone, pretrained=model.pretrained_source(), **shared, **own, **self.config_options(data)
+        )
+
+    def trainer_class(self) -> Any:
+        """One pass a step."""
+        from antehoc_hf.training.one_pass_trainer import OnePassTrainer
+
+        return OnePassTrainer
+
+    def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+        """The metrics; of CBAH also `concept_accuracy`, that of what the concepts alone predict."""
+        parts = super().trainer_parts(data)
+        if self.model_type == "cbah":
+            parts["compute_metrics"] = _with_concept_accuracy
+        return parts
+
+    def check_training(self, args: AnteHocTrainingArguments) -> None:
+        """
+        Raises:
+            UsageError: for smoothed labels, with which the Trainer takes a cross-entropy in place of the model's loss;
+                for SENN also for compiled or sharded models, which a gradient of a gradient does not pass through.
+        """
+        if args.label_smoothing_factor and self.model_type != "plain":
+            raise UsageError(
+                f"label_smoothing_factor replaces the loss of --model_type {self.model_type} by a cross-entropy: "
+                "leave it out."
+            )
+        sharded = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        if (args.torch_compile or sharded) and self.model_type == "senn":
+            raise UsageError(
+                f"{'torch_compile' if args.torch_compile else 'fsdp'} does not go with --model_type senn, whose loss "
+                "holds a gradient: leave it out."
+            )
+
+    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+        """
+        Raises:
+            NotImplementedError: there is nothing to draw; `has_maps` says so.
+        """
+        raise NotImplementedError("A baseline has no maps to draw.")
+
+    def measure(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+    ) -> Measured:
+        """The maps of other methods, if any is asked for; it has none of its own."""
+        return super().measure(model, images, processor, options) if options.explainers else Measured()
+
+    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+        """None: there are no maps."""
+        return []
+
+
+def _with_concept_accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    head, concepts = (
+        EvalPrediction(logits, prediction.label_ids)  # type: ignore[arg-type]
+        for logits in prediction.predictions[:2]
+    )
+    return {**accuracy(head), "concept_accuracy": accuracy(concepts)["accuracy"]}
+
+
+def baseline_task(task: type[Task[Any]], options: Any, model_type: str) -> BaselineClassification:
+    """
+    The task as a baseline has it.
+
+    Raises:
+        UsageError: if it is no classification.
+    """
+    if task is not ImageClassification:
+        raise UsageError(
+            f"--model_type {model_type} is an image classifier, and this run's task is {task.name}: leave out "
+            "--model_type."
+        )
+    return BaselineClassification(model_type, options)
