@@ -175,7 +175,7 @@ class VisualTCAV:
             return None
         digest = hashlib.sha256()
         for tensor in (*self.features.network.body.state_dict().values(), images, self.random_images):
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         digest.update(json.dumps([self.features.point(images).module, list(images.shape)]).encode())
         return self.cache / f"concept-{digest.hexdigest()[:32]}.pt"
 

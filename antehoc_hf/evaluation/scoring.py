@@ -65,7 +65,6 @@ class BatchScorer:
     @torch.no_grad()
     def map_values(self, maps: Tensor) -> dict[str, Tensor]:
         """What a map scores, for each image: (B,) by name. NaN where a measure says nothing."""
-        settings = self._settings
         raw, maps = measurable_maps(maps, self.pixel_values)
         values = {
             "degenerate": degenerate_maps(raw),
