@@ -11,7 +11,7 @@ OUT ?= outputs
 export OMP_WAIT_POLICY = passive
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo test test-slow test-real lint types format bench sweep clean
+.PHONY: help install demo test test-slow test-real lint types format docs bench sweep clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -65,6 +65,9 @@ types: install ## mypy
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
 	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+
+docs: install ## the reference, from the docstrings
+	$(PY) docs/make_reference.py
 
 bench: install ## what the map costs, against the plain network and Grad-CAM
 	OMP_NUM_THREADS=1 $(PY) benchmarks/cost.py --output $(OUT)/cost

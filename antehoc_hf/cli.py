@@ -52,12 +52,19 @@ def _push(argv: Sequence[str]) -> None:
     push(argv)
 
 
+def _demo(argv: Sequence[str]) -> None:
+    from antehoc_hf.demo_command import demo
+
+    demo(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (_train, "train a model on a data set, by flags or a recipe"),
     "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
     "benchmark": (_benchmark, "compute the paper's tables and figures again"),
     "explain": (_explain, "show what a model looked at in images, by several methods side by side"),
     "regions": (_regions, "cut out what a model looked at in a folder of images, a gallery for each class"),
+    "demo": (_demo, "open a page on which images are dropped and looked at, or write it as a Space"),
     "push": (_push, "put a trained model on the Hub, with its code and its card"),
     "export": (_export, "write a model as ONNX, with logits and map as outputs"),
 }

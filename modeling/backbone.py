@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from functools import partial
 from typing import Any
 
 import timm
@@ -19,6 +20,7 @@ from .tap_search import (
     stage_taps,
     watch,
 )
+from .taps import forward_with_taps
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:
@@ -70,7 +72,7 @@ def _refusal(config: AnteHocConfig, error: Exception) -> str:
 def resolve_taps(config: AnteHocConfig) -> None:
     """
     Decides where the backbone is read and writes it into `config` (`tap_points`, `num_attention_maps`,
-    `fixed_image_size`); does nothing if that is written there already.
+    `fixed_image_size`; `tap_channels` where they are needed); does nothing if that is written there already.
 
     Raises:
         ValueError: if the backbone has no layer with a grid of positions, fewer layers than maps were asked for, or
@@ -79,12 +81,37 @@ def resolve_taps(config: AnteHocConfig) -> None:
     if config.tap_points is not None:
         for values in config.tap_points:
             TapPoint.from_dict(values)
-        return
+    else:
+        _find_taps(config)
+    if config.weight_network == "contributions" and config.tap_channels is None:
+        config.tap_channels = _channels(config)
+
+
+def _find_taps(config: AnteHocConfig) -> None:
     calls, points = _search(config)
     points = at_fixed_intervals(points, _wanted(config, points))
     _check_grids(config, calls, points)
     config.tap_points = [point.to_dict() for point in points]
     config.num_attention_maps = len(points)
+
+
+def _channels(config: AnteHocConfig) -> list[int]:
+    """Channels of each tap, seen on a copy of the backbone as in [`_search`]."""
+    height, width = config.image_size  # type: ignore[misc]
+    points = [TapPoint.from_dict(values) for values in config.tap_points or []]
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+                backbone = create_backbone(config, num_outputs=2).eval()
+                image = torch.zeros(1, 3, height, width)
+                _, taps = forward_with_taps(
+                    backbone, points, lambda tap: tap, partial(backbone, image), (height, width)
+                )
+            return [tap.shape[1] for tap in taps]
+        except Exception:  # some backbones cannot run without numbers
+            if device == "cpu":
+                raise
+    raise AssertionError
 
 
 def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:

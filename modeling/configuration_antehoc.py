@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention_scaling": ("none", "minmax"),
     "map_scaling": ("minmax", "max", "area", "none"),
     "mask_space": ("pixel", "normalized"),
-    "weight_network": ("autoencoder", "scalar"),
+    "weight_network": ("autoencoder", "scalar", "contributions"),
     "weight_network_input": ("conditioned", "raw"),
 }
 # The same for the heads' own options.
@@ -90,6 +90,9 @@ class AnteHocConfig(PreTrainedConfig):
     Args:
         weight_network (`str`, *optional*, defaults to `"autoencoder"`):
             `"autoencoder"`: one weight for each map and pixel. `"scalar"`: one learned weight a map (ablation).
+            `"contributions"` (not in the paper): a map for each class, of what each patch contributes to the class's
+            probability, learned from coalitions of patches. For classifiers; the options of soft attention maps and
+            of the other weight networks do not apply.
         weight_network_input (`str`, *optional*, defaults to `"conditioned"`):
             `"conditioned"` stretches every map to [0, 1] for the network; `"raw"` feeds values around 1/(H·W).
         weight_network_depth (`int`, *optional*): Down-sampling steps. Defaults to 3 from 96 pixels up, else 2.
@@ -97,6 +100,9 @@ class AnteHocConfig(PreTrainedConfig):
         weight_network_stride (`int`, *optional*, defaults to 2):
             By how much the maps are averaged before they enter the network.
         weight_network_skip (`bool`, *optional*, defaults to `False`): Skip connections, as in a U-Net.
+        contribution_grid (`int`, *optional*, defaults to 8):
+            Patches along the image's shorter side, with `weight_network="contributions"`.
+        contribution_width (`int`, *optional*, defaults to 64): Channels inside that network.
         map_scaling (`str`, *optional*, defaults to `"minmax"`):
             `"minmax"`: to [0, 1] for each image. `"max"`: divide by the maximum. `"area"`: times H·W (mean 1, may
             exceed 1). `"none"`: as it is (about 1/(H·W)).
@@ -156,6 +162,8 @@ class AnteHocConfig(PreTrainedConfig):
     weight_network_width: int = 16
     weight_network_stride: int = 2
     weight_network_skip: bool = False
+    contribution_grid: int = 8
+    contribution_width: int = 64
     map_scaling: str = "minmax"
     mask_space: str = "pixel"
     num_landmarks: int | None = None
@@ -176,6 +184,7 @@ class AnteHocConfig(PreTrainedConfig):
     # Found by looking at the backbone once and saved with the checkpoint: [{module, call, layout, ...}, …]
     tap_points: list[dict[str, Any]] | None = None
     fixed_image_size: bool | None = None
+    tap_channels: list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # The Trainer would gather these over the whole evaluation set as if they were predictions.
@@ -185,6 +194,8 @@ class AnteHocConfig(PreTrainedConfig):
             "soft_attention_maps",
             "weight_maps",
             "weight_logits",
+            "contributions",
+            "tap_features",
             "last_hidden_state",
             "encoder_last_hidden_state",
             "past_key_values",
@@ -222,7 +233,10 @@ class AnteHocConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={values!r} must be three numbers, one for each of red, green and blue.")
         if any(value <= 0 for value in self.image_std or []):
             raise ValueError(f"image_std={self.image_std!r} must be positive.")
-        counts = ("num_attention_maps", "weight_network_depth", "weight_network_width", "weight_network_stride")
+        counts = (
+            *("num_attention_maps", "weight_network_depth", "weight_network_width", "weight_network_stride"),
+            *("contribution_grid", "contribution_width"),
+        )
         for name in counts:
             value = getattr(self, name)
             may_be_left_out = name in ("num_attention_maps", "weight_network_depth") and value is None
@@ -247,6 +261,9 @@ class AnteHocConfig(PreTrainedConfig):
             raise ValueError(
                 f"taps={self.taps!r} must be 'auto', 'convolutions', 'stages' or a list of the backbone's modules."
             )
+        if self.contribution_grid < 2:
+            raise ValueError("contribution_grid=1 is a single patch, which tells nothing: use at least 2.")
+        self._check_contributions()
         if self.attention_resize == "resize_first" and self.attention_softmax != "spatial":
             raise ValueError("attention_resize='resize_first' is defined for attention_softmax='spatial' only.")
         check_caption_options(self)
@@ -255,6 +272,20 @@ class AnteHocConfig(PreTrainedConfig):
             raise ValueError(
                 f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "
                 "of this configuration: remove tap_points to have them found anew."
+            )
+
+    def _check_contributions(self) -> None:
+        if self.weight_network != "contributions":
+            return
+        if self.problem_type == "regression" or self.num_landmarks or self.vocab_size:
+            raise ValueError(
+                "weight_network='contributions' explains the probabilities of classes, which regression, landmarks "
+                "and captions do not have: use weight_network='autoencoder'."
+            )
+        if self.map_scaling != "minmax":
+            raise ValueError(
+                f"map_scaling={self.map_scaling!r} does not fit weight_network='contributions', whose values may be "
+                "negative: leave it at 'minmax'."
             )
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
 from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
 from .configuration_antehoc import AnteHocConfig
+from .contributions import on_grid, patch_grid
 from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
 from .phases import masked_pass_mode, without_gradient
@@ -26,7 +27,7 @@ from .tap_layout import TapPoint
 from .taps import forward_with_taps
 from .weight_network import build_weight_network
 
-Phase = Literal["task", "interpretation"]
+Phase = Literal["task", "interpretation", "prediction"]
 BatchNormMode = Literal["eval", "batch", "update"]
 
 
@@ -63,13 +64,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         self._check_taps()
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
-            self.weight_network = build_weight_network(
-                self.config.weight_network,
-                num_maps=self.config.num_attention_maps,
-                depth=self.config.weight_network_depth or (3 if max(self.config.image_size) >= 96 else 2),
-                width=self.config.weight_network_width,
-                skip=self.config.weight_network_skip,
-            )
+            self.weight_network = build_weight_network(self.config, num_outputs)
         self._num_outputs = num_outputs
         self._masked_pass: BatchNormMode | None = None
         self.supports_gradient_checkpointing = supports_gradient_checkpointing(self.backbone)
@@ -182,15 +177,26 @@ class AnteHocPreTrainedModel(PreTrainedModel):
 
     # -- the map ------------------------------------------------------------------------------------------------
 
+    @property
+    def class_conditional(self) -> bool:
+        """Whether every class has a map of its own (`weight_network="contributions"`)."""
+        return bool(self.config.weight_network == "contributions")
+
     def _run_backbone(self, pixel_values: Tensor, call: Callable[[], Any]) -> tuple[Any, list[Tensor]]:
-        """The backbone's result and the native-resolution attention of its taps, without gradient."""
+        """
+        The backbone's result and, without gradient, what is kept of its taps: their attention at native resolution,
+        or, for class-conditional maps, their activations on the grid of patches.
+        """
         config = self.config
 
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+
         def read(features: Tensor) -> Tensor:
+            if self.class_conditional:
+                return on_grid(features.detach(), patch_grid(size, config.contribution_grid))
             return channel_attention(features.detach(), config.channel_reduction, config.attention_softmax)
 
         points = [TapPoint.from_dict(values) for values in config.tap_points]
-        size = (pixel_values.shape[-2], pixel_values.shape[-1])
         return forward_with_taps(self.backbone, points, read, call, size)
 
     def _soft_attention_maps(self, attentions: list[Tensor], pixel_values: Tensor) -> Tensor:

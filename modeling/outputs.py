@@ -18,6 +18,9 @@ class AnteHocOutput(ModelOutput):
         soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
         weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
         weight_logits (`Tensor`, *optional*): (B, η, h, w), the weight network's output, on its own grid.
+        contributions (`Tensor`, *optional*): (B, K, g, w), of class-conditional maps alone: what each patch
+            contributes to the probability of each class.
+        tap_features (`Tensor`, *optional*): (B, C, g, w), what such maps are made from.
     """
 
     interpretation_map: Tensor | None = None
@@ -25,6 +28,8 @@ class AnteHocOutput(ModelOutput):
     soft_attention_maps: Tensor | None = None
     weight_maps: Tensor | None = None
     weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_features: Tensor | None = None
 
 
 # The task's own values come first, as transformers has it: as a tuple, an output begins with the loss. Fields of a
@@ -57,7 +62,8 @@ class AnteHocImageClassifierOutput(ModelOutput):
     Args:
         loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
         logits (`Tensor`): (B, num_labels).
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits: as in [`AnteHocOutput`].
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions,
+            tap_features: as in [`AnteHocOutput`].
     """
 
     loss: Tensor | None = None
@@ -67,6 +73,8 @@ class AnteHocImageClassifierOutput(ModelOutput):
     soft_attention_maps: Tensor | None = None
     weight_maps: Tensor | None = None
     weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_features: Tensor | None = None
 
 
 @dataclass

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .configuration_antehoc import AnteHocConfig
+from .contributions import ContributionNetwork
+
 _MAX_DEPTH = 8
 
 
@@ -75,8 +78,28 @@ class ScalarWeightNetwork(nn.Module):
         return self.logits.view(1, -1, 1, 1).expand(len(maps), -1, 1, 1)
 
 
-def build_weight_network(kind: str, num_maps: int, depth: int, width: int, skip: bool) -> nn.Module:
-    """The weight network named by `AnteHocConfig.weight_network`."""
-    if kind == "scalar":
-        return ScalarWeightNetwork(num_maps)
-    return AutoencoderWeightNetwork(num_maps, depth=depth, width=width, skip=skip)
+def build_weight_network(config: AnteHocConfig, num_outputs: int) -> nn.Module:
+    """
+    The weight network named by `AnteHocConfig.weight_network`, for a backbone with so many outputs.
+
+    Raises:
+        ValueError: if it explains classes and there are none.
+    """
+    if config.weight_network == "contributions":
+        if num_outputs == 0:
+            raise ValueError(
+                "weight_network='contributions' explains classes, which the bare model does not have: load the "
+                "classifier, AutoModelForImageClassification."
+            )
+        assert config.tap_channels is not None
+        return ContributionNetwork(sum(config.tap_channels), num_outputs, config.contribution_width)
+    assert config.num_attention_maps is not None
+    assert isinstance(config.image_size, list)
+    if config.weight_network == "scalar":
+        return ScalarWeightNetwork(config.num_attention_maps)
+    return AutoencoderWeightNetwork(
+        config.num_attention_maps,
+        depth=config.weight_network_depth or (3 if max(config.image_size) >= 96 else 2),
+        width=config.weight_network_width,
+        skip=config.weight_network_skip,
+    )

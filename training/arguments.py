@@ -10,6 +10,8 @@ from transformers.training_args import OptimizerNames
 InterpretationTarget = Literal["probabilities", "logits", "kl"]
 UpdateOrder = Literal["simultaneous", "sequential"]
 InterpretationBatchNorm = Literal["eval", "batch", "update"]
+CoalitionSampling = Literal["contiguous", "shapley"]
+CoalitionBackground = Literal["mixed", "mean", "blur", "black"]
 
 
 @dataclass
@@ -38,6 +40,10 @@ class AnteHocTrainingArguments(TrainingArguments):
             Share of each batch in (0, 1] that makes the second pass: its first ceil(share · B) samples.
         interpretation_interval (`int`, *optional*, defaults to 1):
             The second pass is made in every n-th optimizer step, the first step included.
+
+        train_task (`bool`, *optional*, defaults to `True`):
+            False: backbone and head stay exactly as they are, running statistics included, and the weight network
+            alone learns, e.g. to explain a classifier that is there already.
 
     > Parameters that control the second pass's objective
 
@@ -69,6 +75,20 @@ class AnteHocTrainingArguments(TrainingArguments):
         entropy_weight (`float`, *optional*, defaults to 0.0):
             Weight of the entropy over the weight maps, in [0, 1]; it pushes each pixel to choose one attention map.
 
+    > Parameters of class-conditional maps (`weight_network="contributions"`), whose second pass compares coalitions of
+    patches and not energy maps
+
+    Args:
+        coalitions_per_image (`int`, *optional*, defaults to 8):
+            Masked images of each image in a second pass, an even number: every coalition is seen with its complement.
+            Each costs a forward pass without gradient.
+        coalition_sampling (`str`, *optional*, defaults to `"contiguous"`):
+            `"contiguous"`: neighbouring patches tend to go together, all sizes are as likely. `"shapley"`: sizes by
+            the Shapley kernel, patches independent: the contributions become Shapley values.
+        coalition_background (`str`, *optional*, defaults to `"mixed"`):
+            What stands where a patch is missing: the image's `"mean"` colour, the image `"blur"`red, `"black"`, or one
+            of the three at random.
+
     > Parameters that control the output folder
 
     Args:
@@ -92,6 +112,9 @@ class AnteHocTrainingArguments(TrainingArguments):
     )
     interpretation_interval: int = field(
         default=1, metadata={"help": "Make the second pass in every n-th optimizer step."}
+    )
+    train_task: bool = field(
+        default=True, metadata={"help": "False: backbone and head stay as they are; the weight network alone learns."}
     )
     interpretation_target: InterpretationTarget = field(
         default="probabilities",
@@ -118,6 +141,16 @@ class AnteHocTrainingArguments(TrainingArguments):
     area_weight: float = field(default=0.0, metadata={"help": "Weight of the map's mean."})
     tv_weight: float = field(default=0.0, metadata={"help": "Weight of the map's total variation."})
     entropy_weight: float = field(default=0.0, metadata={"help": "Weight of the entropy over the weight maps."})
+    coalitions_per_image: int = field(
+        default=8, metadata={"help": "Masked images of each image in a second pass of class-conditional maps; even."}
+    )
+    coalition_sampling: CoalitionSampling = field(
+        default="contiguous",
+        metadata={"help": "'contiguous' coalitions of all sizes, or 'shapley': independent patches, Shapley kernel."},
+    )
+    coalition_background: CoalitionBackground = field(
+        default="mixed", metadata={"help": "In place of a missing patch: 'mean', 'blur', 'black', or 'mixed'."}
+    )
     overwrite_run: bool = field(
         default=False, metadata={"help": "Delete the run that output_dir holds and start over."}
     )
@@ -162,10 +195,17 @@ class AnteHocTrainingArguments(TrainingArguments):
                 "interpretation_interval counts optimizer steps and must be a whole number of at least 1, not "
                 f"{self.interpretation_interval}."
             )
+        if self.coalitions_per_image < 2 or self.coalitions_per_image % 2:
+            raise ValueError(
+                "coalitions_per_image must be an even number of at least 2, since every coalition is seen with its "
+                f"complement, not {self.coalitions_per_image}."
+            )
         for name, choices in (
             ("interpretation_target", get_args(InterpretationTarget)),
             ("update_order", get_args(UpdateOrder)),
             ("interpretation_batch_norm", get_args(InterpretationBatchNorm)),
+            ("coalition_sampling", get_args(CoalitionSampling)),
+            ("coalition_background", get_args(CoalitionBackground)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
@@ -184,6 +224,16 @@ class AnteHocTrainingArguments(TrainingArguments):
             raise ValueError(
                 "DeepSpeed is not supported, because it takes an optimizer step at every backward pass: use DDP or "
                 "FSDP2 instead."
+            )
+        if not self.train_task and (self.joint_weight > 0 or self.interpretation_batch_norm == "update"):
+            raise ValueError(
+                "train_task=False leaves backbone and head as they are, which joint_weight and "
+                "interpretation_batch_norm='update' would change: leave these out."
+            )
+        if not self.train_task and (self.interpretation_interval > 1 or self.update_order == "sequential"):
+            raise ValueError(
+                "train_task=False leaves steps without a second pass, or before it, nothing to learn: leave out "
+                "interpretation_interval and update_order."
             )
         if self.update_order == "sequential" and self.joint_weight > 0:
             raise ValueError(

@@ -1,4 +1,8 @@
-"""The second pass of a training step: image ⊙ map through the frozen network, gradients for the weight network."""
+"""
+The second pass of a training step: gradients for the weight network, from masked images through the frozen network.
+
+The paper's: image ⊙ map. With class-conditional maps: coalitions of patches.
+"""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +14,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from antehoc_hf.modeling.contributions import class_map
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.coalitions import CoalitionGame, coalition_loss
 from antehoc_hf.training.objectives import InterpretationObjective
 from antehoc_hf.training.random_state import preserved_random_state
 
@@ -22,13 +28,14 @@ class FirstPass:
 
     Args:
         inputs (`dict`): the model's inputs without labels, first dimension n ≤ B.
-        soft_attention_maps (`Tensor`): (n, η, H, W), without gradient.
+        kept (`Tensor`): what the map is made from, without gradient: soft attention maps (n, η, H, W), or tap features
+            (n, C, g, w) for class-conditional maps.
         target (`Tensor`): the prediction on the image, (n, …, K), without gradient.
         mask (`Tensor`, *optional*): (n, …) bool, the positions of the prediction that count.
     """
 
     inputs: dict[str, Any]
-    soft_attention_maps: Tensor
+    kept: Tensor
     target: Tensor
     mask: Tensor | None = None
 
@@ -47,7 +54,8 @@ class SecondPass:
     Makes the second pass of one micro-batch.
 
     It reuses the first pass's attention maps and prediction, draws no random numbers, and asks for no gradient of the
-    backbone's weights, so it costs one forward pass and the cheaper half of a backward pass.
+    backbone's weights, so it costs one forward pass and the cheaper half of a backward pass. With class-conditional
+    maps it costs a forward pass for each coalition, and its random numbers are its own.
 
     The model says what the pass needs: `prediction(outputs)`, `prediction_kind`, and optionally
     `interpretation_inputs` (names of the inputs beside `pixel_values` that its second forward needs, e.g. a caption),
@@ -58,12 +66,20 @@ class SecondPass:
         model: the bare ante-hoc model.
         args (`AnteHocTrainingArguments`): which reading of the paper to follow.
         accelerator (`Accelerator`): makes the backward pass.
+
+    Raises:
+        ValueError: if the arguments do not fit the model's kind of map.
     """
 
     def __init__(self, model: Any, args: AnteHocTrainingArguments, accelerator: Accelerator) -> None:
         self.args = args
         self.accelerator = accelerator
         self.objective = InterpretationObjective.from_arguments(args, model.prediction_kind)
+        self.game: CoalitionGame | None = None
+        if getattr(model, "class_conditional", False):
+            _check_coalition_arguments(args)
+            mean, std = (torch.tensor(values) for values in (model.config.image_mean, model.config.image_std))
+            self.game = CoalitionGame(args, (-mean / std).view(1, 3, 1, 1))
 
     def is_due(self, optimizer_step: int) -> bool:
         """Whether the optimizer step with this number, counted from 0, has a second pass."""
@@ -91,9 +107,12 @@ class SecondPass:
         if self.args.target_eval:
             with torch.no_grad(), preserved_random_state(target.device), model.interpretation_phase("eval"):
                 target = model.prediction(wrapped(**kept, phase="task"))
-        return FirstPass(kept, outputs.soft_attention_maps[:count], target, mask)
+        maps_from = outputs.soft_attention_maps if self.game is None else outputs.tap_features
+        return FirstPass(kept, maps_from[:count], target, mask)
 
-    def run(self, model: Any, wrapped: nn.Module, first: FirstPass, micro_batches: int) -> SecondPassResult:
+    def run(
+        self, model: Any, wrapped: nn.Module, first: FirstPass, micro_batches: int, step: int = 0
+    ) -> SecondPassResult:
         """
         Forward and backward pass; adds to the gradients.
 
@@ -102,9 +121,12 @@ class SecondPass:
             wrapped (`nn.Module`): the model as it is called.
             first (`FirstPass`): what the first pass left.
             micro_batches (`int`): how many of them make up the optimizer step.
+            step (`int`): that step's number, counted from 0.
         """
+        if self.game is not None:
+            return self._run_game(self.game, model, wrapped, first, micro_batches, step)
         weight = self.args.joint_weight
-        maps = first.soft_attention_maps
+        maps = first.kept
         with (
             preserved_random_state(maps.device),
             model.interpretation_phase(self.args.interpretation_batch_norm, train_backbone=weight > 0),
@@ -116,6 +138,49 @@ class SecondPass:
             self.accelerator.backward(loss / micro_batches)
         map_means = outputs.interpretation_map.detach().float().mean(dim=(1, 2, 3))
         return SecondPassResult(loss.detach(), map_means, outputs.degenerate.detach())
+
+    def _run_game(
+        self, game: CoalitionGame, model: Any, wrapped: nn.Module, first: FirstPass, micro_batches: int, step: int
+    ) -> SecondPassResult:
+        """Coalitions of patches through the frozen network, without gradient; then the weight network alone."""
+
+        def judge(images: Tensor) -> Tensor:
+            return model.class_probabilities(wrapped(pixel_values=images, phase="prediction").logits)
+
+        pixel_values = first.inputs["pixel_values"]
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        grid = (first.kept.shape[-2], first.kept.shape[-1])
+        with preserved_random_state(first.kept.device), model.interpretation_phase("eval"):
+            with torch.no_grad():
+                outcome = game.play(pixel_values, grid, judge, step)
+            outputs = wrapped(**first.inputs, tap_features=first.kept, phase="interpretation")
+            loss = coalition_loss(outputs.contributions, outcome.coalitions, outcome.gains)
+            self.accelerator.backward(loss / micro_batches)
+        with torch.no_grad():
+            nothing: Any = self.accelerator.reduce(outcome.nothing, "mean")
+            model.weight_network.nothing.lerp_(nothing.to(model.weight_network.nothing), _MEMORY / micro_batches)
+            maps, degenerate = class_map(outputs.contributions, first.target.argmax(dim=-1), size)
+        return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
+
+
+# Of the running mean of what the network says where nothing is left of the image: about the last fifty steps count.
+_MEMORY = 0.02
+
+
+def _check_coalition_arguments(args: AnteHocTrainingArguments) -> None:
+    unfit = {
+        "interpretation_target": "probabilities",
+        "joint_weight": 0.0,
+        "interpretation_batch_norm": "eval",
+        "target_eval": False,
+        **dict.fromkeys(("reconstruction_weight", "area_weight", "tv_weight", "entropy_weight"), 0.0),
+    }
+    for name, default in unfit.items():
+        if getattr(args, name) != default:
+            raise ValueError(
+                f"{name}={getattr(args, name)!r} belongs to the second pass on energy maps, and a model with "
+                "weight_network='contributions' learns from coalitions: leave it out."
+            )
 
 
 def _first(value: Any, count: int) -> Any:

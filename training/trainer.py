@@ -32,8 +32,9 @@ class AnteHocTrainer(ResumableTrainer):
     Trains an ante-hoc model in two passes a step, and is the stock Trainer in everything else.
 
     First pass: the image; the backbone and its head learn their task, exactly as the stock Trainer would train them.
-    Second pass: image ⊙ map, the energy map (Eq. 2); only the weight network learns, to keep the prediction. The
-    trainer knows no task: it asks the model for its `prediction`.
+    Second pass: image ⊙ map, the energy map (Eq. 2); only the weight network learns, to keep the prediction. With
+    class-conditional maps (`weight_network="contributions"`) it learns from coalitions of patches instead. The trainer
+    knows no task: it asks the model for its `prediction`.
 
     With the default arguments the backbone's and the head's parameters are, bit for bit, those of a training without
     a map: the passes have gradients, clipping and optimizer groups of their own, and the second draws no random
@@ -81,10 +82,10 @@ class AnteHocTrainer(ResumableTrainer):
                 f"AnteHocTrainer trains ante-hoc models such as AnteHocForImageClassification, and "
                 f"{type(self.model).__name__} has no weight network: use transformers.Trainer for it."
             )
-        if not any(parameter.requires_grad for parameter in task_parameters(self.model)):
+        if self.args.train_task and not any(p.requires_grad for p in task_parameters(self.model)):
             raise ValueError(
                 "Every parameter of the backbone and the head is frozen, so that the first pass has nothing to train: "
-                "leave them trainable and set learning_rate=0 instead."
+                "set train_task=False."
             )
         check_launch(self.args, self.accelerator)
 
@@ -103,8 +104,11 @@ class AnteHocTrainer(ResumableTrainer):
         inputs = self._prepare_inputs(inputs)
         self._keep_task_outputs = True
         try:
-            with self.model.task_phase():
-                loss = super().training_step(model, {**inputs, "phase": "task"}, num_items_in_batch)
+            if self.args.train_task:
+                with self.model.task_phase():
+                    loss = super().training_step(model, {**inputs, "phase": "task"}, num_items_in_batch)
+            else:
+                loss = self._task_loss(model, inputs, num_items_in_batch)
         finally:
             outputs, self._task_outputs, self._keep_task_outputs = self._task_outputs, None, False
         self.meter.add_images(len(inputs[self.model.main_input_name]))
@@ -115,10 +119,17 @@ class AnteHocTrainer(ResumableTrainer):
                 self._awaiting_step.append(first)
             else:
                 micro_batches = self.current_gradient_accumulation_steps
-                result = self.second_pass.run(self.model, model, first, micro_batches)
+                result = self.second_pass.run(self.model, model, first, micro_batches, self.state.global_step)
                 self.meter.add(result, 1 / micro_batches)
         self.meter.warn_if_not_finite(self.state.global_step + 1, loss, result)
         return loss
+
+    def _task_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None) -> Tensor:
+        """`train_task=False`: the first pass in evaluation mode, from which nothing learns."""
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, {**inputs, "phase": "task"}, num_items_in_batch=num_items_in_batch)
+        return loss.detach() / self.current_gradient_accumulation_steps
 
     def compute_loss(
         self,
@@ -143,7 +154,8 @@ class AnteHocTrainer(ResumableTrainer):
         for position, first in enumerate(firsts):
             last = position == len(firsts) - 1
             with self.accelerator.no_sync(self.model_wrapped) if not last else nullcontext():
-                result = self.second_pass.run(self.model, self.model_wrapped, first, len(firsts))
+                step = self.state.global_step
+                result = self.second_pass.run(self.model, self.model_wrapped, first, len(firsts), step)
             self.meter.add(result, 1 / len(firsts))
             self.meter.warn_if_not_finite(self.state.global_step + 1, None, result)
         self._drop_gradient_unless_finite()

@@ -11,10 +11,14 @@ from torch import Tensor
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.targets import Ask
+from antehoc_hf.modeling.contributions import class_map
 
 
 class AnteHoc(Explainer):
-    """The interpretation map of an ante-hoc model: one forward pass, the same map whatever the target."""
+    """
+    The interpretation map of an ante-hoc model: one forward pass. The same map whatever the target, unless the model
+    has a map for each class (`weight_network="contributions"`).
+    """
 
     name = "antehoc"
 
@@ -26,6 +30,12 @@ class AnteHoc(Explainer):
     @torch.no_grad()
     def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
         model: Any = self.network.model
+        if getattr(model, "class_conditional", False):
+            outputs = model(pixel_values, output_attention_maps=True)
+            size = (pixel_values.shape[-2], pixel_values.shape[-1])
+            target: Any = ask(outputs.logits)
+            maps, degenerate = class_map(outputs.contributions, target.classes, size)
+            return RawMaps(maps * ~degenerate[:, None, None, None], scaled=True)
         explained = model.interpretation(pixel_values)
         shows = ~explained.degenerate[:, None, None, None]
         return RawMaps(explained.interpretation_map * shows, scaled=True)

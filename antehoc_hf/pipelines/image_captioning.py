@@ -68,7 +68,7 @@ class AnteHocImageCaptioningPipeline(Pipeline):
         """One image's caption and maps."""
         assert self.tokenizer is not None
         sequence = model_outputs["sequences"][0]
-        result = {
+        result: dict[str, Any] = {
             "generated_text": self.tokenizer.decode(sequence, skip_special_tokens=True),
             "probability": float(model_outputs["probability"][0]),
             "map": map_array(model_outputs["interpretation_map"]),

@@ -86,12 +86,12 @@ class AnteHocImageClassificationPipeline(Pipeline):
         }
 
     def _top(self, logits: Tensor, top_k: int) -> list[dict[str, Any]]:
-        kind = self.model.config.problem_type
+        config: Any = self.model.config
+        kind = config.problem_type
         scores = logits
         if kind == "multi_label_classification":
             scores = logits.sigmoid()
         elif kind != "regression":
             scores = logits.softmax(dim=0)
         order = list(range(len(scores))) if kind == "regression" else scores.argsort(descending=True).tolist()
-        labels = self.model.config.id2label
-        return [{"label": labels[index], "score": float(scores[index])} for index in order[:top_k]]
+        return [{"label": config.id2label[index], "score": float(scores[index])} for index in order[:top_k]]

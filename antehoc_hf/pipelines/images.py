@@ -46,8 +46,7 @@ def open_image(image: Any, timeout: float | None = None) -> Any:
     if isinstance(image, Image.Image):
         return _decoded(image, "The image")
     raise ValueError(
-        "An image must be a path, a URL, a Pillow image, the bytes of a file or an array, not "
-        f"{type(image).__name__}."
+        f"An image must be a path, a URL, a Pillow image, the bytes of a file or an array, not {type(image).__name__}."
     )
 
 
@@ -58,8 +57,7 @@ def map_array(maps: Tensor) -> NDArray[np.float32]:
 
 def _downloaded(url: str, timeout: float | None) -> bytes:
     try:
-        options = {} if timeout is None else {"timeout": timeout}
-        with urlopen(Request(url, headers=_HEADERS), **options) as answer:  # type: ignore[arg-type]
+        with urlopen(Request(url, headers=_HEADERS), timeout=timeout) as answer:
             return bytes(answer.read())
     except HTTPError as error:
         raise ValueError(f"{url} can't be read: the server answers {error.code} ({error.reason}).") from None

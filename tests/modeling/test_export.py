@@ -29,8 +29,9 @@ def agree(first, second, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
-def test_compiled_in_one_graph(build, noise, backbone):
-    model, pixels = build(backbone, awake=True), noise(2, 64)
+@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+def test_compiled_in_one_graph(build, noise, backbone, kind):
+    model, pixels = build(backbone, awake=True, weight_network=kind), noise(2, 64)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         output, expected = compiled(pixels, output_attention_maps=True), model(pixels, output_attention_maps=True)
@@ -61,8 +62,9 @@ def test_both_passes_compiled(build, noise):
     "backbone",
     ["test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_convnext", "test_vit"))],
 )
-def test_exported(build, noise, backbone):
-    model = Explained(build(backbone, awake=True))
+@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+def test_exported(build, noise, backbone, kind):
+    model = Explained(build(backbone, awake=True, weight_network=kind))
     batch = torch.export.Dim("batch", min=1, max=16)
     program = torch.export.export(model, (noise(2, 64),), dynamic_shapes=({0: batch},))
     with torch.no_grad():
@@ -73,11 +75,12 @@ def test_exported(build, noise, backbone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
-def test_onnx(build, noise, tmp_path, backbone):
+@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+def test_onnx(build, noise, tmp_path, backbone, kind):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model = Explained(build(backbone, awake=True)).eval()
+    model = Explained(build(backbone, awake=True, weight_network=kind)).eval()
     path = str(tmp_path / "model.onnx")
     program = torch.onnx.export(
         model,

@@ -114,6 +114,30 @@ def test_two_processes_train_as_one_with_options(tiny, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_class_conditional_maps_train_in_two_processes(tiny, tmp_path, sharded):
+    """Each process draws coalitions of its own; backbone and head, which know of none, train as in one process."""
+    options = {"gradient_accumulation_steps": 2}
+    fsdp = {"fsdp": True, "fsdp_config": {"version": 2}, "accelerator_config": {"use_configured_state": True}}
+    spec = {"model": {"backbone": "test_nfnet", "weight_network": "contributions"}}
+    more = {**spec, "shard_on_cpu": True} if sharded else spec
+    name = "contributions"
+    args = {**options, **fsdp} if sharded else options
+    (two,) = launch(tiny, tmp_path, [{**make_spec(tmp_path, name, args, 4, processes=2), **more}])
+    assert two["agree"]
+    single = {**make_spec(tmp_path, f"{name}-single", options, 8), **spec}
+    tiny.run(single)
+    one = torch.load(single["dump"])
+    for key, value in one["state"].items():
+        if key.startswith("weight_network"):
+            assert torch.isfinite(two["state"][key]).all()
+        else:
+            assert torch.allclose(two["state"][key], value, atol=1e-6), key
+    learned = [step["weight_network.entry.weight"].abs().max() for step in two["gradients"]]
+    assert all(size > 0 for size in learned)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [None, ["NormFreeBlock"]], ids=["whole", "by block"])
 def test_sharded_processes_train_as_one(tiny, tmp_path, blocks):
     """FSDP2 through Accelerate and the stock Trainer's own preparation."""

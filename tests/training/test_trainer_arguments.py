@@ -73,7 +73,7 @@ def test_stock_arguments_are_refused(tiny, tmp_path):
 def test_a_frozen_backbone_is_refused(tiny, tmp_path):
     model = tiny.build_model()
     model.backbone.requires_grad_(False)
-    with pytest.raises(ValueError, match="set learning_rate=0 instead"):
+    with pytest.raises(ValueError, match="set train_task=False"):
         AnteHocTrainer(model=model, args=tiny.build_args(tmp_path))
 
 

@@ -1,0 +1,361 @@
+"""What the demo shows of one image, as plain results: answer, map, other methods, and how faithful the map is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from antehoc_hf.demo.models import DemoModel
+from antehoc_hf.evaluation.controls import center_map, random_map
+from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
+from antehoc_hf.evaluation.maps import binarise_equal_area
+from antehoc_hf.explainers import load_explainer
+from antehoc_hf.explainers.network import Network
+from antehoc_hf.explainers.targets import Target
+from antehoc_hf.modeling.outputs import AnteHocLandmarkOutput
+from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.training.images import image_size
+from antehoc_hf.visualization.images import Image as Pixels
+from antehoc_hf.visualization.images import denormalise
+
+MOST_PIXELS = 50_000_000
+AREA = 0.2  # of the image is kept when maps are compared
+_RANDOM_DRAWS = 8
+_STEPS = 10  # of insertion and deletion: seconds on a CPU, where a report takes more
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Classes:
+    """
+    What a classifier says.
+
+    Attributes:
+        top (`tuple[tuple[str, float], ...]`): classes and their probabilities in [0, 1], the most likely first; or
+            names and values of a regression.
+        are_probabilities (`bool`): false for a regression.
+        indices (`tuple[int, ...]`): of these classes.
+        explained (`int`): which of these the map explains, 0 being the most likely.
+    """
+
+    top: tuple[tuple[str, float], ...]
+    are_probabilities: bool = True
+    indices: tuple[int, ...] = ()
+    explained: int = 0
+
+
+@dataclass(frozen=True)
+class Points:
+    """
+    The landmarks that were found.
+
+    Attributes:
+        names (`tuple[str, ...]`): K names.
+        on_input (`Tensor`): (K, 2), x and y in units of width and height of what the model saw.
+        on_photo (`tuple[tuple[float, float], ...]`): x and y in pixels of the visitor's image.
+    """
+
+    names: tuple[str, ...]
+    on_input: Tensor
+    on_photo: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption with its probability, given those before it, and its map (1, H, W) in [0, 1]."""
+
+    text: str
+    probability: float
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A caption, its length-normalised probability, its words, and its token ids (1, T)."""
+
+    text: str
+    probability: float
+    words: tuple[Word, ...]
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """
+    One image as one model sees it.
+
+    Attributes:
+        answer: what it says.
+        pixel_values (`Tensor`): (1, 3, H, W), its input.
+        picture (`np.ndarray`): (H, W, 3) uint8, the same for people.
+        map (`Tensor`): (1, 1, H, W) in [0, 1], where it looked.
+        degenerate (`bool`): whether that map shows nothing.
+        seconds (`float`): for answer and map.
+    """
+
+    answer: Classes | Points | Sentence
+    pixel_values: Tensor
+    picture: Pixels
+    map: Tensor
+    degenerate: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """
+    What one method says.
+
+    Attributes:
+        name (`str`): of the method.
+        map (`Tensor`, *optional*): (1, 1, H, W) in [0, 1]; None if it cannot be computed.
+        seconds (`float`): for this map.
+        note (`str`): why there is no map, or that it shows nothing; else empty.
+    """
+
+    name: str
+    map: Tensor | None
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """
+    How much of the answer survives where a map says it matters.
+
+    Attributes:
+        name (`str`): of the map.
+        kept (`float`): confidence in the answer, in [0, 1], when only the largest `AREA` of the map is left.
+        insertion_minus_deletion (`float`): in [−1, 1]; 0 is chance.
+    """
+
+    name: str
+    kept: float
+    insertion_minus_deletion: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Confidence in the answer on the whole image, in [0, 1], and what maps keep of it: the model's own first."""
+
+    whole: float
+    rows: tuple[Faithfulness, ...]
+
+
+def read_photo(source: str | Path | bytes) -> Image.Image:
+    """
+    A visitor's image, upright.
+
+    Raises:
+        ValueError: if it is no image, damaged, or larger than `MOST_PIXELS`.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    size = image_size(data)
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"The image is too large: {size[1]} × {size[0]} pixels, where at most {MOST_PIXELS // 10**6} million are "
+            "taken. Make it smaller first."
+        )
+    photo: Image.Image = open_image(data)
+    return photo
+
+
+@torch.no_grad()
+def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
+    """
+    The model's answer and its map.
+
+    Args:
+        loaded: the model.
+        photo: any image.
+        top_k (`int`): classes that are told at most.
+    """
+    model, processor = loaded.model, loaded.processor
+    pixel_values = processor(photo, return_tensors="pt")["pixel_values"].to(device=model.device, dtype=model.dtype)
+    with loaded.lock:
+        begun = time.perf_counter()
+        if loaded.kind == "captions":
+            outputs = model.caption(pixel_values, output_word_maps=True)
+        else:
+            outputs = model(pixel_values)
+        seconds = time.perf_counter() - begun
+    answer: Classes | Points | Sentence
+    if loaded.kind == "captions":
+        answer = _sentence(outputs, loaded.tokenizer)
+    elif loaded.kind == "landmarks":
+        answer = _points(outputs.landmarks, loaded, photo)
+    else:
+        answer = _classes(outputs.logits[0].float().cpu(), model.config, top_k)
+    return Analysis(
+        answer=answer,
+        pixel_values=pixel_values,
+        picture=denormalise(pixel_values, processor.image_mean, processor.image_std)[0],
+        map=outputs.interpretation_map.float().cpu(),
+        degenerate=bool(outputs.degenerate[0]),
+        seconds=seconds,
+    )
+
+
+@torch.no_grad()
+def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
+    """
+    The same image, with the map of another class; everything measured from it is of that class too.
+
+    Args:
+        loaded: a model with a map for each class, see [`DemoModel.class_conditional`].
+        analysis: what it made of the image.
+        rank (`int`): 0 for the most likely of the classes that are told, 1 for the next.
+
+    Raises:
+        ValueError: if the model's map depends on no class, or there is no such rank.
+    """
+    answer = analysis.answer
+    if not isinstance(answer, Classes) or not loaded.class_conditional:
+        raise ValueError(f"{loaded.name} has one map an image, whatever the class.")
+    if not 0 <= rank < len(answer.indices):
+        raise ValueError(f"rank={rank!r} must be in 0 … {len(answer.indices) - 1}.")
+    with loaded.lock:
+        explained = loaded.model.interpretation(analysis.pixel_values, answer.indices[rank])
+    return replace(
+        analysis,
+        answer=replace(answer, explained=rank),
+        map=explained.interpretation_map.float().cpu(),
+        degenerate=bool(explained.degenerate[0]),
+    )
+
+
+def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list[Compared]:
+    """
+    What several methods say the model looked at, one at a time, for its own answer.
+
+    A method that needs a package or cannot explain this model says so in its note. What takes less than a second is
+    computed twice and the shorter time told: the first time pays for what is set up once.
+
+    Args:
+        loaded, analysis: the model, and what it made of the image.
+        names: of `EXPLAINERS`.
+    """
+    found = []
+    for name in names:
+        try:
+            with loaded.lock:
+                explainer = load_explainer(name, loaded.model)
+                seconds = 0.0
+                for _ in range(2):
+                    begun = time.perf_counter()
+                    explained = explainer.explain(analysis.pixel_values, _target(analysis))
+                    took = time.perf_counter() - begun
+                    seconds = min(seconds or took, took)
+                    if took >= 1:
+                        break
+        except (ImportError, ValueError) as error:
+            found.append(Compared(name, None, note=str(error)))
+            continue
+        nothing = bool(explained.degenerate[0])
+        found.append(Compared(name, explained.maps.cpu(), seconds, "found no evidence" if nothing else ""))
+    return found
+
+
+@torch.no_grad()
+def measure(loaded: DemoModel, analysis: Analysis, area: float = AREA) -> Measured | None:
+    """
+    What is left of the model's answer on this image where its map, a blob in the centre, or chance says it matters.
+
+    The answer is the predicted class, the caption, or the points (their confidence falls with the distance they move,
+    see [`antehoc_hf.explainers.targets.PointTarget`]). Insertion and deletion put the image's pixels in, or take them
+    out, in the order of the map. What chance keeps is a mean over several random maps.
+
+    Args:
+        loaded, analysis: the model, and what it made of the image.
+        area (`float`): share of the image that is kept, in (0, 1).
+
+    Returns:
+        `Measured`: or None for a regression, which has no confidence.
+    """
+    if isinstance(analysis.answer, Classes) and not analysis.answer.are_probabilities:
+        return None
+    pixels = analysis.pixel_values
+    own = {"this map": analysis.map.to(pixels.device), "centre": center_map(pixels)}
+    chance = [random_map(pixels, seed) for seed in range(_RANDOM_DRAWS)]
+    confidence = _Confidence(loaded, analysis)
+    masks = torch.cat([binarise_equal_area(map_, area) for map_ in [*own.values(), *chance]])
+    images = loaded.model.energy_map(pixels.expand(len(masks), -1, -1, -1), masks.to(pixels))
+    kept = torch.cat([confidence(chunk) for chunk in images.split(_CHUNK)])
+    ranked = torch.cat([*own.values(), chance[0]]).float()  # more of them would say 0 once more, and take their time
+    differences = insertion_deletion(
+        lambda versions: confidence(versions)[:, None],
+        pixels.expand(len(ranked), -1, -1, -1),
+        ranked,
+        torch.zeros(len(ranked), dtype=torch.long, device=pixels.device),
+        steps=_STEPS,
+        chunk_size=_CHUNK,
+    ).difference
+    shares = [*kept[: len(own)].tolist(), float(kept[len(own) :].mean())]
+    rows = zip([*own, "random"], shares, differences.tolist(), strict=True)
+    return Measured(float(confidence(pixels)), tuple(Faithfulness(*row) for row in rows))
+
+
+class _Confidence:
+    """
+    The model's confidence in the answer it gave to one image, on versions of that image: (N, 3, H, W) → (N,).
+
+    The model is free between two calls, so that another visitor need not wait for all of them.
+    """
+
+    def __init__(self, loaded: DemoModel, analysis: Analysis) -> None:
+        self._network, self._lock = Network(loaded.model), loaded.lock
+        with self._lock:
+            ask = self._network.question(analysis.pixel_values, _target(analysis))
+            self._target: Target = ask(self._network(analysis.pixel_values))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        same = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        with self._lock:
+            return self._target.select(same).confidence(self._network(images, same))
+
+
+def _target(analysis: Analysis) -> Any:
+    """What explainers are asked about: the caption, a class that was chosen, or (None) the model's own answer."""
+    answer = analysis.answer
+    if isinstance(answer, Classes) and answer.explained:
+        return answer.indices[answer.explained]
+    return answer.ids if isinstance(answer, Sentence) else None
+
+
+def _classes(logits: Tensor, config: Any, top_k: int) -> Classes:
+    if config.problem_type == "regression":
+        return Classes(tuple((config.id2label[k], value) for k, value in enumerate(logits.tolist())), False)
+    several = config.problem_type == "multi_label_classification"
+    probabilities, order = (logits.sigmoid() if several else logits.softmax(dim=0)).sort(descending=True)
+    indices = tuple(order.tolist()[:top_k])
+    top = zip(indices, probabilities.tolist(), strict=False)
+    return Classes(tuple((config.id2label[index], value) for index, value in top), indices=indices)
+
+
+def _points(landmarks: Tensor, loaded: DemoModel, photo: Image.Image) -> Points:
+    outputs = AnteHocLandmarkOutput(landmarks=landmarks)
+    placed = loaded.processor.post_process_keypoint_detection(outputs, [[photo.height, photo.width]])
+    on_photo = tuple((x, y) for x, y in placed[0]["keypoints"].tolist())
+    names = loaded.model.config.landmark_names or [str(point) for point in range(len(on_photo))]
+    return Points(tuple(names), landmarks[0].float().cpu(), on_photo)
+
+
+def _sentence(outputs: Any, tokenizer: Any) -> Sentence:
+    ids = outputs.sequences[0, 1:].tolist()
+    words = tuple(
+        Word(text, float(said.exp()), map_.float().cpu())
+        for text, index, said, map_ in zip(
+            tokenizer.convert_ids_to_tokens(ids), ids, outputs.log_probabilities[0], outputs.word_maps[0], strict=True
+        )
+        if index not in (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    )
+    text = tokenizer.decode(outputs.sequences[0], skip_special_tokens=True)
+    return Sentence(text, float(outputs.probability[0]), words, outputs.sequences)

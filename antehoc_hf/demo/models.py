@@ -1,0 +1,94 @@
+"""Models as the demo page keeps them: loaded once, used by one visitor at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from antehoc_hf.command_inputs import load_model
+from antehoc_hf.explainers.network import Kind, Network
+from antehoc_hf.modeling.caption_options import check_tokenizer
+from antehoc_hf.training.run_arguments import UsageError
+
+_KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """
+    A model with what belongs to it.
+
+    Attributes:
+        name (`str`): folder or Hub name.
+        model: one of ours, with its head, in evaluation mode.
+        processor: its image processor.
+        tokenizer (*optional*): of a captioner.
+        kind (`str`): `"classes"`, `"landmarks"` or `"captions"`.
+        lock: held while the model is used: explainers hook into it, and visitors come at the same time.
+    """
+
+    name: str
+    model: Any
+    processor: Any
+    tokenizer: Any
+    kind: Kind
+    lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    @property
+    def class_conditional(self) -> bool:
+        """Whether the model has a map for each class."""
+        return bool(getattr(self.model, "class_conditional", False))
+
+    @property
+    def description(self) -> str:
+        """Task, backbone and input size, for people."""
+        config = self.model.config
+        height, width = self.processor.size["height"], self.processor.size["width"]
+        return f"{_KINDS[self.kind]} · {config.backbone} · {width} × {height} pixels"
+
+
+def load_demo_model(name: str) -> DemoModel:
+    """
+    A model, its image processor and, for captions, its tokenizer; tried once, so that the first visitor need not wait.
+
+    Args:
+        name (`str`): folder or Hub name of one of our models: classification, landmarks or captions.
+
+    Raises:
+        ValueError: if it is no such model, or its parts do not belong together.
+        OSError: if it cannot be loaded.
+    """
+    config = AutoConfig.from_pretrained(name)
+    if config.model_type != "antehoc":
+        raise UsageError(
+            f"{name} is a model of type {config.model_type!r} and has no map of its own: the demo shows ante-hoc "
+            "models; `antehoc explain` takes any image classifier."
+        )
+    model, processor = load_model(name)
+    kind = Network(model).kind
+    tokenizer = None
+    if kind == "captions":
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        check_tokenizer(tokenizer, model.config)
+    height, width = processor.size["height"], processor.size["width"]
+    with torch.no_grad():
+        model.interpretation(torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype))
+    return DemoModel(name, model, processor, tokenizer, kind)
+
+
+def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:
+    """
+    The models by the name a visitor chooses them by: the end of each name where that tells them apart.
+
+    Raises:
+        ValueError, OSError: see [`load_demo_model`].
+    """
+    given = list(dict.fromkeys(names))
+    short = [name.rstrip("/").rsplit("/", 1)[-1] for name in given]
+    told = short if len(set(short)) == len(short) else given
+    return {label: load_demo_model(name) for label, name in zip(told, given, strict=True)}

@@ -1,0 +1,382 @@
+"""The demo page, with gradio: what stands where, and what happens when."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from antehoc_hf.command_inputs import unique_names
+from antehoc_hf.demo import parts
+from antehoc_hf.demo.analysis import Analysis, Classes, Compared, analyse, compare, explain_class, measure, read_photo
+from antehoc_hf.demo.models import DemoModel, load_demo_models
+from antehoc_hf.demo.pictures import view
+from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
+from antehoc_hf.explainers import EXPLAINERS
+from antehoc_hf.modeling.rgb import to_rgb
+from antehoc_hf.training.run_arguments import UsageError
+
+INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
+LARGEST_FILE = "30mb"
+_KEPT = 3600  # seconds that visitors' files and results are kept
+_EXAMPLE_SIDE, _LARGEST_EXAMPLE = 256, 1024
+_FIRST_METHODS = ("antehoc", "grad-cam")
+_SLOW = ("score-cam", "sise", "ada-sise", "integrated-gradients", "integrated-grad-cam")
+_CONTROLS = ("constant", "random", "center", "sobel")
+
+_NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
+    (button, index) => button.setAttribute("aria-label", `Example ${index + 1}`))"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one visitor's page shows, kept by gradio between events; slow methods are computed once an image."""
+
+    analysis: Analysis
+    model: DemoModel
+    compared: dict[str, Compared] = field(default_factory=dict)
+
+    def compare(self, names: Sequence[str]) -> list[Compared]:
+        """What these methods say, in the order of `EXPLAINERS`."""
+        ordered = [name for name in EXPLAINERS if name in names]
+        for name in ordered:
+            if name not in self.compared:
+                (self.compared[name],) = compare(self.model, self.analysis, [name])
+        return [self.compared[name] for name in ordered]
+
+
+def build_page(models: Sequence[str] | Mapping[str, DemoModel], examples: Sequence[str | Path] | None = None) -> Any:
+    """
+    The page, not yet open: `build_page(["org/name"]).launch()`.
+
+    Args:
+        models: folders or Hub names of our models; or models by the name they are chosen by.
+        examples (*optional*): image files to choose from; None: drawings of the built-in data set `shapes`.
+
+    Returns:
+        `gradio.Blocks`: see [`launch_options`] for how it is meant to be launched.
+
+    Raises:
+        ValueError, OSError: if there is no model or one cannot be loaded.
+        UsageError: if gradio is not installed.
+    """
+    gradio = needed_gradio()
+    if not models:
+        raise UsageError("There is no model for the demo: name at least one.")
+    loaded = dict(models) if isinstance(models, Mapping) else load_demo_models(models)
+    return _Page(gradio, loaded, example_files(examples)).blocks
+
+
+def open_page(
+    models: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    examples: Sequence[str | Path] | None = None,
+    wait: bool = True,
+) -> Any:
+    """
+    Opens the page.
+
+    Args:
+        models: see [`build_page`].
+        host (`str`): the address it listens at; "0.0.0.0" for the whole network.
+        port (`int`, *optional*): None: the first free one from 7860.
+        share (`bool`): through gradio's public tunnel, for 72 hours. Whoever has the address can use it.
+        examples: see [`build_page`].
+        wait (`bool`): until it is interrupted.
+
+    Returns:
+        `gradio.Blocks`: with `local_url`; `close()` ends it.
+
+    Raises:
+        ValueError, OSError: if a model cannot be loaded, or the port is taken.
+    """
+    page = build_page(models, examples)
+    try:
+        page.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **launch_options())
+    except OSError as error:
+        raise UsageError(f"The page cannot be opened at {host}, port {port or 'any from 7860'}: {error}") from error
+    if wait:
+        page.block_thread()
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files."""
+    gradio = needed_gradio()
+    theme = gradio.themes.Default(
+        primary_hue="teal", neutral_hue="slate", font=list(FONTS), font_mono=list(MONOSPACED), text_size="lg"
+    )
+    return {
+        "theme": theme,
+        "css": CSS,
+        "footer_links": [],
+        "max_file_size": LARGEST_FILE,
+        "ssr_mode": False,
+        "state_session_capacity": 64,
+    }
+
+
+def needed_gradio() -> Any:
+    """
+    The module gradio, told not to send anything home.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio
+    except ImportError as error:
+        raise UsageError(INSTALL) from error
+    return gradio
+
+
+def example_files(images: Sequence[str | Path] | None = None) -> list[str]:
+    """
+    The examples in a temporary folder, so that the page opens no folder of the user's to its visitors.
+
+    Args:
+        images (*optional*): files; None: an image of each class of `shapes`.
+
+    Raises:
+        ValueError, OSError: if one cannot be read.
+    """
+    names = unique_names([Path(path) for path in images or ()])
+    named = {name: to_rgb(read_photo(path)) for path, name in names.items()} if images else _drawings()
+    folder = Path(tempfile.mkdtemp(prefix="antehoc-examples-"))
+    files = []
+    for name, image in named.items():
+        image.thumbnail((_LARGEST_EXAMPLE, _LARGEST_EXAMPLE))
+        path = folder / f"{name}.png"
+        image.save(path)
+        files.append(str(path))
+    return files
+
+
+def _drawings() -> dict[str, Any]:
+    from antehoc_hf.shapes import CLASSES, load_shapes
+
+    rows = load_shapes(image_size=_EXAMPLE_SIDE, train=0, validation=0, test=len(CLASSES), seed=0)["test"]
+    return {list(CLASSES)[row["label"]]: row["image"] for row in rows}
+
+
+class _Page:
+    """The page's elements, and what is done with them."""
+
+    def __init__(self, gradio: Any, models: dict[str, DemoModel], examples: list[str]) -> None:
+        self._gradio, self._models = gradio, models
+        first = next(iter(models))
+        with gradio.Blocks(
+            title="What did it look at?", analytics_enabled=False, delete_cache=(_KEPT, _KEPT), fill_width=False
+        ) as self.blocks:
+            gradio.HTML(
+                "<h1>What did it look at?</h1><p>A model that predicts and shows where it looked, in one pass.</p>"
+            )
+            self.state = gradio.State(None, time_to_live=_KEPT)
+            with gradio.Row(equal_height=False):
+                with gradio.Column(scale=2, min_width=300):
+                    self._input(examples, first)
+                with gradio.Column(scale=3, min_width=300):
+                    self._result()
+            self.word_maps = gradio.HTML()
+            with gradio.Row(equal_height=False):
+                with gradio.Column(scale=1, min_width=300):
+                    self._methods()
+                with gradio.Column(scale=1, min_width=300):
+                    gradio.HTML("<h2>How faithful is the map here?</h2>")
+                    self.faithfulness = gradio.HTML(parts.EMPTY, elem_id="faithfulness")
+            self._events()
+
+    def _input(self, examples: list[str], first: str) -> None:
+        gradio = self._gradio
+        self.model = gradio.Dropdown(
+            list(self._models), value=first, label="Model", elem_id="model", visible=len(self._models) > 1
+        )
+        self.described = gradio.HTML(self._description(first), elem_id="described")
+        self.image = gradio.Image(
+            value=examples[0] if examples else None,
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard", "webcam"],
+            label="Your image",
+            height=300,
+            elem_id="image",
+            buttons=[],
+            alt_text="The image that is looked at",
+        )
+        # Gradio would open the file itself, and answer one that is no image with an error of Pillow's.
+        self.image.preprocess = _path_of
+        gradio.Examples([[path] for path in examples], inputs=[self.image], label="Examples", elem_id="examples")
+
+    def _result(self) -> None:
+        gradio = self._gradio
+        self.alert = gradio.HTML(elem_id="alert", visible=False)
+        self.answer = gradio.HTML(parts.EMPTY, elem_id="answer")
+        self.target = gradio.Radio(
+            [], label="Class to explain", info="This model has a map for each class.", elem_id="target", visible=False
+        )
+        gradio.HTML("<h2>Where it looked</h2>")
+        # The picture's own label would hide a corner of it.
+        self.picture = gradio.Image(
+            label="Where it looked",
+            show_label=False,
+            interactive=False,
+            elem_id="picture",
+            format="png",
+            buttons=["download"],
+        )
+        self.threshold = gradio.Slider(
+            0,
+            1,
+            value=0,
+            step=0.05,
+            label="Threshold",
+            info="0 shows the whole map in colour. Above, only what the map rates at least so high is left.",
+            elem_id="threshold",
+        )
+        self.regions = gradio.HTML(elem_id="regions")
+        self.note = gradio.HTML(parts.note(False))
+
+    def _methods(self) -> None:
+        gradio = self._gradio
+        gradio.HTML("<h2>What other methods say</h2>")
+        self.methods = gradio.CheckboxGroup(
+            [(_told(name), name) for name in EXPLAINERS],
+            value=list(_FIRST_METHODS),
+            label="Methods",
+            info="All explain the same prediction. Slow ones take many passes through the network.",
+            elem_id="methods",
+        )
+        self.comparison = gradio.HTML(parts.EMPTY, elem_id="comparison")
+
+    def _events(self) -> None:
+        gradio = self._gradio
+        shown = [self.picture, self.regions]
+        results = [self.state, self.alert, self.answer, *shown, self.word_maps, self.comparison, self.faithfulness]
+        about = [self.described, self.note, self.target]
+        compared = {"fn": self._compare, "inputs": [self.state, self.methods], "outputs": [self.comparison]}
+        measured = {"fn": self._measure, "inputs": [self.state], "outputs": [self.faithfulness]}
+        gradio.on(
+            [self.blocks.load, self.image.change, self.model.change],
+            self._look,
+            inputs=[self.image, self.model, self.threshold],
+            outputs=[*results, *about],
+            trigger_mode="always_last",
+            api_name="look",
+        ).then(**compared, api_visibility="private").then(**measured, api_visibility="private")
+        # Only what a visitor chooses: the choices are also set with every new image.
+        self.target.input(
+            self._choose,
+            inputs=[self.state, self.target, self.threshold],
+            outputs=[self.state, *shown],
+            trigger_mode="always_last",
+            api_visibility="private",
+        ).then(**compared, api_visibility="private").then(**measured, api_visibility="private")
+        self.threshold.change(
+            self._cut,
+            inputs=[self.state, self.threshold],
+            outputs=shown,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        # Gradio leaves the examples without a name for those who do not see them.
+        self.blocks.load(None, js=_NAME_EXAMPLES)
+        self.methods.change(**compared, trigger_mode="always_last", api_visibility="private")
+
+    def _look(self, path: str | None, model: str, threshold: float) -> list[Any]:
+        """Everything anew for another image or model; a mistake is told in place of the results."""
+        loaded = self._models[model]
+        about = [self._description(model), parts.note(loaded.class_conditional), self._targets(None)]
+        if path is None:
+            return [None, self._alert(), parts.EMPTY, *self._nothing(), "", parts.EMPTY, parts.EMPTY, *about]
+
+        def look() -> list[Any]:
+            analysis = analyse(loaded, read_photo(path))
+            told = parts.answer(analysis), *self._shown(analysis, threshold), parts.words(analysis)
+            looked = Looked(analysis, loaded)
+            return [looked, self._alert(), *told, parts.WAITING, parts.WAITING, *about[:2], self._targets(looked)]
+
+        return _tried(look, lambda text: [None, self._alert(text), "", *self._nothing(), "", "", "", *about])
+
+    def _choose(self, looked: Looked | None, rank: int, threshold: float) -> list[Any]:
+        """The map of another class."""
+        if looked is None:
+            return [None, *self._nothing()]
+
+        def chosen() -> list[Any]:
+            other = Looked(explain_class(looked.model, looked.analysis, rank), looked.model)
+            return [other, *self._shown(other.analysis, threshold)]
+
+        return _tried(chosen, lambda text: [looked, self._gradio.skip(), parts.alert(text)])
+
+    def _targets(self, looked: Looked | None) -> Any:
+        """The classes to choose from, where the model tells them apart."""
+        if looked is None or not looked.model.class_conditional or not isinstance(looked.analysis.answer, Classes):
+            return self._gradio.update(choices=[], value=None, visible=False)
+        names = [(name, rank) for rank, (name, _) in enumerate(looked.analysis.answer.top)]
+        return self._gradio.update(choices=names, value=0, visible=True)
+
+    def _cut(self, looked: Looked | None, threshold: float) -> list[Any]:
+        if looked is None:
+            return self._nothing()
+        return _tried(
+            lambda: self._shown(looked.analysis, threshold), lambda text: [self._gradio.skip(), parts.alert(text)]
+        )
+
+    def _compare(self, looked: Looked | None, names: list[str]) -> str:
+        if looked is None:
+            return parts.EMPTY
+        return _tried(lambda: parts.comparison(looked.analysis, looked.compare(names)), parts.alert)
+
+    def _measure(self, looked: Looked | None) -> str:
+        if looked is None:
+            return parts.EMPTY
+        return _tried(lambda: parts.faithfulness(looked.analysis, measure(looked.model, looked.analysis)), parts.alert)
+
+    def _shown(self, analysis: Analysis, threshold: float) -> list[Any]:
+        seen = view(analysis, threshold)
+        described = parts.description_of_picture(analysis, threshold)
+        picture = self._gradio.update(value=seen.picture, alt_text=described)
+        return [picture, parts.regions(analysis, seen, threshold)]
+
+    def _alert(self, text: str = "") -> Any:
+        return self._gradio.update(value=parts.alert(text), visible=bool(text))
+
+    def _nothing(self) -> list[Any]:
+        return [self._gradio.update(value=None), ""]
+
+    def _description(self, model: str) -> str:
+        name = f"{model}: " if len(self._models) == 1 else ""
+        return f'<p class="quiet">{escape(name + self._models[model].description)}</p>'
+
+
+def _told(name: str) -> str:
+    if name in _SLOW:
+        return f"{name} (slow)"
+    return f"{name} (control)" if name in _CONTROLS else name
+
+
+def _path_of(payload: Any) -> str | None:
+    return None if payload is None else payload.path
+
+
+def _tried(work: Callable[[], Any], otherwise: Callable[[str], Any]) -> Any:
+    """What the work gives, or a user's mistake as one sentence; a bug is logged for whoever runs the page."""
+    try:
+        return work()
+    except (ValueError, ImportError) as error:
+        return otherwise(" ".join(str(error).split()))
+    except Exception:
+        logger.exception("The demo failed.")
+        return otherwise("Something went wrong here, which is not your fault: the server's log tells more.")

@@ -1,0 +1,141 @@
+"""The demo's pictures: the map over the image, what a threshold leaves, points, and the same as parts of a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from antehoc_hf.concepts.regions import Region, dominant_regions
+from antehoc_hf.demo.analysis import Analysis, Points
+from antehoc_hf.evaluation.maps import binarise
+from antehoc_hf.visualization.images import Image as Pixels
+from antehoc_hf.visualization.images import overlay
+from antehoc_hf.visualization.landmarks import FOUND
+
+SHORT_SIDE = 512  # of the large picture, in pixels; small inputs are enlarged
+SMALL_SIDE = 224
+_BOX = "#ffd54a"
+_LEAST_AREA = 0.002  # smaller parts are dust
+_MOST_REGIONS = 8
+_MOST_NUMBERS = 20  # of points; more would hide the image
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    What the threshold makes of an image.
+
+    Attributes:
+        picture (`PIL.Image.Image`): for the page.
+        regions (`tuple[Region, ...]`): dominant regions, the largest sum of the map first; none for threshold 0.
+        shown (`float`): share of the image that is left, in [0, 1]; 1 for threshold 0.
+    """
+
+    picture: Image.Image
+    regions: tuple[Region, ...]
+    shown: float
+
+
+def view(analysis: Analysis, threshold: float = 0.0) -> View:
+    """
+    Threshold 0: the map in colour over the image. Above: the energy map, binarised: what is left of the image where
+    the map, stretched to [0, 1], reaches the threshold, with its connected parts numbered.
+
+    Args:
+        analysis: what a model made of an image.
+        threshold (`float`): in [0, 1].
+
+    Raises:
+        ValueError: for another threshold.
+        ImportError: above 0, if scipy is not installed.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold!r} must be in [0, 1].")
+    regions: tuple[Region, ...] = ()
+    shown = 1.0
+    if threshold == 0:
+        # A map that shows nothing would still tint the whole image.
+        map_ = torch.zeros_like(analysis.map) if analysis.degenerate else analysis.map
+        pixels = overlaid(analysis.picture, map_, SHORT_SIDE)
+    else:
+        mask = binarise(analysis.map, threshold)
+        shown = float(mask.mean())
+        pixels = enlarged(analysis.picture, SHORT_SIDE)
+        left = _resized(mask, pixels.shape[0], pixels.shape[1], "nearest")
+        pixels = np.where(left.numpy()[..., None] > 0, pixels, np.uint8(0))
+        (found,) = dominant_regions(analysis.map, threshold, _LEAST_AREA, _MOST_REGIONS)
+        regions = tuple(found)
+    picture = Image.fromarray(pixels)
+    scale = pixels.shape[0] / analysis.picture.shape[0]
+    for number, region in enumerate(regions, 1):
+        _draw_box(picture, region, number, scale)
+    if isinstance(analysis.answer, Points):
+        _draw_points(picture, analysis.answer)
+    return View(picture, regions, shown)
+
+
+def enlarged(image: Pixels, short_side: int) -> Pixels:
+    """(H, W, 3) uint8, its shorter side at least so many pixels."""
+    scale = short_side / min(image.shape[:2])
+    if scale <= 1:
+        return image
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def overlaid(image: Pixels, map_: Tensor, short_side: int) -> Pixels:
+    """The map (1, 1, H, W) over the image (H, W, 3), both enlarged."""
+    large = enlarged(image, short_side)
+    return overlay(large, _resized(map_, large.shape[0], large.shape[1], "bilinear"))
+
+
+def data_url(picture: Pixels | Image.Image) -> str:
+    """The picture as part of a page, a PNG inside an address: no file, and nothing to be fetched."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _resized(map_: Tensor, height: int, width: int, mode: str) -> Tensor:
+    """(1, 1, h, w) → (height, width)."""
+    options = {"align_corners": False} if mode == "bilinear" else {}
+    return F.interpolate(map_.float(), size=(height, width), mode=mode, **options)[0, 0]  # type: ignore[arg-type]
+
+
+def _draw_box(picture: Image.Image, region: Region, number: int, scale: float) -> None:
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = (round(edge * scale) for edge in region.box)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline="black", width=5)
+    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_BOX, width=3)
+    _label(draw, str(number), left + 4, top + 4, picture)
+
+
+def _draw_points(picture: Image.Image, points: Points) -> None:
+    """Each number outwards of its point, so that those of near points do not hide each other; none if too many."""
+    draw = ImageDraw.Draw(picture)
+    places = points.on_input * torch.tensor([picture.width, picture.height])
+    outwards = F.normalize(places - places.mean(dim=0), dim=1)
+    for x, y in places.tolist():
+        draw.circle((x, y), 8, fill="white")
+        draw.circle((x, y), 6, fill=FOUND)
+    if len(points.names) > _MOST_NUMBERS:
+        return
+    for number, ((x, y), (right, down)) in enumerate(zip(places.tolist(), outwards.tolist(), strict=True), 1):
+        _label(draw, str(number), x + 22 * right - 9, y + 22 * down - 11, picture)
+
+
+def _label(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, picture: Image.Image) -> None:
+    """Dark on light, readable on any ground, within the picture."""
+    font = ImageFont.load_default(size=18)
+    width = draw.textlength(text, font=font) + 8
+    x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - 22)
+    draw.rectangle((x, y, x + width, y + 21), fill="#ffffff", outline="#000000")
+    draw.text((x + 4, y), text, fill="#16191d", font=font)

@@ -1,0 +1,172 @@
+"""Class-conditional maps: a map for each class, from the one pass that predicts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModel
+
+from antehoc_hf.explainers import load_explainer
+from antehoc_hf.modeling import AnteHocConfig, AnteHocForLandmarkDetection
+from antehoc_hf.modeling.contributions import class_map, on_grid, patch_grid
+
+KIND = {"weight_network": "contributions"}
+
+
+@pytest.fixture(scope="module")
+def model(build):
+    return build("test_resnet", awake=True, **KIND)
+
+
+def share(logits, model):
+    return logits.softmax(dim=1) - model.weight_network.nothing
+
+
+def rounding(output):
+    """The weights of these tests are large: what cancels in a sum does so to float32's precision."""
+    return 1e-6 * output.contributions.abs().sum(dim=(2, 3)).max().item()
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit", "test_mambaout"])
+def test_contributions_sum_to_what_the_image_adds(build, noise, backbone):
+    model, pixels = build(backbone, awake=True, **KIND), noise(3, 64)
+    with torch.no_grad():
+        output = model(pixels, output_attention_maps=True)
+    assert output.contributions.shape == (3, 4, 8, 8)
+    assert output.interpretation_map.shape == (3, 1, 64, 64)
+    summed = output.contributions.sum(dim=(2, 3))
+    assert torch.allclose(summed, share(output.logits, model), atol=rounding(output))
+    assert torch.equal(output.logits, model.backbone(pixels))
+    assert not output.degenerate.any()
+
+
+def test_independent_labels_share_their_own_probability(build, noise):
+    model = build("test_resnet", awake=True, problem_type="multi_label_classification", **KIND)
+    output = model(noise(2, 64), output_attention_maps=True)
+    expected = output.logits.sigmoid() - model.weight_network.nothing
+    assert torch.allclose(output.contributions.sum(dim=(2, 3)), expected, atol=rounding(output))
+
+
+def test_prediction_and_map_come_from_one_pass_of_the_backbone(model, noise):
+    calls = []
+    handle = model.backbone.conv1.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        model(noise(2, 64), output_attention_maps=True)
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+@torch.no_grad()
+def test_every_class_has_a_map_of_its_own(model, noise):
+    pixels = noise(3, 64)
+    output = model(pixels)
+    maps = [model.interpretation(pixels, target).interpretation_map for target in range(4)]
+    assert all(not torch.allclose(maps[a], maps[b], atol=0.05) for a in range(4) for b in range(a))
+    own = output.logits.argmax(dim=1)
+    assert torch.equal(model.interpretation(pixels).interpretation_map, output.interpretation_map)
+    assert torch.equal(model.interpretation(pixels, own).interpretation_map, output.interpretation_map)
+    # As an explainer, with the targets that all explainers take.
+    explainer = load_explainer("antehoc", model)
+    assert torch.equal(explainer(pixels), output.interpretation_map)
+    assert torch.equal(explainer(pixels, 2), maps[2])
+    assert torch.equal(explainer(pixels, [0, 1, 3])[1], maps[1][1])
+
+
+@torch.no_grad()
+def test_the_map_does_not_depend_on_the_batch(model, noise):
+    pixels = noise(4, 64)
+    assert torch.allclose(model(pixels).interpretation_map[2:3], model(pixels[2:3]).interpretation_map, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_untrained_network_shows_the_heads_evidence(build, noise):
+    """Class activation mapping of the predicted class: the head's weights at each position of the last layer."""
+    model, pixels = build("test_resnet", **KIND), noise(2, 64)
+    torch.nn.init.normal_(model.backbone.fc.weight, std=0.3)
+    output = model(pixels)
+    features = F.interpolate(model.backbone.forward_features(pixels), size=(8, 8), mode="bilinear")
+    classes = output.logits.argmax(dim=1)
+    evidence = torch.einsum("bchw,bc->bhw", features, model.backbone.fc.weight[classes])[:, None]
+    expected, _ = class_map(evidence, torch.zeros(2, dtype=torch.long), (64, 64))
+    assert torch.allclose(output.interpretation_map, expected, atol=1e-3)
+
+
+def test_the_map_of_a_class_by_hand():
+    contributions = torch.tensor([[[[0.0, 0.0]], [[-1.0, 3.0]]]])
+    map_, degenerate = class_map(contributions, torch.tensor([1]), (1, 2))
+    assert map_.flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+    assert not degenerate.any()
+    map_, degenerate = class_map(contributions, torch.tensor([0]), (1, 2))
+    assert map_.sum() == 0
+    assert degenerate.all()
+
+
+def test_layers_are_brought_to_the_grid():
+    fine = torch.arange(16.0).view(1, 1, 4, 4)
+    means = torch.tensor([2.5, 4.5, 10.5, 12.5])
+    expected = means / means.square().mean().sqrt()
+    assert torch.allclose(on_grid(fine, (2, 2)).flatten(), expected)
+    coarse = torch.rand(2, 5, 3, 4)
+    scaled = coarse / coarse.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    wanted = F.interpolate(scaled, size=(8, 8), mode="bilinear", align_corners=False)
+    assert torch.allclose(on_grid(coarse, (8, 8)), wanted, atol=1e-6)
+    assert on_grid(torch.zeros(1, 3, 4, 4), (8, 8)).abs().sum() == 0
+
+
+def test_the_grid_follows_the_images_proportions():
+    assert patch_grid((64, 64), 8) == (8, 8)
+    assert patch_grid((64, 128), 8) == (8, 16)
+    assert patch_grid((96, 64), 6) == (9, 6)
+
+
+@torch.no_grad()
+def test_other_sizes_at_run_time(model, noise):
+    assert model(noise(1, 96, 64)).interpretation_map.shape == (1, 1, 96, 64)
+
+
+def test_no_gradient_reaches_the_backbone(build, noise):
+    model = build("test_resnet", awake=True, **KIND)
+    model.interpretation(noise(2, 64)).interpretation_map.sum().backward()
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    assert model.weight_network.entry.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("target", [4, -1, [0, 1, 2], 0.5])
+def test_classes_that_do_not_exist_are_refused(model, noise, target):
+    with pytest.raises(ValueError, match=r"target must be a class, 0…3, or one for each of the 2 images, not"):
+        model.interpretation(noise(2, 64), target)
+
+
+def test_a_map_that_depends_on_no_class_takes_no_target(build, noise):
+    with pytest.raises(ValueError, match="depends on no class: leave target out"):
+        build("test_resnet").interpretation(noise(1, 64), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"contribution_grid": 1}, "a single patch, which tells nothing: use at least 2"),
+        ({"contribution_width": 0}, "contribution_width=0 must be a whole number of at least 1"),
+        ({**KIND, "problem_type": "regression"}, "explains the probabilities of classes"),
+        ({**KIND, "num_landmarks": 3}, "explains the probabilities of classes"),
+        ({**KIND, "map_scaling": "area"}, "map_scaling='area' does not fit weight_network='contributions'"),
+    ],
+)
+def test_senseless_configurations_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        AnteHocConfig(backbone="test_resnet", **options)
+
+
+def test_where_there_are_no_classes_there_is_no_such_map(build, model, tmp_path):
+    with pytest.raises(ValueError, match="num_labels must be at least 2"):
+        build("test_resnet", num_labels=1, **KIND)
+    with pytest.raises(ValueError, match="explains the probabilities of classes"):
+        AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=2, **KIND)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="load the classifier, AutoModelForImageClassification"):
+        AutoModel.from_pretrained(tmp_path)
+
+
+def test_the_second_pass_needs_the_first(model, noise):
+    with pytest.raises(ValueError, match="phase='interpretation' needs the tap_features of the first pass"):
+        model(noise(1, 64), phase="interpretation")

@@ -1,0 +1,148 @@
+"""The game of patches: how coalitions are drawn, what they see, and what a network learns from them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from antehoc_hf.evaluation import insertion_deletion
+from antehoc_hf.modeling.contributions import ContributionNetwork, efficient
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.coalitions import (
+    CoalitionGame,
+    background_images,
+    coalition_loss,
+    draw_coalitions,
+    kernel_sizes,
+    shown_images,
+)
+
+BLACK = torch.tensor([-1.0, -2.0, -3.0]).view(1, 3, 1, 1)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def game(tmp_path, black=BLACK, **options):
+    return CoalitionGame(AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **options), black)
+
+
+def test_shapley_kernel_of_four_patches():
+    # 1/(1·3), 1/(2·2), 1/(3·1) = 4/12, 3/12, 4/12
+    assert kernel_sizes(4).tolist() == pytest.approx([4 / 11, 3 / 11, 4 / 11])
+
+
+def test_sizes_are_drawn_by_the_kernel():
+    drawn = draw_coalitions(20_000, (2, 2), "shapley", generator()).flatten(1).sum(dim=1)
+    shares = [(drawn == size).double().mean().item() for size in range(5)]
+    assert shares == pytest.approx([0, 4 / 11, 3 / 11, 4 / 11, 0], abs=0.01)
+
+
+@pytest.mark.parametrize("sampling", ["shapley", "contiguous"])
+def test_every_patch_is_drawn_as_often_and_no_coalition_is_trivial(sampling):
+    drawn = draw_coalitions(20_000, (4, 6), sampling, generator()).float()
+    assert drawn.mean(dim=0).flatten().tolist() == pytest.approx([0.5] * 24, abs=0.02)
+    sizes = drawn.flatten(1).sum(dim=1)
+    assert sizes.min() == 1
+    assert sizes.max() == 23
+
+
+def test_neighbours_go_together_in_contiguous_coalitions_alone():
+    def agreement(sampling):
+        drawn = draw_coalitions(4000, (8, 8), sampling, generator()).float()
+        middling = drawn[(drawn.flatten(1).sum(dim=1) - 32).abs() < 8]
+        return (middling[:, :, 1:] == middling[:, :, :-1]).float().mean().item()
+
+    assert agreement("shapley") == pytest.approx(0.5, abs=0.03)
+    assert agreement("contiguous") > 0.75
+
+
+def test_a_coalition_shows_its_patches_and_the_background_elsewhere():
+    image, background = torch.ones(1, 3, 5, 6), torch.zeros(1, 3, 5, 6)
+    shown = shown_images(image, torch.tensor([[[True, False, False], [False, False, True]]]), background)
+    # Two rows of patches over five of pixels: the first has three of them.
+    expected = torch.tensor([[1, 1, 0, 0, 0, 0]] * 3 + [[0, 0, 0, 0, 1, 1]] * 2).float()
+    assert torch.equal(shown, expected.expand(1, 3, 5, 6))
+
+
+def test_backgrounds():
+    images = torch.rand(2, 3, 32, 32, generator=generator())
+    assert torch.equal(background_images(images, "black", BLACK)[1, :, 7, 9], BLACK.flatten())
+    mean = background_images(images, "mean", BLACK)
+    assert torch.allclose(mean[0, :, 3, 4], images[0].mean(dim=(1, 2)))
+    # The blur is the one of the measures: fully deleted images are the same.
+    blurred = background_images(images, "blur", BLACK)
+    seen = []
+    predict = lambda batch: seen.append(batch) or torch.zeros(len(batch), 2)  # noqa: E731
+    insertion_deletion(predict, images, images[:, :1], torch.tensor([0, 1]), steps=2, baseline="blur")
+    assert any(torch.allclose(image, blurred[0]) for image in torch.cat(seen))
+
+
+def test_loss_by_hand():
+    contributions = torch.tensor([[[[1.0, 2.0]], [[0.0, 5.0]]]])  # one image, two classes, patches side by side
+    coalitions = torch.tensor([[[[True, False]]]])
+    gains = torch.tensor([[[0.0, -4.0]]])
+    # The first patch has 1 − 2 = −1 and 0 − 5 = −5 ahead: errors −1 and −1.
+    assert coalition_loss(contributions, coalitions, gains).item() == pytest.approx(2.0)
+
+
+def test_contributions_are_corrected_alike_to_their_sum():
+    corrected = efficient(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([[2.0]]))
+    assert corrected.flatten().tolist() == [-1.0, 0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("sampling", ["shapley", "contiguous"])
+def test_a_linear_network_is_recovered(tmp_path, sampling):
+    """A network that adds up brightness by place: the Shapley value of a patch is what it adds, wherever it is."""
+    torch.manual_seed(0)
+    places = torch.randn(2, 16)
+    black = torch.zeros(1, 3, 1, 1)
+
+    def judge(images):
+        return F.avg_pool2d(images, 4).mean(dim=1).flatten(1) @ places.T
+
+    played = game(tmp_path, black, coalition_sampling=sampling, coalition_background="black")
+    network = ContributionNetwork(num_channels=16, num_classes=2, width=32, depth=0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+
+    def batch(seed):
+        images = torch.rand(32, 3, 16, 16, generator=generator(seed))
+        brightness = F.avg_pool2d(images, 4).mean(dim=1)
+        at = torch.eye(16).view(1, 16, 4, 4) * brightness[:, None]  # each patch in a channel of its own
+        features = torch.cat([at, torch.zeros(32, 2, 4, 4)], dim=1)
+        return images, features, torch.einsum("bd,kd->bkd", brightness.flatten(1), places).unflatten(2, (4, 4))
+
+    for step in range(400):
+        images, features, _ = batch(step)
+        outcome = played.play(images, (4, 4), judge, step)
+        loss = coalition_loss(network(features), outcome.coalitions, outcome.gains)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    images, features, truth = batch(10_000)
+    found = efficient(network(features), judge(images)).detach()
+    error = (found - truth).square().mean().sqrt() / truth.square().mean().sqrt()
+    assert error < 0.1
+
+
+def test_draws_follow_from_seed_step_micro_batch_and_process(tmp_path):
+    images = torch.rand(4, 3, 16, 16)
+    judge = lambda batch: batch.mean(dim=(2, 3))  # noqa: E731
+
+    def rounds(seed, steps):
+        torch.manual_seed(seed + 99)  # the global generator has no say
+        played = game(tmp_path, seed=seed)
+        return [played.play(images, (4, 4), judge, step).coalitions for step in steps]
+
+    first = rounds(0, [3, 3, 4])
+    assert all(torch.equal(a, b) for a, b in zip(first, rounds(0, [3, 3, 4]), strict=True))
+    assert torch.equal(first[2], rounds(0, [4])[0])  # as after a resume
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], rounds(1, [3])[0])
+
+
+def test_playing_takes_nothing_from_the_global_generator(tmp_path):
+    before = torch.get_rng_state()
+    game(tmp_path).play(torch.rand(4, 3, 16, 16, generator=generator()), (4, 4), lambda x: x.mean(dim=(2, 3)), 0)
+    assert torch.equal(torch.get_rng_state(), before)
