@@ -70,13 +70,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, Any]]:
+def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """What a page assumes is there: a model and images for it."""
     monkeypatch.chdir(place)
 
-    def names(size: int) -> dict[str, Any]:
+    def names(page: str) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(0)
-        model = AnteHocForImageClassification.from_pretrained("outputs/demo").eval()
+        size = 128 if page == "baselines.md" else 64
+        if page == "maps.md":  # its snippet is about a model that has a map for each class
+            options = {"weight_network": "contributions", "num_labels": 400, "image_size": size}
+            model = AnteHocForImageClassification.from_backbone("test_resnet", **options).eval()
+        else:
+            model = AnteHocForImageClassification.from_pretrained("outputs/demo").eval()
         pixel_values = torch.randn(2, 3, size, size, generator=generator)
         with torch.no_grad():
             outputs = model(pixel_values)
@@ -96,8 +101,8 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
-def test_snippets_run(page: Path, given: Callable[[int], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    namespace = given(128 if page.name == "baselines.md" else 64)
+def test_snippets_run(page: Path, given: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    namespace = given(page.name)
     for block in blocks(page, "python"):
         if any(block.startswith(start) for start in ELSEWHERE.get(name_of(page), [])):
             continue
