@@ -12,7 +12,7 @@ from antehoc_hf.modeling.configuration_antehoc import CHOICES, HEAD_CHOICES
 
 # Found by looking at the backbone, or taken over below in a form that suits a command line.
 _NOT_DERIVED = (
-    *("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size"),
+    *("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size", "tap_channels"),
     # Read off the data set.
     *("num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
     *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),

@@ -35,7 +35,7 @@ def test_every_recipe_is_read(name: str, tmp_path: Path) -> None:
 def test_the_recipes_there_are() -> None:
     paper = {"paper", "paper-animals10", "paper-cifar10", "paper-food11", "paper-tinyimagenet"}
     tasks = {"captions", "demo-captions", "landmarks", "demo-landmarks"}
-    assert set(recipe_names()) == {*paper, *tasks, "cpu", "demo", "finetune"}
+    assert set(recipe_names()) == {*paper, *tasks, "contributions", "cpu", "demo", "finetune"}
 
 
 def test_paper_recipe(tmp_path: Path) -> None:
@@ -71,7 +71,15 @@ def test_flags_go_before_the_recipe_and_the_recipe_before_the_defaults(tmp_path:
 def test_every_option_of_the_configuration_is_a_flag() -> None:
     flags = {f.name for cls in (ModelArguments, ConfigArguments) for f in dataclasses.fields(cls)}
     found_by_itself = {
-        *("tap_points", "fixed_image_size", "num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
+        *(
+            "tap_points",
+            "fixed_image_size",
+            "tap_channels",
+            "num_landmarks",
+            "landmark_names",
+            "landmark_flip",
+            "landmark_parts",
+        ),
         *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
         "max_caption_length",  # a flag of the task
     }
