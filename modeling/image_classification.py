@@ -115,7 +115,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         self, pixel_values: Tensor, phase: Phase | None = None, tap_features: Tensor | None = None
     ) -> tuple[Any, AnteHocOutput]:
         """Logits, and as much of the maps as the phase needs."""
-        self._check_pixels(pixel_values)
+        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
         if phase not in (None, "task", "interpretation", "prediction"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
         if phase == "prediction":

@@ -2,36 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
-from .backbone import create_backbone, resolve_taps, supports_gradient_checkpointing
+from .backbone import resolve_taps
 from .configuration_antehoc import AnteHocConfig
 from .contributions import on_grid, patch_grid
 from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
 from .phases import masked_pass_mode, without_gradient
-from .pretrained import (
-    explained_damage,
-    forget_fresh_values,
-    load_pretrained_backbone,
-    pretrained_labels,
-    restore_missing,
-)
 from .tap_layout import TapPoint
 from .taps import forward_with_taps
+from .timm_model import TimmPreTrainedModel
 from .weight_network import build_weight_network
 
 Phase = Literal["task", "interpretation", "prediction"]
 BatchNormMode = Literal["eval", "batch", "update"]
 
 
-class AnteHocPreTrainedModel(PreTrainedModel):
+class AnteHocPreTrainedModel(TimmPreTrainedModel):
     """
     A timm backbone that explains itself; the task's head is added by subclasses.
 
@@ -41,12 +33,6 @@ class AnteHocPreTrainedModel(PreTrainedModel):
     config: Any  # AnteHocConfig; as remote code it may be of that name in another module
     config_class = AnteHocConfig
     base_model_prefix = "antehoc"
-    main_input_name = "pixel_values"
-    input_modalities = ["image"]  # noqa: RUF012  as transformers declares it
-    # The loss is a mean over the batch: the Trainer must not scale it for gradient accumulation a second time.
-    accepts_loss_kwargs = False
-    _supports_sdpa = True
-    _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
 
     # What an exported graph gives; nothing for a model without a head.
     onnx_outputs: ClassVar[tuple[str, ...]] = ()
@@ -54,20 +40,17 @@ class AnteHocPreTrainedModel(PreTrainedModel):
     # How a model is pushed; set by the project, and not there where this code travels alone.
     pusher: ClassVar[Callable[..., str] | None] = None
 
-    backbone: Any  # timm's network
     weight_network: nn.Module
 
     def _build(self, num_outputs: int) -> None:
         """Backbone and weight network; to be followed by the head's own parts and `post_init`."""
         resolve_taps(self.config)
-        self.backbone = create_backbone(self.config, num_outputs)
+        self._build_backbone(num_outputs)
         self._check_taps()
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
             self.weight_network = build_weight_network(self.config, num_outputs)
-        self._num_outputs = num_outputs
         self._masked_pass: BatchNormMode | None = None
-        self.supports_gradient_checkpointing = supports_gradient_checkpointing(self.backbone)
         classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         if num_outputs == 0:  # AutoModel of a classifier's checkpoint: the head's weights have no place here
@@ -83,25 +66,6 @@ class AnteHocPreTrainedModel(PreTrainedModel):
                     "not have: remove tap_points from the configuration to have them found anew."
                 )
 
-    def post_init(self) -> None:
-        # timm has initialised its network (or loaded its weights): transformers must not do it again.
-        for tensor in (*self.parameters(), *self.buffers()):
-            if not tensor.is_meta:
-                tensor._is_hf_initialized = True  # type: ignore[attr-defined]
-        super().post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """What a checkpoint lacks gets the values of a freshly built model, timm's own for the backbone."""
-        restore_missing(self, module, lambda: type(self)(self.config))
-
-    def get_input_embeddings(self) -> Any:
-        """None: an image has no embeddings."""
-        return None
-
-    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
-        self.backbone.set_grad_checkpointing(enable)
-
     @classmethod
     def from_backbone(cls, backbone: str, pretrained: bool | str = False, **config: Any) -> "AnteHocPreTrainedModel":
         """
@@ -116,34 +80,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
             ValueError: for an unknown or unsuitable backbone or a senseless option.
             OSError: if the pretrained weights cannot be had.
         """
-        if pretrained and not {"num_labels", "id2label"} & set(config):
-            config = {**config, **pretrained_labels(backbone, pretrained)}
-        unknown = [name for name in config if name not in AnteHocConfig.__dataclass_fields__ and name != "num_labels"]
-        if unknown:
-            near = get_close_matches(unknown[0], AnteHocConfig.__dataclass_fields__, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"AnteHocConfig has no option {unknown[0]!r}{hint}")
-        model = cls(AnteHocConfig(backbone=backbone, **config))
-        if pretrained:
-            load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
-        return model
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """
-        As in transformers; the weights end up in aligned memory of their own.
-
-        Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
-        (1e-8): a reloaded model would not give the very same numbers.
-        """
-        with explained_damage(args[0] if args else kwargs.get("pretrained_model_name_or_path")):
-            loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        forget_fresh_values(model)
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
-                tensor.data = tensor.data.clone()
-        return loaded
+        return cls._from_options(AnteHocConfig, backbone, pretrained, config)  # type: ignore[no-any-return]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, with the code: the folder loads where this project is not installed."""
@@ -277,7 +214,7 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: if the images have a wrong shape, or phase and maps do not fit.
         """
-        self._check_pixels(pixel_values)
+        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
         if phase not in (None, "task", "interpretation"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
         if phase == "interpretation":
@@ -354,26 +291,6 @@ class AnteHocPreTrainedModel(PreTrainedModel):
         """How to read the last axis of [`prediction`]: softmax, sigmoid, or, unless a head says so, plain numbers."""
         return "vector"
 
-    def _check_pixels(self, pixel_values: Tensor) -> None:
-        """
-        Raises:
-            ValueError: if the shape is not (B, 3, H, W), or not the only one this backbone takes.
-        """
-        if not isinstance(pixel_values, Tensor):
-            raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {pixel_values!r}.")
-        if not pixel_values.is_floating_point():
-            raise ValueError(
-                f"pixel_values must be normalised images in floating point, not {pixel_values.dtype}: use the image "
-                "processor."
-            )
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
-            raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
-        if self.config.fixed_image_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
-            raise ValueError(
-                f"The backbone {self.config.backbone!r} was built for images of {self.config.image_size} pixels and "
-                f"takes no other; these have {list(pixel_values.shape[-2:])}."
-            )
-
 
 class AnteHocModel(AnteHocPreTrainedModel):
     """The bare model: features and maps, no head. This is what `AutoModel` gives."""
@@ -399,7 +316,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
             output_attention_maps (`bool`): also return soft attention maps and weight maps.
             return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
         """
-        self._check_pixels(pixel_values)
+        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
         features, attentions = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
         explained = self.interpret(self._soft_attention_maps(attentions, pixel_values))
         output = AnteHocModelOutput(

@@ -31,7 +31,7 @@ class CbahForImageClassification(BaselineForImageClassification):
         size: Any = config.image_size
         concept_grid(size)
         self._check_one_of_several()
-        self._build(num_outputs=self.num_labels)
+        self._build_backbone(num_outputs=self.num_labels)
         head = self.backbone.get_classifier()
         if not isinstance(head, nn.Linear):
             raise ValueError(

@@ -17,7 +17,7 @@ class PlainForImageClassification(BaselineForImageClassification):
 
     def __init__(self, config: PlainConfig) -> None:
         super().__init__(config)
-        self._build(num_outputs=self.num_labels)
+        self._build_backbone(num_outputs=self.num_labels)
         self.post_init()
 
     def forward(

@@ -40,7 +40,7 @@ class SennForImageClassification(BaselineForImageClassification):
         size: Any = config.image_size
         concept_grid(size)
         self._check_one_of_several()
-        self._build(num_outputs=config.num_concepts * self.num_labels)
+        self._build_backbone(num_outputs=config.num_concepts * self.num_labels)
         self.concept_encoder = ConceptEncoder(config.num_concepts, size)
         self.concept_decoder = ConceptDecoder(config.num_concepts, size)
         if self._penalty_is_wanted:  # a gradient of a gradient does not pass through what is computed again
