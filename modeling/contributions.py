@@ -12,49 +12,76 @@ class ContributionNetwork(nn.Module):
     """
     From the activations of the taps to φ, one number for each class and patch: what the patch contributes.
 
-    It starts from the evidence of the head at each patch (class activation mapping: Zhou et al., "Learning Deep
-    Features for Discriminative Localization", CVPR 2016, Eq. 2) and learns what to add to it. What a patch contributes
-    depends on all the others, so each layer also sees the mean over all patches. No batch norm: a map must not depend
-    on what else is in the batch. The last convolution starts at zero, so that training starts from the evidence alone.
+    φ of class k is what the head reads at the patch, weighted as the head weighs it for that class, each feature gated
+    by what the layers before say of the patch: φ_k = w_k · (γ (f − mean f) + f ⊙ s). The first term is class activation
+    mapping (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, Eq. 2); the gates s start
+    at 0 and are learned. All evidence passes through the last layer's features and the head's weights: where these know
+    nothing, the map says nothing. What a patch contributes depends on all the others, so each layer also sees the mean
+    over all patches. No batch norm: a map must not depend on what else is in the batch.
 
     Args:
-        num_channels (`int`): channels of all taps together.
+        tap_channels (`list[int]`): channels C_n of the η taps, the one that the head pools last.
         num_classes (`int`): K.
         width (`int`): channels inside.
+        own_classes (`bool`): learn the vectors w_k, for heads of which there are none.
         depth (`int`): 3×3 convolutions.
     """
 
     nothing: Tensor
 
-    def __init__(self, num_channels: int, num_classes: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(
+        self, tap_channels: list[int], num_classes: int, width: int = 64, own_classes: bool = False, depth: int = 2
+    ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.entry = nn.Conv2d(num_channels, width, kernel_size=1)
+        self.entry = nn.Conv2d(sum(tap_channels), width, kernel_size=1)
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.context = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
-        for parameter in self.head.parameters():
+        self.gates = nn.Conv2d(width, tap_channels[-1], kernel_size=1)
+        for parameter in self.gates.parameters():
             nn.init.zeros_(parameter)
         self.gain = nn.Parameter(torch.full((1,), 0.3))
+        vectors = torch.randn(num_classes, tap_channels[-1]) / tap_channels[-1] ** 0.5
+        self.class_vectors = nn.Parameter(vectors) if own_classes else None
         # Mean probability of each class where nothing is left of the image, as met in training.
         self.register_buffer("nothing", torch.full((num_classes,), 1 / num_classes))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, class_vectors: Tensor | None = None) -> Tensor:
         """
         Args:
-            features (`Tensor`): (B, C + K, g, w) of [`contribution_features`]: the taps, and the head's evidence.
+            features (`Tensor`): (B, Σ C_n, g, w), the taps on the grid of patches, see [`on_grid`].
+            class_vectors (`Tensor`, *optional*): w, (K, C_η), of [`scaled_vectors`]; None: its own.
 
         Returns:
             `Tensor`: (B, K, g, w), in units of probability, before [`efficient`] fixes their sum.
         """
-        channels = features.shape[1] - self.num_classes
-        activations, evidence = features[:, :channels], features[:, channels:]
-        hidden = F.relu(self.entry(activations))
+        hidden = F.relu(self.entry(features))
         for convolution, context in zip(self.convolutions, self.context, strict=True):
             hidden = hidden + context(hidden.mean(dim=(2, 3)))[:, :, None, None]
             hidden = hidden + F.relu(convolution(hidden))
+        vectors = self.class_vectors if class_vectors is None else class_vectors
+        assert vectors is not None
+        read = features[:, -vectors.shape[1] :]
+        centred = read - read.mean(dim=(2, 3), keepdim=True)
+        evidence = self.gain.view(1, 1, 1, 1) * centred + read * self.gates(hidden)
         patches = features.shape[-2] * features.shape[-1]
-        return (self.gain.view(1, 1, 1, 1) * evidence + self.head(hidden)) / patches
+        return F.conv2d(evidence, vectors[:, :, None, None]) / patches
+
+
+def scaled_vectors(weight: Tensor, exclusive: bool) -> Tensor:
+    """
+    The head's weights as the contribution network takes them.
+
+    Args:
+        weight (`Tensor`): (K, C).
+        exclusive (`bool`): the classes share one probability (softmax), which what they have in common does not
+            change: it is taken out, and so φ sums to 0 over the classes.
+
+    Returns:
+        `Tensor`: (K, C) float32, whose rows have length 1 in the root mean square.
+    """
+    weight = weight.float()
+    weight = weight - weight.mean(dim=0, keepdim=True) if exclusive else weight
+    return weight * torch.rsqrt(weight.square().sum(dim=1).mean() + 1e-12)
 
 
 def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:
@@ -83,31 +110,6 @@ def _scaled(features: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(features, dim=(1, 2, 3), keepdim=True)
     numbers = features.shape[1] * features.shape[2] * features.shape[3]
     return features * (numbers**0.5 / norm.clamp_min(1e-6))
-
-
-def contribution_features(taps: list[Tensor], head: nn.Module | None, num_classes: int) -> Tensor:
-    """
-    What the contribution network sees of an image.
-
-    Args:
-        taps (`list[Tensor]`): η activations of [`on_grid`], (B, C_n, g, w); the last one is what the head pools, where
-            it is a linear layer of as many channels.
-        head (`nn.Module`, *optional*): the backbone's classifier.
-        num_classes (`int`): K.
-
-    Returns:
-        `Tensor`: (B, Σ C_n + K, g, w), float32: the taps, and the head's evidence for each class at each patch,
-            centred over the patches and divided by its standard deviation over classes and patches; zeros where the
-            head is of another kind.
-    """
-    weight = getattr(head, "weight", None)
-    if isinstance(weight, Tensor) and weight.flatten(1).shape == (num_classes, taps[-1].shape[1]):
-        evidence = F.conv2d(taps[-1], weight.detach().float().flatten(1)[:, :, None, None])
-        evidence = evidence - evidence.mean(dim=(2, 3), keepdim=True)
-        evidence = evidence * torch.rsqrt(evidence.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12)
-    else:
-        evidence = taps[0].new_zeros(taps[0].shape[0], num_classes, *taps[0].shape[-2:])
-    return torch.cat([*taps, evidence], dim=1)
 
 
 def efficient(contributions: Tensor, total: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from .attention_maps import full_precision
 from .caption_decoder import CaptionDecoder, DecoderState
 from .caption_options import IGNORED
 from .configuration_antehoc import AnteHocConfig
-from .modeling_antehoc import AnteHocPreTrainedModel, Phase
+from .modeling_antehoc import AnteHocPreTrainedModel
 from .outputs import (
     AnteHocCaptionOutput,
     AnteHocImageCaptioningOutput,
@@ -20,6 +20,7 @@ from .outputs import (
     as_object,
     shown,
 )
+from .phases import Phase
 from .word_maps import position_features, word_evidence, word_maps
 
 

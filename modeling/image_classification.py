@@ -5,14 +5,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .attention_maps import full_precision
+from .class_maps import ClassMaps
 from .configuration_antehoc import AnteHocConfig
-from .contributions import class_map, contribution_features, efficient
-from .modeling_antehoc import AnteHocPreTrainedModel, Phase
+from .modeling_antehoc import AnteHocPreTrainedModel
 from .outputs import AnteHocImageClassifierOutput, AnteHocOutput, as_object, shown
+from .phases import Phase
 
 
-class AnteHocForImageClassification(AnteHocPreTrainedModel):
+class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
     """An image classifier that shows what it looked at: timm's network with its own head, and the map."""
 
     onnx_outputs: ClassVar[tuple[str, ...]] = ("logits", "interpretation_map")
@@ -77,45 +77,10 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()
 
-    # -- maps of every class ------------------------------------------------------------------------------------
-
-    def interpretation(self, pixel_values: Tensor, target: Tensor | int | None = None) -> AnteHocOutput:
-        """
-        The map of normalised images (B, 3, H, W) alone.
-
-        Args:
-            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            target (`int` or `Tensor`, *optional*): the class that is explained, one for all images or (B,); None: the
-                most likely one. With class-conditional maps only.
-
-        Raises:
-            ValueError: if there is no such class, or the model's map depends on none.
-        """
-        if not self.class_conditional:
-            if target is not None:
-                raise ValueError(
-                    f"The map of weight_network={self.config.weight_network!r} depends on no class: leave target out, "
-                    "or train a model with weight_network='contributions'."
-                )
-            return super().interpretation(pixel_values)
-        logits, explained = self._run_class_phase(pixel_values)
-        if target is None:
-            return explained
-        assert explained.contributions is not None
-        classes = torch.as_tensor(target, device=logits.device)
-        known = not classes.is_floating_point() and classes.shape in (torch.Size(), logits.shape[:1])
-        if not known or bool(((classes < 0) | (classes >= self.num_labels)).any()):
-            raise ValueError(
-                f"target must be a class, 0…{self.num_labels - 1}, or one for each of the {len(logits)} images, not "
-                f"{target!r}."
-            )
-        return self._explained(explained.contributions, classes.long().expand(len(logits)), pixel_values)
-
     def _run_class_phase(
-        self, pixel_values: Tensor, phase: Phase | None = None, tap_features: Tensor | None = None
-    ) -> tuple[Any, AnteHocOutput]:
-        """Logits, and as much of the maps as the phase needs."""
-        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
+        self, pixel_values: Tensor, phase: Phase | None, tap_features: Tensor | None
+    ) -> tuple[Tensor | None, AnteHocOutput]:
+        """Of a model with a map for each class: logits, and as much of the maps as the phase needs."""
         if phase not in (None, "task", "interpretation", "prediction"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
         if phase == "prediction":
@@ -124,28 +89,10 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             if tap_features is None:
                 raise ValueError("phase='interpretation' needs the tap_features of the first pass.")
             return None, AnteHocOutput(contributions=self._contributions(tap_features))
-        logits, taps = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
-        with torch.no_grad(), full_precision(pixel_values):
-            features = contribution_features(taps, self.backbone.get_classifier(), self.num_labels)
+        logits, features = self._logits_and_features(pixel_values)
         if phase == "task":
             return logits, AnteHocOutput(tap_features=features)
-        contributions = self._contributions(features)
-        with full_precision(pixel_values):
-            to_share = self.class_probabilities(logits.detach()) - self.weight_network.nothing.float()  # type: ignore[operator]
-            contributions = efficient(contributions, to_share)
-            return logits, self._explained(contributions, logits.argmax(dim=1), pixel_values)
-
-    def _contributions(self, features: Tensor) -> Tensor:
-        dtype = next(self.weight_network.parameters()).dtype
-        return self.weight_network(features.to(dtype)).float()
-
-    def class_probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K) float32: softmax of the logits, or sigmoid for several labels an image."""
-        return logits.float().sigmoid() if self.prediction_kind == "bernoulli" else logits.float().softmax(dim=1)
-
-    def _explained(self, contributions: Tensor, classes: Tensor, pixel_values: Tensor) -> AnteHocOutput:
-        map_, degenerate = class_map(contributions, classes, (pixel_values.shape[-2], pixel_values.shape[-1]))
-        return AnteHocOutput(interpretation_map=map_, degenerate=degenerate, contributions=contributions)
+        return logits, self._class_maps(logits, features, pixel_values)
 
     def _loss(self, logits: Tensor | None, labels: Tensor | None) -> Tensor | None:
         if labels is None or logits is None:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .configuration_antehoc import AnteHocConfig
-from .modeling_antehoc import AnteHocPreTrainedModel, Phase
+from .modeling_antehoc import AnteHocPreTrainedModel
 from .outputs import AnteHocLandmarkOutput, as_object, shown
+from .phases import Phase
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].

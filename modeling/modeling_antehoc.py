@@ -9,18 +9,16 @@ from torch import Tensor, nn
 
 from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
 from .backbone import resolve_taps
+from .class_maps import ClassMaps
 from .configuration_antehoc import AnteHocConfig
 from .contributions import on_grid, patch_grid
 from .interpretation import energy_map, interpretation_map, weight_maps
 from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
-from .phases import masked_pass_mode, without_gradient
+from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
 from .tap_layout import TapPoint
 from .taps import forward_with_taps
 from .timm_model import TimmPreTrainedModel
 from .weight_network import build_weight_network
-
-Phase = Literal["task", "interpretation", "prediction"]
-BatchNormMode = Literal["eval", "batch", "update"]
 
 
 class AnteHocPreTrainedModel(TimmPreTrainedModel):
@@ -49,7 +47,8 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         self._check_taps()
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
-            self.weight_network = build_weight_network(self.config, num_outputs)
+            head = self.backbone.get_classifier() if num_outputs else None
+            self.weight_network = build_weight_network(self.config, head)
         self._masked_pass: BatchNormMode | None = None
         classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -292,12 +291,17 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return "vector"
 
 
-class AnteHocModel(AnteHocPreTrainedModel):
-    """The bare model: features and maps, no head. This is what `AutoModel` gives."""
+class AnteHocModel(ClassMaps, AnteHocPreTrainedModel):
+    """
+    The bare model: features and maps. This is what `AutoModel` gives.
+
+    It has no head, unless the map depends on the class: then it keeps the classifier, and shows the map of the most
+    likely class.
+    """
 
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)
-        self._build(num_outputs=0)
+        self._build(num_outputs=config.num_labels if config.weight_network == "contributions" else 0)
         self.post_init()
 
     def prediction(self, outputs: Any) -> Tensor:
@@ -317,11 +321,17 @@ class AnteHocModel(AnteHocPreTrainedModel):
             return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
         """
         self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
-        features, attentions = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
-        explained = self.interpret(self._soft_attention_maps(attentions, pixel_values))
+        features, taps = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
+        if self.class_conditional:
+            pooled = self.backbone.forward_head(features, pre_logits=True)
+            logits = self.backbone.forward_head(features)
+            explained = self._class_maps(logits, torch.cat(taps, dim=1), pixel_values)
+        else:
+            pooled = self.backbone.forward_head(features)
+            explained = self.interpret(self._soft_attention_maps(taps, pixel_values))
         output = AnteHocModelOutput(
             last_hidden_state=features,
-            pooler_output=self.backbone.forward_head(features),
+            pooler_output=pooled,
             **shown(explained, output_attention_maps),
         )
         return output if as_object(return_dict, self.config) else output.to_tuple()

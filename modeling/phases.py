@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+Phase = Literal["task", "interpretation", "prediction"]
+BatchNormMode = Literal["eval", "batch", "update"]
 
 
 @contextmanager

@@ -78,21 +78,21 @@ class ScalarWeightNetwork(nn.Module):
         return self.logits.view(1, -1, 1, 1).expand(len(maps), -1, 1, 1)
 
 
-def build_weight_network(config: AnteHocConfig, num_outputs: int) -> nn.Module:
+def build_weight_network(config: AnteHocConfig, head: nn.Module | None) -> nn.Module:
     """
-    The weight network named by `AnteHocConfig.weight_network`, for a backbone with so many outputs.
+    The weight network named by `AnteHocConfig.weight_network`.
 
-    Raises:
-        ValueError: if it explains classes and there are none.
+    Args:
+        config: of the model.
+        head (`nn.Module`, *optional*): the backbone's classifier.
     """
     if config.weight_network == "contributions":
-        if num_outputs == 0:
-            raise ValueError(
-                "weight_network='contributions' explains classes, which the bare model does not have: load the "
-                "classifier, AutoModelForImageClassification."
-            )
         assert config.tap_channels is not None
-        return ContributionNetwork(sum(config.tap_channels), num_outputs, config.contribution_width)
+        weight = getattr(head, "weight", None)
+        linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (config.num_labels, config.tap_channels[-1])
+        return ContributionNetwork(
+            config.tap_channels, config.num_labels, config.contribution_width, own_classes=not linear
+        )
     assert config.num_attention_maps is not None
     assert isinstance(config.image_size, list)
     if config.weight_network == "scalar":

@@ -7,9 +7,10 @@ from transformers import AutoModel
 
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForLandmarkDetection
-from antehoc_hf.modeling.contributions import class_map, on_grid, patch_grid
+from antehoc_hf.modeling.contributions import class_map, on_grid, patch_grid, scaled_vectors
 
 KIND = {"weight_network": "contributions"}
+TAPS = ["stages.1", "stages.2"]  # not the last stage: what the head reads has other channels
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +81,43 @@ def test_the_map_does_not_depend_on_the_batch(model, noise):
 
 @torch.no_grad()
 def test_an_untrained_network_shows_the_heads_evidence(build, noise):
-    """Class activation mapping of the predicted class: the head's weights at each position of the last layer."""
+    """Class activation mapping of the predicted class against the mean class: the head's weights at each position."""
     model, pixels = build("test_resnet", **KIND), noise(2, 64)
-    torch.nn.init.normal_(model.backbone.fc.weight, std=0.3)
+    weight = torch.nn.init.normal_(model.backbone.fc.weight, std=0.3)
     output = model(pixels)
     features = F.interpolate(model.backbone.forward_features(pixels), size=(8, 8), mode="bilinear")
-    classes = output.logits.argmax(dim=1)
-    evidence = torch.einsum("bchw,bc->bhw", features, model.backbone.fc.weight[classes])[:, None]
+    against_mean = (weight - weight.mean(dim=0))[output.logits.argmax(dim=1)]
+    evidence = torch.einsum("bchw,bc->bhw", features, against_mean)[:, None]
     expected, _ = class_map(evidence, torch.zeros(2, dtype=torch.long), (64, 64))
     assert torch.allclose(output.interpretation_map, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_map_of_a_class_follows_from_the_heads_weights_of_it(build, noise):
+    model, pixels = build("test_resnet", awake=True, **KIND), noise(3, 64)
+    model.weight_network.nothing.fill_(0.25)
+    before = [model.interpretation(pixels, target).interpretation_map for target in (0, 1)]
+    weight, bias = model.backbone.fc.weight, model.backbone.fc.bias
+    weight[[0, 1]], bias[[0, 1]] = weight[[1, 0]], bias[[1, 0]]
+    after = [model.interpretation(pixels, target).interpretation_map for target in (1, 0)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(before, after, strict=True))
+    assert not torch.allclose(before[0], before[1], atol=0.05)
+
+
+def test_class_vectors_by_hand():
+    weight = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    assert torch.allclose(scaled_vectors(weight, exclusive=False), weight * (3 / 11) ** 0.5)
+    centred = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.0]])
+    assert torch.allclose(scaled_vectors(weight, exclusive=True), centred * (3 / 8) ** 0.5)
+    assert torch.equal(scaled_vectors(torch.ones(2, 3), exclusive=True), torch.zeros(2, 3))
+
+
+@torch.no_grad()
+def test_a_head_that_is_no_linear_layer_gets_vectors_of_the_networks_own(build, noise):
+    linear, other = build("test_resnet", **KIND), build("test_convnext", num_attention_maps=2, taps=TAPS, **KIND)
+    assert linear.weight_network.class_vectors is None
+    assert other.weight_network.class_vectors.shape == (4, other.config.tap_channels[-1])
+    assert other(noise(2, 64)).interpretation_map.shape == (2, 1, 64, 64)
 
 
 def test_the_map_of_a_class_by_hand():
@@ -157,14 +186,24 @@ def test_senseless_configurations_are_refused(options, sentence):
         AnteHocConfig(backbone="test_resnet", **options)
 
 
-def test_where_there_are_no_classes_there_is_no_such_map(build, model, tmp_path):
+def test_where_there_are_no_classes_there_is_no_such_map(build):
     with pytest.raises(ValueError, match="num_labels must be at least 2"):
         build("test_resnet", num_labels=1, **KIND)
     with pytest.raises(ValueError, match="explains the probabilities of classes"):
         AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=2, **KIND)
+
+
+@torch.no_grad()
+def test_the_bare_model_shows_the_map_of_the_predicted_class(model, noise, tmp_path):
+    pixels = noise(2, 64)
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="load the classifier, AutoModelForImageClassification"):
-        AutoModel.from_pretrained(tmp_path)
+    bare = AutoModel.from_pretrained(tmp_path)
+    output, expected = bare(pixels), model(pixels)
+    assert torch.equal(output.interpretation_map, expected.interpretation_map)
+    assert torch.equal(output.pooler_output, model.backbone.forward_head(output.last_hidden_state, pre_logits=True))
+    assert torch.equal(
+        bare.interpretation(pixels, 1).interpretation_map, model.interpretation(pixels, 1).interpretation_map
+    )
 
 
 def test_the_second_pass_needs_the_first(model, noise):
