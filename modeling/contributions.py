@@ -12,12 +12,12 @@ class ContributionNetwork(nn.Module):
     """
     From the activations of the taps to φ, one number for each class and patch: what the patch contributes.
 
-    φ of class k is what the head reads at the patch, weighted as the head weighs it for that class, each feature gated
-    by what the layers before say of the patch: φ_k = w_k · (γ (f − mean f) + f ⊙ s). The first term is class activation
-    mapping (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, Eq. 2); the gates s start
-    at 0 and are learned. All evidence passes through the last layer's features and the head's weights: where these know
-    nothing, the map says nothing. What a patch contributes depends on all the others, so each layer also sees the mean
-    over all patches. No batch norm: a map must not depend on what else is in the batch.
+    φ of class k is what the head reads at the patch, weighted as the head weighs it for that class, each feature
+    gated by what the layers before say of the patch: φ_k = w_k · (γ (f − mean f) + f ⊙ s). The first term is class
+    activation mapping (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, Eq. 2); the
+    gates s start at 0 and are learned. All evidence passes through the last layer's features and the head's weights:
+    where these know nothing, the map says nothing. What a patch contributes depends on all the others, so each layer
+    also sees the mean over all patches. No batch norm: a map must not depend on what else is in the batch.
 
     Args:
         tap_channels (`list[int]`): channels C_n of the η taps, the one that the head pools last.

@@ -89,6 +89,14 @@ class AnteHocTrainingArguments(TrainingArguments):
             What stands where a patch is missing: the image's `"mean"` colour, the image `"blur"`red, `"black"`, or one
             of the three at random.
 
+    > Parameters that change the backbone's training
+
+    Args:
+        partial_image_share (`float`, *optional*, defaults to 0.0):
+            Share of each batch, in [0, 1), that the first pass sees as a random coalition of patches, drawn as above,
+            so that the network knows images of which something is missing. The backbone is then no longer the plain
+            network's.
+
     > Parameters that control the output folder
 
     Args:
@@ -151,6 +159,10 @@ class AnteHocTrainingArguments(TrainingArguments):
     coalition_background: CoalitionBackground = field(
         default="mixed", metadata={"help": "In place of a missing patch: 'mean', 'blur', 'black', or 'mixed'."}
     )
+    partial_image_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of each batch that the first pass sees in part only, as random patches; 0: none."},
+    )
     overwrite_run: bool = field(
         default=False, metadata={"help": "Delete the run that output_dir holds and start over."}
     )
@@ -189,6 +201,11 @@ class AnteHocTrainingArguments(TrainingArguments):
             raise ValueError(
                 "interpretation_batch_share is the share of the batch that makes the second pass and must lie in "
                 f"(0, 1], not {self.interpretation_batch_share}."
+            )
+        if not 0 <= self.partial_image_share < 1:
+            raise ValueError(
+                "partial_image_share is the share of the batch that the first pass sees in part and must lie in "
+                f"[0, 1), not {self.partial_image_share}."
             )
         if self.interpretation_interval < 1 or self.interpretation_interval != int(self.interpretation_interval):
             raise ValueError(
@@ -229,6 +246,10 @@ class AnteHocTrainingArguments(TrainingArguments):
             raise ValueError(
                 "train_task=False leaves backbone and head as they are, which joint_weight and "
                 "interpretation_batch_norm='update' would change: leave these out."
+            )
+        if not self.train_task and self.partial_image_share > 0:
+            raise ValueError(
+                "train_task=False trains no backbone that could learn from partial images: leave one out."
             )
         if not self.train_task and (self.interpretation_interval > 1 or self.update_order == "sequential"):
             raise ValueError(

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from antehoc_hf.modeling.contributions import patch_grid
 from antehoc_hf.training.arguments import AnteHocTrainingArguments, CoalitionBackground, CoalitionSampling
 
 _BACKGROUNDS = ("mean", "blur", "black")
@@ -93,6 +94,12 @@ def background_images(pixel_values: Tensor, kind: str, black: Tensor) -> Tensor:
     return gaussian_blur(pixel_values, kernel_size=[2 * max(1, int(3 * sigma)) + 1] * 2, sigma=[sigma] * 2)
 
 
+def black_of(config: Any) -> Tensor:
+    """Black after the normalisation of a model's configuration, (1, 3, 1, 1)."""
+    mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
+    return (-mean / std).view(1, 3, 1, 1)
+
+
 def shown_images(pixel_values: Tensor, coalitions: Tensor, background: Tensor) -> Tensor:
     """The images (B, 3, H, W) where only the patches of the coalitions (B, g, w) are shown."""
     rows, columns = (
@@ -140,12 +147,52 @@ class Outcome:
     nothing: Tensor
 
 
+class RandomCoalitions:
+    """
+    Coalitions of the patches of a batch's images, and what stands where the others are missing.
+
+    Random numbers are a function of the run's seed, a name, the optimizer step, the micro-batch and the process: a
+    resumed run draws what the uninterrupted one did, and nothing is taken from the generators of anything else.
+
+    Args:
+        args (`AnteHocTrainingArguments`): how they are drawn, what replaces the patches.
+        black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
+        stream (`int`): name of this sequence of random numbers.
+    """
+
+    def __init__(self, args: AnteHocTrainingArguments, black: Tensor, stream: int) -> None:
+        self.sampling: CoalitionSampling = args.coalition_sampling
+        self.kind: CoalitionBackground = args.coalition_background
+        self.seed, self.process, self.stream = args.seed, args.process_index, stream
+        self._black = black
+        self._last = (-1, 0)
+
+    def start(self, step: int) -> torch.Generator:
+        """The random numbers of the next micro-batch of the optimizer step with this number, counted from 0."""
+        self._last = (step, self._last[1] + 1 if self._last[0] == step else 0)
+        name = [self.seed, *self._last, self.process, self.stream]
+        seed: Any = np.random.SeedSequence(name).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
+
+    def draw(self, pixel_values: Tensor, grid: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A coalition of each image, (B, g, w) bool, and backgrounds (B, 3, H, W)."""
+        background = self._background(pixel_values, generator)
+        return draw_coalitions(len(pixel_values), grid, self.sampling, generator).to(pixel_values.device), background
+
+    def _background(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:
+        if self.kind != "mixed":
+            return background_images(pixel_values, self.kind, self._black)
+        kinds = torch.randint(len(_BACKGROUNDS), (len(pixel_values), 1, 1, 1), generator=generator)
+        kinds = kinds.to(pixel_values.device)
+        images = torch.zeros_like(pixel_values)
+        for index, kind in enumerate(_BACKGROUNDS):
+            images = torch.where(kinds == index, background_images(pixel_values, kind, self._black), images)
+        return images
+
+
 class CoalitionGame:
     """
     Plays with the images of a batch: P coalitions for each, and their complements.
-
-    Random numbers are a function of the run's seed, the optimizer step, the micro-batch and the process: a resumed run
-    draws what the uninterrupted one did, and nothing is taken from the generators that the first pass uses.
 
     Args:
         args (`AnteHocTrainingArguments`): how many coalitions, how they are drawn, what replaces the patches.
@@ -154,11 +201,7 @@ class CoalitionGame:
 
     def __init__(self, args: AnteHocTrainingArguments, black: Tensor) -> None:
         self.pairs = args.coalitions_per_image // 2
-        self.sampling: CoalitionSampling = args.coalition_sampling
-        self.background: CoalitionBackground = args.coalition_background
-        self.seed, self.process = args.seed, args.process_index
-        self._black = black
-        self._last = (-1, 0)
+        self.coalitions = RandomCoalitions(args, black, stream=0)
 
     def play(
         self, pixel_values: Tensor, grid: tuple[int, int], judge: Callable[[Tensor], Tensor], step: int
@@ -172,11 +215,10 @@ class CoalitionGame:
             judge: images → what they are worth to each class, (N, K), without gradient.
             step (`int`): the optimizer step, counted from 0.
         """
-        generator = self._generator(step)
+        generator = self.coalitions.start(step)
         coalitions, gains, nothing = [], [], []
         for _ in range(self.pairs):
-            background = self._background(pixel_values, generator)
-            drawn = draw_coalitions(len(pixel_values), grid, self.sampling, generator).to(pixel_values.device)
+            drawn, background = self.coalitions.draw(pixel_values, grid, generator)
             images = [shown_images(pixel_values, drawn, background), shown_images(pixel_values, ~drawn, background)]
             # In the mean over the batch it is enough to see a few images without any patch.
             empty = background[: -(-len(drawn) // (2 * self.pairs))]
@@ -186,17 +228,32 @@ class CoalitionGame:
             nothing.append(left)
         return Outcome(torch.stack(coalitions), torch.stack(gains), torch.cat(nothing).mean(dim=0))
 
-    def _generator(self, step: int) -> torch.Generator:
-        self._last = (step, self._last[1] + 1 if self._last[0] == step else 0)
-        seed: Any = np.random.SeedSequence([self.seed, *self._last, self.process]).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
-    def _background(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:
-        if self.background != "mixed":
-            return background_images(pixel_values, self.background, self._black)
-        kinds = torch.randint(len(_BACKGROUNDS), (len(pixel_values), 1, 1, 1), generator=generator)
-        kinds = kinds.to(pixel_values.device)
-        images = torch.zeros_like(pixel_values)
-        for index, kind in enumerate(_BACKGROUNDS):
-            images = torch.where(kinds == index, background_images(pixel_values, kind, self._black), images)
-        return images
+class PartialImages:
+    """
+    Shows the first pass a part of its images as random coalitions of patches, so that the network knows what to make
+    of an image of which something is missing.
+
+    Args:
+        args (`AnteHocTrainingArguments`): on what share of each batch, how they are drawn, what replaces the patches.
+        black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
+        patches (`int`): along an image's shorter side.
+    """
+
+    def __init__(self, args: AnteHocTrainingArguments, black: Tensor, patches: int) -> None:
+        self.share, self.patches = args.partial_image_share, patches
+        self.coalitions = RandomCoalitions(args, black, stream=1)
+
+    def of(self, pixel_values: Tensor, step: int) -> Tensor:
+        """
+        The batch (B, 3, H, W) with its last round(share · B) images in part: the first ones are those that the second
+        pass explains.
+        """
+        count = round(self.share * len(pixel_values))
+        if count == 0:
+            return pixel_values
+        whole, chosen = pixel_values[: len(pixel_values) - count], pixel_values[len(pixel_values) - count :]
+        grid = patch_grid((chosen.shape[-2], chosen.shape[-1]), self.patches)
+        return torch.cat(
+            [whole, shown_images(chosen, *self.coalitions.draw(chosen, grid, self.coalitions.start(step)))]
+        )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from antehoc_hf.modeling.contributions import class_map
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.coalitions import CoalitionGame, coalition_loss
+from antehoc_hf.training.coalitions import CoalitionGame, black_of, coalition_loss
 from antehoc_hf.training.objectives import InterpretationObjective
 from antehoc_hf.training.random_state import preserved_random_state
 
@@ -78,8 +78,7 @@ class SecondPass:
         self.game: CoalitionGame | None = None
         if getattr(model, "class_conditional", False):
             _check_coalition_arguments(args)
-            mean, std = (torch.tensor(values) for values in (model.config.image_mean, model.config.image_std))
-            self.game = CoalitionGame(args, (-mean / std).view(1, 3, 1, 1))
+            self.game = CoalitionGame(args, black_of(model.config))
 
     def is_due(self, optimizer_step: int) -> bool:
         """Whether the optimizer step with this number, counted from 0, has a second pass."""

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.coalitions import PartialImages, black_of
 from antehoc_hf.training.launch import check_launch
 from antehoc_hf.training.meters import MapMeter, TrainingMeter
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
@@ -73,6 +74,10 @@ class AnteHocTrainer(ResumableTrainer):
         self._check_setup()
         self.meter = TrainingMeter(self.args.device)
         self.second_pass = SecondPass(self.model, self.args, self.accelerator)
+        self.partial_images: PartialImages | None = None
+        if self.args.partial_image_share > 0:
+            config = self.model.config
+            self.partial_images = PartialImages(self.args, black_of(config), config.contribution_grid)
         if self.args.update_order == "sequential":
             self.add_callback(_AfterOptimizerStep(self._step_weight_network))
 
@@ -102,6 +107,9 @@ class AnteHocTrainer(ResumableTrainer):
         """
         self.meter.start()
         inputs = self._prepare_inputs(inputs)
+        if self.partial_images is not None:
+            shown = self.partial_images.of(inputs["pixel_values"], self.state.global_step)
+            inputs = {**inputs, "pixel_values": shown}
         self._keep_task_outputs = True
         try:
             if self.args.train_task:

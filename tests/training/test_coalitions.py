@@ -102,14 +102,13 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
         return F.avg_pool2d(images, 4).mean(dim=1).flatten(1) @ places.T
 
     played = game(tmp_path, black, coalition_sampling=sampling, coalition_background="black")
-    network = ContributionNetwork(num_channels=16, num_classes=2, width=32, depth=0)
+    network = ContributionNetwork([16], num_classes=2, width=32, own_classes=True, depth=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
     def batch(seed):
         images = torch.rand(32, 3, 16, 16, generator=generator(seed))
         brightness = F.avg_pool2d(images, 4).mean(dim=1)
-        at = torch.eye(16).view(1, 16, 4, 4) * brightness[:, None]  # each patch in a channel of its own
-        features = torch.cat([at, torch.zeros(32, 2, 4, 4)], dim=1)
+        features = torch.eye(16).view(1, 16, 4, 4) * brightness[:, None]  # each patch in a channel of its own
         return images, features, torch.einsum("bd,kd->bkd", brightness.flatten(1), places).unflatten(2, (4, 4))
 
     for step in range(400):

@@ -58,6 +58,38 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tiny, tmp_path, opt
         assert torch.equal(value, expected), name
 
 
+@pytest.mark.parametrize("model", [{}, CONTRIBUTIONS], ids=["energy map", "contributions"])
+def test_the_first_pass_can_see_images_in_part(tiny, tmp_path, model):
+    seen = []
+    trainer = AnteHocTrainer(
+        model=tiny.build_model(seed=5, **model),
+        args=tiny.build_args(tmp_path, partial_image_share=0.5, max_steps=1, coalition_background="black"),
+        train_dataset=tiny.Images(8),
+    )
+    hook = trainer.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    trainer.train()
+    hook.remove()
+    first = seen[0]
+    black = -torch.tensor(trainer.model.config.image_mean) / torch.tensor(trainer.model.config.image_std)
+    missing = (first - black.view(1, 3, 1, 1)).abs().amax(dim=1) < 1e-5
+    share = missing.float().mean(dim=(1, 2))
+    half = len(first) // 2
+    assert (share[:half] < 0.01).all()
+    assert ((share[half:] > 0.01) & (share[half:] < 1)).all()
+
+
+def test_partial_images_are_the_same_after_resuming(tiny, tmp_path):
+    options = {"partial_image_share": 0.5, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    straight = train(tiny, tmp_path, **options)
+    resumed = train(tiny, tmp_path, resume=str(tmp_path / "checkpoint-2"), **options)
+    plain = train(tiny, tmp_path / "plain", max_steps=4)
+    for (name, value), expected in zip(
+        resumed.model.state_dict().items(), straight.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, expected), name
+    assert not torch.equal(plain.model.backbone.fc.weight, straight.model.backbone.fc.weight)
+
+
 def test_the_loss_is_logged_and_falls(tiny, tmp_path):
     rows = train(
         tiny, tmp_path, data=tiny.Images(24), max_steps=60, logging_steps=20, learning_rate=1e-3, optim="adamw_torch"
@@ -91,6 +123,8 @@ def test_options_of_energy_maps_are_refused(tiny, tmp_path, options):
         ({"coalitions_per_image": 0}, "an even number of at least 2"),
         ({"train_task": False, "joint_weight": 1.0}, "train_task=False leaves backbone and head as they are"),
         ({"train_task": False, "interpretation_interval": 2}, "nothing to learn: leave out"),
+        ({"partial_image_share": 1.0}, r"must lie in \[0, 1\), not 1.0"),
+        ({"train_task": False, "partial_image_share": 0.5}, "trains no backbone that could learn from partial images"),
         ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'contiguous', 'shapley'"),
         ({"coalition_background": "white"}, "coalition_background='white' is not one of 'mixed', 'mean'"),
     ],
