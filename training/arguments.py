@@ -79,7 +79,7 @@ class AnteHocTrainingArguments(TrainingArguments):
     patches and not energy maps
 
     Args:
-        coalitions_per_image (`int`, *optional*, defaults to 8):
+        coalitions_per_image (`int`, *optional*, defaults to 2):
             Masked images of each image in a second pass, an even number: every coalition is seen with its complement.
             Each costs a forward pass without gradient.
         coalition_sampling (`str`, *optional*, defaults to `"contiguous"`):
@@ -150,7 +150,7 @@ class AnteHocTrainingArguments(TrainingArguments):
     tv_weight: float = field(default=0.0, metadata={"help": "Weight of the map's total variation."})
     entropy_weight: float = field(default=0.0, metadata={"help": "Weight of the entropy over the weight maps."})
     coalitions_per_image: int = field(
-        default=8, metadata={"help": "Masked images of each image in a second pass of class-conditional maps; even."}
+        default=2, metadata={"help": "Masked images of each image in a second pass of class-conditional maps; even."}
     )
     coalition_sampling: CoalitionSampling = field(
         default="contiguous",

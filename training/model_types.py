@@ -46,7 +46,7 @@ def map_options() -> frozenset[str]:
     stock = {f.name for f in dataclasses.fields(TrainingArguments)}
     own = {f.name for f in dataclasses.fields(AnteHocTrainingArguments)} - stock - {"overwrite_run"}
     of_config = {f.name for f in dataclasses.fields(ConfigArguments)} - _SHARED
-    return frozenset({"taps", *own, *of_config, *_ABOUT_MAPS})
+    return frozenset({"taps", "interpretation_objective", *own, *of_config, *_ABOUT_MAPS})
 
 
 def refuse_map_options(flags: Mapping[str, Any], model_type: str) -> None:

@@ -15,6 +15,7 @@ from transformers import HfArgumentParser
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.model_types import OURS, check_baseline_options, map_options, refuse_map_options
+from antehoc_hf.training.objective_choice import chosen_objective
 from antehoc_hf.training.run_arguments import (
     ConfigArguments,
     DataArguments,
@@ -118,6 +119,8 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     given = {**chosen, **flags}
     task = chosen_task(run.task, of_tasks, given, model.model_type)
     check_baseline_options(model)
+    model.interpretation_objective = chosen_objective(model.interpretation_objective, given)
+    task.check_objective(model.interpretation_objective)
     if not task.has_maps:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}

@@ -38,6 +38,15 @@ class ModelArguments:
         default=None,
         metadata={"help": 'Options of SennConfig or CbahConfig as JSON, such as \'{"preset": "released_code"}\'.'},
     )
+    interpretation_objective: Literal["energy", "contributions"] | None = field(
+        default=None,
+        metadata={
+            "help": "What the map learns: 'contributions': what each patch contributes to each class; 'energy': to "
+            "keep 
+            "the prediction on image ⊙ map (the paper). None: contributions for classes, energy for all else and "
+            "wherever an option that energy maps alone have is given."
+        },
+    )
     backbone: str = field(
         default="resnet50",
         metadata={"help": "A timm architecture, with or without a pretrained tag (`resnet50.a1_in1k`)."},

@@ -178,7 +178,8 @@ def _check_coalition_arguments(args: AnteHocTrainingArguments) -> None:
         if getattr(args, name) != default:
             raise ValueError(
                 f"{name}={getattr(args, name)!r} belongs to the second pass on energy maps, and a model with "
-                "weight_network='contributions' learns from coalitions: leave it out."
+                "weight_network='contributions' learns from coalitions: leave it out, or train with "
+                "--interpretation_objective energy."
             )
 
 

@@ -59,6 +59,7 @@ class Protocol:
         seeds (`tuple[int]`): trainings of each network.
         images (`int`): test images on which maps are measured.
         slow_images (`int`): of these, how many for insertion, deletion, ROAD and noise.
+        ours (`tuple[str]`): further flags for the ante-hoc networks, which a baseline would not take.
         noise (`tuple[float]`): shares of noisy pixels of Table 5.
     """
 
@@ -68,6 +69,7 @@ class Protocol:
     seeds: tuple[int, ...]
     images: int
     slow_images: int
+    ours: tuple[str, ...] = ()
     noise: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
 
     def training_flags(self, role: Role, source: DataSource) -> list[str]:
@@ -110,6 +112,7 @@ PROTOCOLS = {
         seeds=(0, 1),
         images=300,
         slow_images=100,
+        ours=("--interpretation_batch_share", "0.25", "--interpretation_learning_rate", "0.001"),
     ),
     "paper": Protocol(
         name="paper",

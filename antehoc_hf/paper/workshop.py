@@ -20,8 +20,8 @@ from antehoc_hf.training.results import RESULTS_FILE
 from antehoc_hf.training.run import train
 from antehoc_hf.training.run_arguments import UsageError
 
-# A network is measured in a cell of its own; here it is only trained.
-_UNMEASURED = ("--map_eval_samples", "0", "--panel_images", "0")
+# The paper's objective; and a network is measured in a cell of its own, here it is only trained.
+_OF_OURS = ("--interpretation_objective", "energy", "--map_eval_samples", "0", "--panel_images", "0")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ class Workshop:
             *self.protocol.training_flags(network.role, network.source),
             *("--dataset_name", network.source.name, "--output_dir", str(self.root / network.folder)),
             *("--seed", str(network.seed), "--eval_strategy", "no", "--save_total_limit", "1", "--report_to", "none"),
-            *(_UNMEASURED if network.model_type == OURS else ("--model_type", network.model_type)),
+            *(
+                (*self.protocol.ours, *_OF_OURS)
+                if network.model_type == OURS
+                else ("--model_type", network.model_type)
+            ),
             *(["--disable_tqdm", "true"] if self.quiet else []),
             *network.extra,
         ]

@@ -11,7 +11,7 @@ CONTRIBUTIONS = {"weight_network": "contributions"}
 def train(tiny, folder, model=CONTRIBUTIONS, resume=None, data=None, **options):
     trainer = AnteHocTrainer(
         model=tiny.build_model(seed=5, **model),
-        args=tiny.build_args(folder, **options),
+        args=tiny.build_args(folder, **{"coalitions_per_image": 8, **options}),
         train_dataset=data or tiny.Images(22, augment=True),
     )
     trainer.train(resume_from_checkpoint=resume)

@@ -35,7 +35,7 @@ def test_every_recipe_is_read(name: str, tmp_path: Path) -> None:
 def test_the_recipes_there_are() -> None:
     paper = {"paper", "paper-animals10", "paper-cifar10", "paper-food11", "paper-tinyimagenet"}
     tasks = {"captions", "demo-captions", "landmarks", "demo-landmarks"}
-    assert set(recipe_names()) == {*paper, *tasks, "contributions", "cpu", "demo", "finetune"}
+    assert set(recipe_names()) == {*paper, *tasks, "cpu", "demo", "finetune"}
 
 
 def test_paper_recipe(tmp_path: Path) -> None:
@@ -87,6 +87,47 @@ def test_every_option_of_the_configuration_is_a_flag() -> None:
     for field in dataclasses.fields(ConfigArguments):
         assert field.default == getattr(AnteHocConfig, field.name)
         assert field.metadata["help"] or field.name.startswith("image_")
+
+
+@pytest.mark.parametrize(
+    ("flags", "objective"),
+    [
+        ([], None),
+        (["--interpretation_objective", "energy"], "energy"),
+        (["--weight_network", "contributions"], "contributions"),
+        (["--weight_network", "autoencoder"], "energy"),
+        (["--area_weight", "0.1"], "energy"),  # an option that energy maps alone have
+        (["--recipe", "paper-cifar10"], "energy"),
+        (["--recipe", "paper-cifar10", "--interpretation_objective", "contributions"], "contributions"),
+        (["--task", "landmark-detection"], None),
+    ],
+)
+def test_what_the_map_learns(tmp_path: Path, flags: list[str], objective: str | None) -> None:
+    settings = parsed("--dataset_name", "shapes", *flags, output_dir=tmp_path)
+    assert settings.model.interpretation_objective == objective
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            ["--interpretation_objective", "energy", "--weight_network", "contributions"],
+            "is learned by weight_network autoencoder or scalar, not by contributions",
+        ),
+        (
+            ["--interpretation_objective", "contributions", "--weight_network", "scalar"],
+            "has a weight network of its own, not 'scalar'",
+        ),
+        (
+            ["--interpretation_objective", "contributions", "--task", "image-captioning"],
+            "explains the probabilities of classes, which --task image-captioning does not have",
+        ),
+        (["--model_type", "plain", "--interpretation_objective", "energy"], "interpretation_objective is about maps"),
+    ],
+)
+def test_objectives_that_contradict_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parsed("--dataset_name", "shapes", *flags, output_dir=tmp_path)
 
 
 def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, Literal
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
-from antehoc_hf.training.run_arguments import DataArguments, ModelArguments
+from antehoc_hf.training.objective_choice import Objective, weight_network_for
+from antehoc_hf.training.run_arguments import DataArguments, ModelArguments, UsageError
 from antehoc_hf.training.targets import ReadTargets, T
 
 Panel = Callable[[str], Any]
@@ -111,9 +112,25 @@ class Task(ABC, Generic[T]):
 
     def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[T]) -> Any:
         """A new model for the data."""
-        return self.model_class.from_backbone(
-            model.backbone, pretrained=model.pretrained_source(), **{**config, **self.config_options(data)}
-        )
+        options = {**config, **self.config_options(data)}
+        objective = model.interpretation_objective or self.default_objective(data)
+        options["weight_network"] = weight_network_for(objective, options["weight_network"])
+        return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
+
+    def default_objective(self, data: ImageData[T]) -> Objective:
+        """What the map learns where nobody says."""
+        return "energy"
+
+    def check_objective(self, objective: Objective | None) -> None:
+        """
+        Raises:
+            UsageError: if the task's maps cannot learn that.
+        """
+        if objective == "contributions":
+            raise UsageError(
+                f"interpretation_objective='contributions' explains the probabilities of classes, which --task "
+                f"{self.name} does not have: leave it out."
+            )
 
     def trainer_class(self) -> Any:
         """The Trainer that trains its models."""

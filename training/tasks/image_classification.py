@@ -21,6 +21,7 @@ from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.labels import LabelSpace, read_label_space
 from antehoc_hf.training.masks import WithMasks, check_mask_column
 from antehoc_hf.training.metrics import metrics_of
+from antehoc_hf.training.objective_choice import Objective
 from antehoc_hf.training.results import FIGURE_FILE
 from antehoc_hf.training.tables import aligned, cell
 from antehoc_hf.training.targets import ReadTargets
@@ -98,6 +99,14 @@ class ImageClassification(Task[LabelSpace]):
             "label2id": {name: index for index, name in enumerate(names)},
             "problem_type": data.targets.problem_type,
         }
+
+    def default_objective(self, data: ImageData[LabelSpace]) -> Objective:
+        """Contributions, where there are classes to contribute to."""
+        classes = data.targets.problem_type != "regression" and len(data.targets.names) > 1
+        return "contributions" if classes else "energy"
+
+    def check_objective(self, objective: Objective | None) -> None:
+        """Both are there."""
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics of the kind of problem."""
