@@ -42,8 +42,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "What the map learns: 'contributions': what each patch contributes to each class; 'energy': to "
-            "keep 
-            "the prediction on image ⊙ map (the paper). None: contributions for classes, energy for all else and "
+            "keep the prediction on image ⊙ map (the paper). None: contributions for classes, energy for all else and "
             "wherever an option that energy maps alone have is given."
         },
     )
