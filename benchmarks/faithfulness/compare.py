@@ -37,7 +37,7 @@ import part_sanity
 import part_shapes
 import part_stability
 import torch
-from subjects import SHAPES, Subject, check_same, load_subject, training_settings
+from subjects import SHAPES, Subject, check_same, load_subject, trained_with
 from summary import maps_lines, part_lines, picture, plain
 
 METHODS = (
@@ -58,7 +58,7 @@ def settings_of(part: str, options: argparse.Namespace) -> dict[str, Any]:
         "sanity": ("split", "images"),
         "stability": ("split", "images"),
         "shapes": ("split", "images", "methods"),
-        "cost": ("rounds", "cost_backbones", "recipe"),
+        "cost": ("rounds", "cost_backbones", "recipe", "training_flags"),
     }[part]
     return {name: getattr(options, name) for name in names}
 
@@ -97,11 +97,10 @@ def jobs(options: argparse.Namespace) -> list[tuple[int, str]]:
 
 
 def left(todo: list[tuple[int, str]], seconds: dict[str, float]) -> str:
-    """How long the rest takes, as far as parts have been timed."""
-    unknown = sorted({part for _, part in todo if part not in seconds})
-    known = sum(seconds.get(part, 0.0) for _, part in todo) / 60
-    rest = f", and {', '.join(unknown)}, not timed yet" if unknown else ""
-    return f"about {known:.0f} min left{rest}" if todo else "nothing left"
+    """How long the rest takes, as far as parts have been timed; training comes on top."""
+    unknown = [part for part in PARTS if any(part == other for _, other in todo) and part not in seconds]
+    known = f"about {sum(seconds.get(part, 0.0) for _, part in todo) / 60:.0f} min left"
+    return f"{known}; not timed yet: {', '.join(unknown)}" if unknown else known
 
 
 def run(options: argparse.Namespace) -> None:
@@ -127,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             found = computed(part, subject, options)
-        except ValueError as error:  # such as a classifier that predicts too few classes for mosaics
+        except part_grid.TooFewClassesError as error:
             print(f"Left out: {error}", flush=True)
             todo.pop(0)
             continue
@@ -143,7 +142,7 @@ def summarise(options: argparse.Namespace) -> str:
     """Writes the page, the numbers and the picture of all files of the seeds."""
     folder = options.output / options.split
     folder.mkdir(parents=True, exist_ok=True)
-    settings = training_settings(options) | {"split": options.split, "images": options.images}
+    settings = trained_with(options, options.seeds[0]) | {"split": options.split, "images": options.images}
     settings["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     found: dict[str, Any] = {"settings": settings, "seeds": options.seeds, "parts": {}}
     lines, accuracies = [], {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shlex
 import statistics
 import tempfile
 import time
@@ -23,9 +24,11 @@ from tqdm import tqdm
 
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.training import AnteHocTrainer
-from antehoc_hf.training.recipe import parse_settings
+from antehoc_hf.training.recipe import RunSettings, parse_settings
 
 SIZE, CLASSES, STEP_BATCH = 128, 200, 16
+# Options that the benchmark sets itself.
+_OWN = ("image_size", "image_mean", "image_std", "backbone_kwargs")
 AIMS = {"forward": 1.10, "step": 2.2}
 
 
@@ -44,16 +47,23 @@ def interleaved(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, 
     return {"value": middle, "low": low, "high": high, "count": len(ratios)}
 
 
-def our_model(backbone: str) -> Any:
-    """A classifier with a map for each class."""
-    return AnteHocForImageClassification.from_backbone(
-        backbone, num_labels=CLASSES, image_size=SIZE, weight_network="contributions"
-    )
+def recipe_settings(options: argparse.Namespace, folder: str) -> RunSettings:
+    """Of a training by the recipe, on the CPU."""
+    flags = {"recipe": options.recipe, "dataset_name": "shapes", "output_dir": folder, "report_to": "none"}
+    flags |= {"use_cpu": "true", "eval_strategy": "no"}
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    return parse_settings([*words, *shlex.split(options.training_flags)])
 
 
-def forward(backbone: str, batch: int, rounds: int) -> dict[str, Any]:
+def our_model(backbone: str, settings: RunSettings) -> Any:
+    """A classifier with the recipe's map."""
+    config = {name: value for name, value in settings.config.items() if name not in _OWN}
+    return AnteHocForImageClassification.from_backbone(backbone, num_labels=CLASSES, image_size=SIZE, **config)
+
+
+def forward(backbone: str, settings: RunSettings, batch: int, rounds: int) -> dict[str, Any]:
     """Prediction with the map, against the prediction by the same weights."""
-    model, pixels = our_model(backbone).eval(), torch.randn(batch, 3, SIZE, SIZE)
+    model, pixels = our_model(backbone, settings).eval(), torch.randn(batch, 3, SIZE, SIZE)
 
     def run(network: nn.Module) -> Callable[[], Any]:
         @torch.inference_mode()
@@ -80,12 +90,10 @@ def plain_step(backbone: str) -> Callable[[], Any]:
     return step
 
 
-def our_step(backbone: str, recipe: str, folder: str) -> Callable[[], Any]:
+def our_step(backbone: str, settings: RunSettings) -> Callable[[], Any]:
     """The same by the Trainer's `training_step`, both passes, with the recipe's share of the batch and coalitions."""
-    flags = {"recipe": recipe, "dataset_name": "shapes", "output_dir": folder, "report_to": "none", "use_cpu": "true"}
-    arguments = parse_settings([word for name, value in flags.items() for word in (f"--{name}", value)]).training
-    model = our_model(backbone).train()
-    trainer = AnteHocTrainer(model=model, args=arguments)
+    model = our_model(backbone, settings).train()
+    trainer = AnteHocTrainer(model=model, args=settings.training)
     optimizer = trainer.create_optimizer()
     trainer.current_gradient_accumulation_steps = 1
     pixels, labels = torch.randn(STEP_BATCH, 3, SIZE, SIZE), torch.randint(CLASSES, (STEP_BATCH,))
@@ -104,13 +112,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Ratios, by what is run and backbone."""
     torch.manual_seed(0)
     rows: dict[str, dict[str, Any]] = {}
-    for backbone in options.cost_backbones:
-        row = rows[backbone] = {}
-        row["forward, batch 1"] = forward(backbone, 1, 4 * options.rounds)
-        row["forward, batch 8"] = forward(backbone, 8, options.rounds)
-        with tempfile.TemporaryDirectory() as folder:
-            ours, plain = our_step(backbone, options.recipe, folder), plain_step(backbone)
-            rounds = max(options.rounds // 2, 3)
-            row[f"training step, batch {STEP_BATCH}"] = interleaved(plain, ours, rounds, f"Step, {backbone}")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = recipe_settings(options, folder)
+        for backbone in options.cost_backbones:
+            ours, plain, title = our_step(backbone, settings), plain_step(backbone), f"Step, {backbone}"
+            rows[backbone] = {
+                "forward, batch 1": forward(backbone, settings, 1, 4 * options.rounds),
+                "forward, batch 8": forward(backbone, settings, 8, options.rounds),
+                f"training step, batch {STEP_BATCH}": interleaved(plain, ours, max(options.rounds // 2, 3), title),
+            }
     machine = f"{platform.machine()}, 1 thread, torch {torch.__version__}, timm {timm.__version__}, {SIZE} px"
     return {"scores": rows, "machine": machine, "aims": AIMS}

@@ -21,6 +21,10 @@ from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
 _SIDE = 2
 
 
+class TooFewClassesError(ValueError):
+    """The model predicts fewer classes than a mosaic needs."""
+
+
 def mosaics(subject: Subject, count: int, confidence: float) -> tuple[Tensor, Tensor, float]:
     """
     Mosaics of images that the model is sure of.
@@ -33,7 +37,7 @@ def mosaics(subject: Subject, count: int, confidence: float) -> tuple[Tensor, Te
         (B, 3, 2H, 2W), the (B, 4) predicted classes of their quadrants, row by row, and the probability asked for.
 
     Raises:
-        ValueError: if the model predicts fewer than four classes.
+        TooFewClassesError: if the model predicts fewer than four classes.
     """
     sure = subject.probabilities.amax(dim=1).cpu()
     predicted = subject.predicted.cpu()
@@ -42,7 +46,9 @@ def mosaics(subject: Subject, count: int, confidence: float) -> tuple[Tensor, Te
     members = {int(k): ((predicted == k) & (sure >= confidence)).nonzero().flatten() for k in predicted.unique()}
     members = {k: images for k, images in members.items() if len(images)}
     if len(members) < _SIDE**2:
-        raise ValueError(f"Mosaics need {_SIDE**2} predicted classes, and there are {len(members)}: train longer.")
+        raise TooFewClassesError(
+            f"Mosaics need {_SIDE**2} predicted classes, and there are {len(members)}: train longer."
+        )
     generator = torch.Generator().manual_seed(0)
     images, classes = [], []
     for _ in range(count):

@@ -84,6 +84,12 @@ def training_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def trained_with(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The settings noted beside this seed's classifier; those given where none are."""
+    noted = options.output / f"seed-{seed}" / _TRAINED_WITH
+    return json.loads(noted.read_text()) if noted.exists() else training_settings(options)
+
+
 def trained(options: argparse.Namespace, seed: int) -> Path:
     """The folder of this seed's classifier, which is trained if it is not there yet."""
     folder = options.output / f"seed-{seed}"

@@ -155,6 +155,8 @@ def picture(values: Sequence[part_maps.Values], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 5, sharey=True)
     axes[0, 4].axis("off")
+    told = "bars: means over images and seeds\nlines: 95 % over images\ngrey: explain nothing"
+    axes[0, 4].text(0.1, 0.5, told, fontsize=8, transform=axes[0, 4].transAxes)
     places = [*axes[0, :4], *axes[1]]
     for axis, cell in zip(places, cells, strict=True):
         for position, name in enumerate(names):
@@ -175,9 +177,6 @@ def picture(values: Sequence[part_maps.Values], path: Path) -> None:
     for row in axes:
         row[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0, 0].invert_yaxis()
-    figure.text(
-        0.81, 0.9, "bars: means over images and seeds\nlines: 95 % over images\ngrey: explain nothing", fontsize=8
-    )
     figure.savefig(path)
 
 
