@@ -1,0 +1,150 @@
+"""
+On `shapes`, where a part can truly be removed and the ground be exchanged: does the map show what the network uses?
+
+The background is exchanged by drawing the same bug and distractors on another family of ground: in the test split as
+in `test_swapped`; in the validation split, which has no such twin, by drawing the ground in the other mode
+(independent ↔ correlated), where only rows whose family changes are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import torch
+from cells import OURS
+from PIL import Image
+from subjects import Subject, maps_of, predict, signed_map
+from torch import Tensor
+from tqdm import tqdm
+
+from antehoc_hf.evaluation import bootstrap_mean, energy_share, energy_share_over_area, pointing_game
+from antehoc_hf.evaluation.parts import (
+    importance_correlation,
+    part_importance,
+    region_masks,
+    removal_effects,
+)
+from antehoc_hf.evaluation.rank_correlation import spearman
+from antehoc_hf.shapes import REGIONS
+from antehoc_hf.shapes.scene import Recipe, draw
+
+
+def on_another_ground(scene: str) -> tuple[Image.Image, bool]:
+    """The scene of this text with another ground behind it, and whether the ground is of another family."""
+    recipe = Recipe.from_json(scene)
+    if recipe.split == "test":
+        other = replace(recipe, split="test_swapped")
+    else:
+        mode = "correlated" if recipe.background == "independent" else "independent"
+        other = replace(recipe, background=mode)
+    drawn = draw(other)
+    return Image.fromarray(drawn.image()), drawn.family != draw(recipe).family
+
+
+def _prepared(subject: Subject, images: list[Image.Image]) -> Tensor:
+    return subject.processor(images, return_tensors="pt")["pixel_values"].to(subject.pixel_values.device)
+
+
+def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """
+    How much the prediction depends on the ground, by intervention.
+
+    Returns:
+        Scores; the loss of the predicted class's probability on another ground, (N,); and which images count, (N,).
+    """
+    drawn = [on_another_ground(scene) for scene in tqdm(subject.rows["scene"], desc="Other grounds", leave=False)]
+    probabilities = predict(subject.model, _prepared(subject, [image for image, _ in drawn]))
+    counted = torch.tensor([changed for _, changed in drawn], device=probabilities.device)
+    at = subject.predicted[:, None]
+    lost = (subject.probabilities.gather(1, at) - probabilities.gather(1, at)).squeeze(1)
+    found = probabilities.argmax(dim=1)
+    columns = {
+        "predictions that flip": 100.0 * (found != subject.predicted),
+        "probability lost": lost,
+        "accuracy here": 100.0 * (subject.labels == subject.predicted),
+        "accuracy on another ground": 100.0 * (subject.labels == found),
+    }
+    return {name: _mean(values[counted]) for name, values in columns.items()}, lost, counted
+
+
+def map_scores(
+    energy: Tensor, signed: Tensor, masks: dict[str, Tensor], effects: Tensor, lost: Tensor, counted: Tensor
+) -> dict[str, Any]:
+    """
+    What one kind of map scores.
+
+    Args:
+        energy: (N, 1, H, W), not negative: what is summed.
+        signed: (N, 1, H, W): what ranks the parts.
+        masks: `"regions"` (N, P, H, W); `"deciding"` and `"background"` (N, 1, H, W).
+        effects: (N, P) of removing each region.
+        lost, counted: see `background_use`.
+    """
+    importance = part_importance(signed, masks["regions"])
+    of_ground = part_importance(signed, masks["background"], dilation=0)
+    # Where the ground is of the same family nothing was measured: it is no part there.
+    of_ground = torch.where(counted[:, None], of_ground, torch.nan)
+    with_ground = importance_correlation(
+        torch.cat([importance, of_ground], dim=1), torch.cat([effects, lost[:, None]], dim=1)
+    )
+    on_ground = energy_share(energy, masks["background"])
+    usable = counted & torch.isfinite(on_ground)
+    link = float(spearman(on_ground[usable][None], lost[usable][None])) if int(usable.sum()) > 2 else float("nan")
+    return {
+        "energy in the mask": _mean(energy_share(energy, masks["deciding"])),
+        "energy / area": _mean(energy_share_over_area(energy, masks["deciding"])),
+        "pointing game": _mean(pointing_game(energy, masks["deciding"])),
+        "part importance": _mean(importance_correlation(importance, effects).correlation),
+        "the same with the ground": _mean(with_ground.correlation),
+        "energy on the ground": _mean(on_ground),
+        "energy on the ground / area": _mean(energy_share_over_area(energy, masks["background"])),
+        "ground: energy and use": {
+            "value": None if link != link else link,
+            "low": None,
+            "high": None,
+            "count": int(usable.sum()),
+        },
+    }
+
+
+def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
+    """
+    Energy in the mask of the deciding parts, agreement of part importance with removal, and the ground.
+
+    `antehoc` is the map as it is shown; `antehoc, contributions` takes the positive part of the contributions as
+    energy, and ranks parts by the contributions with their sign.
+    """
+    device, target = subject.pixel_values.device, subject.predicted
+    parts = subject.rows["part_masks"]
+    masks = {
+        "regions": region_masks(parts).to(device),
+        "deciding": region_masks(parts, ("deciding",)).to(device),
+        "background": region_masks(parts, ("background",)).to(device),
+    }
+    if masks["regions"].shape[-2:] != subject.size:
+        raise SystemExit(
+            f"Masks are {tuple(masks['regions'].shape[-2:])} and images {subject.size}: leave image_size out of "
+            "--dataset_options."
+        )
+    effects = removal_effects(
+        lambda images: predict(subject.model, images),
+        list(subject.rows["scene"]),
+        target,
+        lambda images: _prepared(subject, images),
+    )
+    use, lost, counted = background_use(subject)
+    found: dict[str, Any] = {}
+    signed = maps_of(lambda images, classes: signed_map(subject.model, images, classes), subject.pixel_values, target)
+    found[f"{OURS}, contributions"] = map_scores(signed.clamp(min=0), signed, masks, effects, lost, counted)
+    for name in (OURS, *options.methods, "constant", "center"):
+        maps = maps_of(subject.explainer(name), subject.pixel_values, target, f"Shapes, {name}")
+        found[name] = map_scores(maps, maps, masks, effects, lost, counted)
+    worth = {region: _mean(effects[:, index]) for index, region in enumerate(REGIONS)}
+    return {"scores": found, "background": {"the network": use}, "removals": {"probability lost": worth}}
+
+
+def _mean(values: Tensor) -> dict[str, Any]:
+    values = values.double().cpu()
+    return bootstrap_mean(values[torch.isfinite(values)]).to_dict()

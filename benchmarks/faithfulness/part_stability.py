@@ -1,0 +1,35 @@
+"""How little the maps change under salt and pepper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cells import OURS, REFERENCE
+from subjects import BATCH, Subject
+
+from antehoc_hf.evaluation import evaluate_stability
+
+SHARES = (0.1, 0.2, 0.3)
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """
+    CD, CI and rank correlation of the maps at each share of noisy pixels.
+
+    The class is the one predicted on the clean image, for every row but `antehoc`: that is the map which the model
+    shows by itself, of what it predicts on the noisy image.
+    """
+    batches = [
+        {"pixel_values": images, "labels": target}
+        for images, target in zip(subject.pixel_values.split(BATCH), subject.predicted.split(BATCH), strict=True)
+    ]
+    config = subject.model.config
+    table = evaluate_stability(
+        subject.model,
+        batches,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
+        shares=SHARES,
+        explainers={f"{OURS}, same class": subject.explainer(OURS), REFERENCE: subject.explainer(REFERENCE)},
+    )
+    return {"scores": table.to_dict()["scores"]}
