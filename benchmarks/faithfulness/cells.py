@@ -15,7 +15,7 @@ from antehoc_hf.evaluation.bootstrap import bootstrap_means
 
 OURS, REFERENCE = "antehoc", "grad-cam"
 MARGIN_BEST, MARGIN_REFERENCE = 0.10, 0.25
-"""What issue 7 asks for: so much better than the best of the others, and than Grad-CAM."""
+"""The aim: so much better than the best of the others, and than Grad-CAM."""
 AREAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 Aim = Literal["margins", "best", "none"]

@@ -194,7 +194,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, default=1, help="of PyTorch")
     training = parser.add_argument_group("training of the classifiers")
     add = training.add_argument
-    add("--recipe", default="contributions")
+    add("--recipe", default="cpu")
     add("--image_size", type=int, default=64)
     add("--train_images", type=int, help="a random subset of the training split")
     add("--epochs", type=float, default=8)
