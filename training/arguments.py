@@ -40,6 +40,9 @@ class AnteHocTrainingArguments(TrainingArguments):
             Share of each batch in (0, 1] that makes the second pass: its first ceil(share · B) samples.
         interpretation_interval (`int`, *optional*, defaults to 1):
             The second pass is made in every n-th optimizer step, the first step included.
+        interpretation_start (`float`, *optional*, defaults to 0.0):
+            Share of the training, in [0, 1), that is over before the first second pass: what a backbone does that has
+            hardly learned anything is soon out of date.
 
         train_task (`bool`, *optional*, defaults to `True`):
             False: backbone and head stay exactly as they are, running statistics included, and the weight network
@@ -120,6 +123,9 @@ class AnteHocTrainingArguments(TrainingArguments):
     )
     interpretation_interval: int = field(
         default=1, metadata={"help": "Make the second pass in every n-th optimizer step."}
+    )
+    interpretation_start: float = field(
+        default=0.0, metadata={"help": "Share of the training, in [0, 1), that is over before the first second pass."}
     )
     train_task: bool = field(
         default=True, metadata={"help": "False: backbone and head stay as they are; the weight network alone learns."}
@@ -202,6 +208,11 @@ class AnteHocTrainingArguments(TrainingArguments):
                 "interpretation_batch_share is the share of the batch that makes the second pass and must lie in "
                 f"(0, 1], not {self.interpretation_batch_share}."
             )
+        if not 0 <= self.interpretation_start < 1:
+            raise ValueError(
+                "interpretation_start is the share of the training that is over before the first second pass and must "
+                f"lie in [0, 1), not {self.interpretation_start}."
+            )
         if not 0 <= self.partial_image_share < 1:
             raise ValueError(
                 "partial_image_share is the share of the batch that the first pass sees in part and must lie in "
@@ -251,10 +262,11 @@ class AnteHocTrainingArguments(TrainingArguments):
             raise ValueError(
                 "train_task=False trains no backbone that could learn from partial images: leave one out."
             )
-        if not self.train_task and (self.interpretation_interval > 1 or self.update_order == "sequential"):
+        late = self.interpretation_interval > 1 or self.interpretation_start > 0
+        if not self.train_task and (late or self.update_order == "sequential"):
             raise ValueError(
                 "train_task=False leaves steps without a second pass, or before it, nothing to learn: leave out "
-                "interpretation_interval and update_order."
+                "interpretation_interval, interpretation_start and update_order."
             )
         if self.update_order == "sequential" and self.joint_weight > 0:
             raise ValueError(

@@ -80,9 +80,10 @@ class SecondPass:
             _check_coalition_arguments(args)
             self.game = CoalitionGame(args, black_of(model.config))
 
-    def is_due(self, optimizer_step: int) -> bool:
+    def is_due(self, optimizer_step: int, all_steps: int) -> bool:
         """Whether the optimizer step with this number, counted from 0, has a second pass."""
-        return optimizer_step % self.args.interpretation_interval == 0
+        started = optimizer_step >= self.args.interpretation_start * all_steps
+        return started and optimizer_step % self.args.interpretation_interval == 0
 
     def remember(self, model: Any, wrapped: nn.Module, inputs: dict[str, Any], outputs: Any) -> FirstPass:
         """

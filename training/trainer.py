@@ -121,7 +121,7 @@ class AnteHocTrainer(ResumableTrainer):
             outputs, self._task_outputs, self._keep_task_outputs = self._task_outputs, None, False
         self.meter.add_images(len(inputs[self.model.main_input_name]))
         result = None
-        if self.second_pass.is_due(self.state.global_step):
+        if self.second_pass.is_due(self.state.global_step, self.state.max_steps):
             first = self.second_pass.remember(self.model, model, inputs, outputs)
             if self.args.update_order == "sequential":
                 self._awaiting_step.append(first)

@@ -112,7 +112,10 @@ PROTOCOLS = {
         seeds=(0, 1),
         images=300,
         slow_images=100,
-        ours=("--interpretation_batch_share", "0.25", "--interpretation_learning_rate", "0.001"),
+        ours=(
+            *("--interpretation_start", "0", "--interpretation_batch_share", "0.25"),
+            *("--interpretation_learning_rate", "0.001"),
+        ),
     ),
     "paper": Protocol(
         name="paper",

@@ -123,6 +123,8 @@ def test_options_of_energy_maps_are_refused(tiny, tmp_path, options):
         ({"coalitions_per_image": 0}, "an even number of at least 2"),
         ({"train_task": False, "joint_weight": 1.0}, "train_task=False leaves backbone and head as they are"),
         ({"train_task": False, "interpretation_interval": 2}, "nothing to learn: leave out"),
+        ({"interpretation_start": 1.0}, r"must lie in \[0, 1\), not 1.0"),
+        ({"train_task": False, "interpretation_start": 0.5}, "nothing to learn: leave out"),
         ({"partial_image_share": 1.0}, r"must lie in \[0, 1\), not 1.0"),
         ({"train_task": False, "partial_image_share": 0.5}, "trains no backbone that could learn from partial images"),
         ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'contiguous', 'shapley'"),

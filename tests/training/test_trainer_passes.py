@@ -131,6 +131,13 @@ def test_every_parameter_learns(tiny, tmp_path):
     assert same == []
 
 
+def test_the_second_pass_can_start_late(tiny, tmp_path):
+    trainer, steps = train(tiny, tmp_path, tiny.build_model(), max_steps=5, interpretation_start=0.5)
+    made = [any(name.startswith("weight_network") for name in step) for step in steps]
+    assert made == [False, False, False, True, True]
+    assert ["interpretation_loss" in row for row in trainer.state.log_history[:-1]] == made
+
+
 def test_the_second_pass_keeps_to_its_interval(tiny, tmp_path):
     trainer, steps = train(tiny, tmp_path, tiny.build_model(), max_steps=5, interpretation_interval=2)
     made = [any(name.startswith("weight_network") for name in step) for step in steps]
