@@ -91,7 +91,7 @@ def _shapes(**counts: int) -> tuple[str, ...]:
 # Table 3 compares networks of one size on equal terms: every network the same images, augmentation and epochs.
 _COMPARISON = (
     *("--recipe", "cpu", "--backbone", "resnet18", "--backbone_kwargs", json.dumps({"output_stride": 16})),
-    *("--image_size", "32", "--num_train_epochs", "4"),
+    *("--image_size", "32", "--num_train_epochs", "3"),
 )
 
 PROTOCOLS = {
@@ -99,7 +99,7 @@ PROTOCOLS = {
         name="cpu",
         flags={
             "classifier": ("--recipe", "cpu", *_small(), "--max_train_samples", "12000", "--num_train_epochs", "5"),
-            "comparison": (*_COMPARISON, "--max_train_samples", "5000", "--max_eval_samples", "1000"),
+            "comparison": (*_COMPARISON, "--max_train_samples", "4000", "--max_eval_samples", "1000"),
             "captioner": ("--recipe", "captions", "--num_train_epochs", "5"),
             "landmarks": ("--recipe", "landmarks", "--num_train_epochs", "10"),
         },
