@@ -3,6 +3,7 @@ From a command line to a trained model in a folder: `accelerate launch training/
 and `antehoc train …` are one and the same.
 """
 
+import math
 import os
 import shlex
 import shutil
@@ -37,6 +38,8 @@ from antehoc_hf.training.results import (
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.run_arguments import UsageError
 from antehoc_hf.training.tasks import Measured, MeasureOptions
+
+_FEW_STEPS = 100
 
 
 def train(argv: Sequence[str]) -> dict[str, Any]:
@@ -293,8 +296,17 @@ def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> st
     return (
         f"{described['backbone']} ({described['parameters'] / 1e6:.1f} M parameters, {height}×{width} pixels, "
         f"{maps}) on {data.name} ({counts}; "
-        f"{settings.task.summary(data)}) into {settings.training.output_dir}"
+        f"{settings.task.summary(data)}) into {settings.training.output_dir}{_hint(settings.training, data)}"
     )
+
+
+def _hint(args: AnteHocTrainingArguments, data: ImageData[Any]) -> str:
+    """Few images in large batches are few steps, in which nothing is learned; empty where there are enough."""
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps = math.ceil(math.ceil(len(data.splits["train"]) / batch) * args.num_train_epochs)
+    if args.max_steps > 0 or steps >= _FEW_STEPS:
+        return ""
+    return f"\nThat is {steps} steps: if too little is learned, lower --per_device_train_batch_size (now {batch})."
 
 
 if __name__ == "__main__":

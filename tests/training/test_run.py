@@ -91,7 +91,8 @@ def test_a_folder_that_holds_a_run_is_refused_and_goes_on_when_resumed(
     folder, quick = tmp_path / "run", ("--map_eval_samples", "0", "--panel_images", "0")
     assert main(["train", *flags(images, folder, *quick, "--num_train_epochs", "1")]) == 0
     assert main(["train", *flags(images, folder, *quick)]) == 2
-    told = capsys.readouterr().err
+    announced, told = capsys.readouterr()
+    assert "That is 3 steps: if too little is learned, lower --per_device_train_batch_size (now 8)." in announced
     assert "already holds this run up to checkpoint-3" in told
     assert "Traceback" not in told
     assert main(["train", *flags(images, folder, *quick, "--resume_from_checkpoint", "last")]) == 0
