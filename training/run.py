@@ -141,7 +141,7 @@ def build_trainer(
             f"The Hub will not take the model ({explain(error)}); or leave out --push_to_hub and run `antehoc push "
             f"{shlex.quote(str(args.output_dir))}` later."
         ) from error
-    trainer.companions = tuple(settings.task.companions(data))
+    trainer.companions, trainer.facts = tuple(settings.task.companions(data)), settings.facts
     return trainer
 
 
@@ -219,7 +219,7 @@ def _measure_and_write(
         results["metrics"] |= measured.metrics
         files += settings.task.save_figures(model, chosen, folder)
     write_results(folder / RESULTS_FILE, results)
-    write_card(folder, repo_id=args.hub_model_id if args.push_to_hub else None)
+    write_card(folder, settings.facts, repo_id=args.hub_model_id if args.push_to_hub else None)
     if chosen is not None:
         print(f"\n{results_table(results, measured.lines)}")
     print(f"\nThe model is in {folder}, with {', '.join(files)}.", flush=True)
