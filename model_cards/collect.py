@@ -37,6 +37,7 @@ def collect(
     model, training = _mapping(found.get("model")), _mapping(found.get("training"))
     architecture = next(iter(config.get("architectures") or []), "")
     size = config.get("image_size") or model.get("image_size")
+    of_each_class = config.get("weight_network") == "contributions"
     return CardData(
         task=found.get("task") or _TASKS.get(architecture, "image-classification"),
         backbone=str(config.get("backbone", "")),
@@ -47,6 +48,8 @@ def collect(
         num_attention_maps=config.get("num_attention_maps"),
         parameters=model.get("parameters"),
         weight_network_parameters=model.get("weight_network_parameters"),
+        class_conditional=of_each_class,
+        contribution_grid=_whole(config.get("contribution_grid")) if of_each_class else None,
         data=_data(_mapping(found.get("data"))),
         evaluated_on=found.get("evaluated_on"),
         evaluated_images=found.get("evaluated_images") or 0,
@@ -92,6 +95,10 @@ def _finite(values: Any) -> Pairs:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:

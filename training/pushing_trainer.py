@@ -60,7 +60,11 @@ class PushingTrainer(Trainer):
         write_card(folder, self.facts, self.hub_model_id, results)
 
     def _progress(self) -> dict[str, Any]:
-        described = describe_training(self.args, has_maps=hasattr(self.model, "weight_network"))
+        described = describe_training(
+            self.args,
+            has_maps=hasattr(self.model, "weight_network"),
+            class_conditional=getattr(self.model, "class_conditional", False),
+        )
         return {"steps": self.state.global_step, "epochs": self.state.epoch, **described}
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

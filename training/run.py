@@ -208,7 +208,9 @@ def _measure_and_write(
     folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
     augmentation = settings.run.augmentation or settings.task.default_augmentation
     results["training"] |= {
-        **describe_training(args, settings.task.has_maps, augmentation),
+        **describe_training(
+            args, settings.task.has_maps, augmentation, settings.config.get("weight_network") == "contributions"
+        ),
         "base_model": pretrained_name(results["model"]["backbone"], settings.model.pretrained_source()),
         "weights_sha256": weights_digest(folder),
     }

@@ -111,6 +111,16 @@ def test_results_are_those_of_the_validation_split_if_there_is_no_test_split(ima
     assert (tmp_path / "run" / "panels" / "step-000001.png").is_file()
 
 
+def test_the_card_of_a_map_for_each_class_tells_how_it_was_learned(images: Path, tmp_path: Path) -> None:
+    more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_images", "0", "--weight_network", "contributions")
+    train(flags(images, tmp_path / "run", *more, "--coalitions_per_image", "2", "--train_task", "false"))
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "There is a map for each class." in card
+    for line in ("coalitions per image | `2`", "coalition sampling | `contiguous`", "train task | `False`"):
+        assert f"| {line} |" in card
+    assert "tv weight" not in card  # of the other kind of map
+
+
 def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path: Path) -> None:
     lines = [f'{{"file_name": "{path.name}", "label": {index / 8}}}' for index, path in enumerate(
         sorted((images / "train" / "red").iterdir())
