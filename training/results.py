@@ -82,7 +82,10 @@ def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
     """The results as a person reads them on a terminal; `measured` are the lines about the maps."""
     data, metrics = results["data"], results["metrics"]
     lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
-    lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics.items()]
+    plain = (results.get("plain_backbone") or {}).get("metrics", {})
+    for name, value in metrics.items():
+        beside = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
+        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{beside}")
     if measured:
         lines += ["", *measured]
     return "\n".join(lines)

@@ -25,6 +25,7 @@ from antehoc_hf.training.card import describe_training, pretrained_name
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
 from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
 from antehoc_hf.training.panels import panel_callback
+from antehoc_hf.training.plain_backbone import read_plain
 from antehoc_hf.training.recipe import RunSettings, parse_settings
 from antehoc_hf.training.results import (
     RESULTS_FILE,
@@ -37,6 +38,7 @@ from antehoc_hf.training.results import (
 )
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.run_identity import content_digest
 from antehoc_hf.training.tasks import Measured, MeasureOptions
 
 _FEW_STEPS = 100
@@ -75,9 +77,10 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     trainer = build_trainer(settings, model, processor, data, images)
     if args.process_index == 0:
         print(_announcement(settings, model, data), flush=True)
+    known = describe(settings, trainer, data, images)
     outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
     save_model(trainer, processor, *settings.task.companions(data))
-    results = conclude(settings, trainer, processor, data, images, outcome.metrics)
+    results = conclude(settings, trainer, processor, images, known, outcome.metrics)
     if args.push_to_hub:
         push(trainer)
     return results
@@ -168,27 +171,53 @@ def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *com
     trainer.accelerator.wait_for_everyone()
 
 
+def describe(
+    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[Any], images: TransformedData
+) -> dict[str, Any]:
+    """
+    The part of the results that is known before training; with `--plain_backbone` also what that run reached.
+
+    Raises:
+        UsageError: if the run of the plain network is not like this one.
+    """
+    role, chosen = _evaluated(images)
+    augmentation = settings.run.augmentation or settings.task.default_augmentation
+    of_each_class = settings.config.get("weight_network") == "contributions"
+    parts = {"train": images.train, role: chosen}
+    known: dict[str, Any] = {
+        "model": describe_model(trainer.model),
+        "task": settings.task.name,
+        "data": {
+            **describe_data(data, settings.task.describe(data)),
+            "content": {name: content_digest(part) for name, part in parts.items() if part is not None},
+        },
+        "training": describe_training(trainer.args, settings.task.has_maps, augmentation, of_each_class)
+        | {"processes": trainer.args.world_size},
+        "evaluated_on": role if chosen is not None else None,
+        "evaluated_images": len(chosen) if chosen is not None else 0,
+        "settings": {name: value for name, value in settings.given.items() if name != "hub_token"},
+    }
+    if settings.run.plain_backbone is not None and settings.task.has_maps:
+        known["plain_backbone"] = read_plain(settings.run.plain_backbone, known)
+    return known
+
+
 def conclude(
     settings: RunSettings,
     trainer: ResumableTrainer,
     processor: AnteHocImageProcessor,
-    data: ImageData[Any],
     images: TransformedData,
+    known: dict[str, Any],
     train_metrics: dict[str, float],
 ) -> dict[str, Any]:
     """Evaluates on the test images, or else on the validation images; writes and prints what came of it."""
-    role, chosen = ("test", images.test) if images.test is not None else ("validation", images.validation)
+    role, chosen = _evaluated(images)
     metrics = {} if chosen is None else trainer.evaluate(chosen, metric_key_prefix=role)  # type: ignore[arg-type]
     results: dict[str, Any] = {
-        "model": describe_model(trainer.model),
-        "task": settings.task.name,
-        "data": describe_data(data, settings.task.describe(data)),
-        "training": _training_summary(trainer, train_metrics),
-        "evaluated_on": role if chosen is not None else None,
-        "evaluated_images": len(chosen) if chosen is not None else 0,
+        **known,
+        "training": {**_training_summary(trainer, train_metrics), **known["training"]},
         "metrics": telling_metrics(metrics, role),
         "maps": None,
-        "settings": {name: value for name, value in settings.given.items() if name != "hub_token"},
         "versions": versions(),
     }
     if trainer.is_world_process_zero():
@@ -206,11 +235,7 @@ def _measure_and_write(
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
     folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
-    augmentation = settings.run.augmentation or settings.task.default_augmentation
     results["training"] |= {
-        **describe_training(
-            args, settings.task.has_maps, augmentation, settings.config.get("weight_network") == "contributions"
-        ),
         "base_model": pretrained_name(results["model"]["backbone"], settings.model.pretrained_source()),
         "weights_sha256": weights_digest(folder),
     }
@@ -284,10 +309,14 @@ def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> d
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "seconds": metrics.get("train_runtime"),
-        "processes": trainer.args.world_size,
         "device": str(trainer.args.device),
         "last_logged": {name: last[name] for name in names if name in last},
     }
+
+
+def _evaluated(images: TransformedData) -> tuple[str, ImageDataset | None]:
+    """The test images, or else the validation images, if there are any."""
+    return ("test", images.test) if images.test is not None else ("validation", images.validation)
 
 
 def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> str:

@@ -210,6 +210,12 @@ class RunArguments:
     mask_column: str | None = field(
         default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
     )
+    plain_backbone: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of the same training with --model_type plain, whose accuracy is told beside ours."
+        },
+    )
 
     def __post_init__(self) -> None:
         for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
