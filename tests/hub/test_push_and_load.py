@@ -132,6 +132,25 @@ tell(model.push_to_hub("org/from-memory", private=True))
     assert "accuracy" not in card  # of a model in memory nothing was measured
 
 
+def test_a_baseline_brings_our_card_and_comes_back(hub: LocalHub, client: Client) -> None:
+    code = """
+from antehoc_hf.baselines import SennForImageClassification
+model = SennForImageClassification.from_backbone("test_resnet", image_size=64, num_labels=3).eval()
+model.push_to_hub("org/senn")
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+again = AutoModelForImageClassification.from_pretrained("org/senn").eval()
+pixels = torch.rand(1, 3, 64, 64)
+assert AutoImageProcessor.from_pretrained("org/senn").image_size == [64, 64]
+tell(torch.equal(model(pixels).logits, again(pixels).logits))
+"""
+    done = client.run(code)
+    assert done.error is None, done.error[2]
+    assert done.told is True
+    card = hub.store.repos["org/senn"].files["README.md"].decode()
+    assert is_ours(card)
+    assert "a baseline of antehoc_hf, `antehoc_senn`" in card
+
+
 def test_a_persons_card_is_kept_and_a_generated_one_is_not(hub: LocalHub, client: Client, trained: Path) -> None:
     theirs = b"# Mine\n\nWritten with care."
     hub.add("org/cared-for", {"README.md": theirs})
