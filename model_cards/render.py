@@ -187,7 +187,8 @@ def _data(card: CardData) -> str:
 
 
 def _duration(seconds: Any) -> str:
-    seconds = float(seconds)
+    if not isinstance(seconds, int | float):
+        return str(seconds)
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -11,6 +11,7 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 _TASK_PASS = (
     *("learning_rate", "weight_decay", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "max_grad_norm", "num_train_epochs", "max_steps", "label_smoothing_factor"),
+    "partial_image_share",
 )
 _SECOND_PASS = (
     *("train_task", "interpretation_learning_rate", "interpretation_weight_decay", "interpretation_max_grad_norm"),
@@ -22,7 +23,13 @@ _ENERGY_MAPS = (
 )
 _COALITIONS = ("coalitions_per_image", "coalition_sampling", "coalition_background")
 # What is off is not told.
-_OFF = {"label_smoothing_factor": 0.0, "max_steps": -1, "gradient_accumulation_steps": 1, "train_task": True}
+_OFF = {
+    "label_smoothing_factor": 0.0,
+    "max_steps": -1,
+    "gradient_accumulation_steps": 1,
+    "train_task": True,
+    "partial_image_share": 0.0,
+}
 
 
 def describe_training(

@@ -70,6 +70,8 @@ def read_plain(folder: str, ours: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(results: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same in both: option → value, as JSON has it."""
     model, data, training = (_part(results, name) for name in ("model", "data", "training"))
+    first_pass = dict(_part(_part(training, "passes"), "task"))
+    first_pass.pop("partial_image_share", None)  # ours alone: what it does to the accuracy is to be seen
     compared = {
         "task": results.get("task"),
         "backbone": model.get("backbone"),
@@ -84,7 +86,7 @@ def _compared(results: Mapping[str, Any]) -> dict[str, Any]:
         "precision": training.get("precision"),
         "processes": training.get("processes"),
         "train_task": _part(_part(training, "passes"), "interpretation").get("train_task", True),
-        **_part(_part(training, "passes"), "task"),
+        **first_pass,
         **{name: _option(results, name, default) for name, default in _OPTIONS.items()},
     }
     return json.loads(json.dumps(compared, default=str))

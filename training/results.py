@@ -74,8 +74,12 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """As JSON; what is no finite number becomes null. The file is whole or the old one."""
     unfinished = path.with_name(f"{path.name}.tmp")
     text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False, default=str)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:

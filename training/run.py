@@ -182,7 +182,7 @@ def describe(
     """
     role, chosen = _evaluated(images)
     augmentation = settings.run.augmentation or settings.task.default_augmentation
-    of_each_class = settings.config.get("weight_network") == "contributions"
+    of_each_class = getattr(trainer.model, "class_conditional", False)
     parts = {"train": images.train, role: chosen}
     known: dict[str, Any] = {
         "model": describe_model(trainer.model),

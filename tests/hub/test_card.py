@@ -217,6 +217,20 @@ def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
         assert row.endswith("|")
 
 
+def test_a_file_of_nonsense_still_makes_a_card() -> None:
+    nasty = "<script>alert(1)</script>"
+    found = results(task=nasty, evaluated_images=nasty)
+    found["data"]["images"] = {"train": nasty, "test": 4}
+    found["data"]["skipped_images"] = nasty
+    found["training"]["seconds"] = nasty
+    found["maps"] |= {"num_images": nasty, "num_scored": nasty, "settings": {"seed": nasty, "level": nasty}}
+    found["maps"]["rows"] += [nasty, {"name": nasty, "scores": {"avg_drop": {"value": 1, "low": nasty, "high": [1]}}}]
+    config = {**CONFIG, "id2label": {nasty: nasty}, "image_size": nasty, "num_attention_maps": nasty}
+    written = card({**config, "weight_network": "contributions", "contribution_grid": nasty}, found)
+    assert "<script" not in _outside_of_code(written)
+    assert "4 test images" in written
+
+
 def _headings(body: str) -> list[str]:
     """All but the title, which is the model's name."""
     return [line for line in body.splitlines() if line.startswith("##")]

@@ -248,6 +248,81 @@ def test_names_that_climb_out_of_the_folder_lead_nowhere(
     assert outside.exists()
 
 
+PICKLED = """
+import pickle
+class Evil:
+    def __reduce__(self):
+        return open, (trace, "w")
+tell(pickle.dumps({"backbone.conv1.weight": Evil()}).hex())
+"""
+
+
+def test_nothing_is_unpickled(
+    hostile: Any, hub: LocalHub, client: Client, stranger: Client, tmp_path: Path, trained: Path
+) -> None:
+    """Neither weights nor what else lies there."""
+    trace = tmp_path / "trace"
+    made = client.run(PICKLED, trace=str(trace))
+    pickled = bytes.fromhex(made.told)
+    files = {name: data for name, data in hub.store.repos[NAME].files.items() if name != "model.safetensors"}
+    hub.add("max/pickled", {**files, "pytorch_model.bin": pickled})
+    beside = {"training_args.bin": pickled, "optimizer.pt": pickled}
+    hub.add("max/beside", {**hub.store.repos[NAME].files, **beside})
+    for asking, options in ((client, {}), (stranger, TRUSTING)):
+        assert asking.run(LOAD, name="max/pickled", options=options).error is not None
+        assert asking.run(LOAD, name="max/beside", options=options).error is None
+    (trained / "training_args.bin").write_bytes(pickled)
+    assert client.command("push", str(trained), "--repo_id", "org/beside")[0] == 0
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"backbone": "hf-hub:max/elsewhere"}, "no architecture named"),
+        ({"backbone": "local-dir:/etc"}, "no architecture named"),
+        ({"backbone_kwargs": {"checkpoint_path": "/etc/passwd"}}, "must not hold 'checkpoint_path'"),
+        ({"backbone_kwargs": {"pretrained": True}}, "must not hold 'pretrained'"),
+        ({"backbone_kwargs": {"pretrained_cfg_overlay": {"file": "/etc/passwd"}}}, "'pretrained_cfg_overlay'"),
+        ({"backbone_kwargs": {"pretrained_cfg": {"url": "http://evil.example"}}}, "'pretrained_cfg'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_configuration_names_no_other_weights(
+    change: dict[str, Any], reason: str, hostile: Any, client: Client, stranger: Client
+) -> None:
+    trace = hostile("max/named", **change)
+    refused = client.run(LOAD, name="max/named", options={})
+    assert refused.error is not None
+    assert reason in refused.error[1]
+    assert stranger.run(LOAD, name="max/named", options={}).error is not None
+    assert not trace.exists()
+
+
+# -- other versions -------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_version_loads_and_is_pushed(
+    hub: LocalHub, client: Client, stranger: Client, trained: Path
+) -> None:
+    """An older one knew fewer options, a newer one has some that are unknown here."""
+    before = expected(trained)
+    config = json.loads((trained / "config.json").read_text())
+    for name in ("contribution_grid", "contribution_width", "tap_channels", "caption_target", "mask_space"):
+        config.pop(name, None)
+    config |= {"an_option_of_tomorrow": 3, "transformers_version": "5.0.0"}
+    (trained / "config.json").write_text(json.dumps(config))
+    results = {"task": "image-classification", "metrics": {"accuracy": 0.5}, "evaluated_images": 4}
+    (trained / "results.json").write_text(json.dumps(results))
+    assert expected(trained) == before
+    assert client.command("push", str(trained), "--repo_id", "org/older")[0] == 0
+    assert "| accuracy ↑ | 50.00 % |" in hub.store.repos["org/older"].files["README.md"].decode()
+    for asking, options in ((client, {}), (stranger, TRUSTING)):
+        done = asking.run(LOAD, name="org/older", options=options)
+        assert done.error is None, done.error[2]
+        assert tuple(done.told[1:]) == before
+
+
 def test_a_folder_whose_weights_lie_elsewhere_is_not_pushed(hub: LocalHub, client: Client, trained: Path) -> None:
     (trained.parent / "secret.safetensors").write_bytes(b"secret")
     index = {"metadata": {}, "weight_map": {"a": "../secret.safetensors"}}
