@@ -201,7 +201,8 @@ def _ending(card: CardData) -> str:
     if card.facts.author:
         parts.append(f"## Author\n\n{text(card.facts.author)}")
     own = f"{fenced(card.facts.citation, 'bibtex')}\n\n" if card.facts.citation else ""
-    method = f"The method:\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
+    about = "The work that this one starts from:" if card.class_conditional else "The method:"
+    method = f"{about}\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
     if own or method:
         parts.append(f"## Citation\n\n{own}{method}".rstrip())
     return "\n\n".join(parts)

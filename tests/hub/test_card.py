@@ -161,6 +161,7 @@ def test_a_map_for_each_class_is_described_as_such() -> None:
     assert "| coalition background | `blur` |" in training
     assert "| layers read | `3` |" in training
     assert "target=0" in section(written, "Use")
+    assert "The work that this one starts from:" in section(written, "Citation")
 
 
 def test_a_finished_backbone_was_not_trained() -> None:
