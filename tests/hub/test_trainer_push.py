@@ -109,7 +109,7 @@ def test_a_run_ends_with_its_card_on_the_hub(hub: LocalHub, client: Client, tmp_
         "On 8 images of the test split.",
         "| accuracy ↑ |",
         "(control)",
-        "interpretation target",
+        "coalitions per image",
         "predictions.png",
     ):
         assert line in card, line
