@@ -15,7 +15,7 @@ _TASK_PASS = (
 )
 _SECOND_PASS = (
     *("train_task", "interpretation_learning_rate", "interpretation_weight_decay", "interpretation_max_grad_norm"),
-    *("interpretation_batch_share", "interpretation_interval", "update_order"),
+    *("interpretation_batch_share", "interpretation_interval", "interpretation_start", "update_order"),
 )
 _ENERGY_MAPS = (
     *("interpretation_target", "joint_weight", "interpretation_batch_norm", "target_eval"),
@@ -27,8 +27,9 @@ _OFF = {
     "label_smoothing_factor": 0.0,
     "max_steps": -1,
     "gradient_accumulation_steps": 1,
-    "train_task": True,
     "partial_image_share": 0.0,
+    "train_task": True,
+    "interpretation_start": 0.0,
 }
 
 

@@ -36,6 +36,11 @@ _ARGUMENTS = (
     "area_weight",
     "tv_weight",
     "entropy_weight",
+    "train_task",
+    "partial_image_share",
+    "coalitions_per_image",
+    "coalition_sampling",
+    "coalition_background",
 )
 # What transformers writes into a configuration on its own, the kind of problem at the first loss.
 _VOLATILE = (
