@@ -88,6 +88,9 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     options, data_options, *of_tasks = parser.parse_options(arguments)
     if data_options.dataset_name is None:
         raise UsageError("There is no data set: pass --dataset_name NAME (on the Hub, a folder, or 'shapes').")
+    folder = Path(options.output_dir)
+    if (folder / "config.json").exists():
+        raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     config = AutoConfig.from_pretrained(options.model)
     model_type = model_type_of(config)
     name = task_of(config).name if model_type == OURS else ImageClassification.name
@@ -112,7 +115,6 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     )
     task.check_data(data, measuring)
     role, images = _evaluated(data, processor)
-    folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = _metrics(task, model, data, images, options)
     measured = task.measure(model, images, processor, measuring)

@@ -18,7 +18,7 @@ from antehoc_hf.model_cards import (
     write_card,
 )
 from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.run_arguments import CardArguments
 
 
 @dataclass
@@ -35,12 +35,6 @@ class PushArguments:
     private: bool = field(default=False, metadata={"help": "If the repository is new, only you can see it."})
     revision: str | None = field(default=None, metadata={"help": "Branch; made if it is not there."})
     commit_message: str = field(default="Upload model", metadata={"help": "Of the commit."})
-    license: str | None = field(default=None, metadata={"help": "Of the model, for the card: apache-2.0, mit, …"})
-    author: str | None = field(default=None, metadata={"help": "Who made the model, for the card."})
-    citation: str | None = field(default=None, metadata={"help": "File with BibTeX about the model, for the card."})
-    benchmark_task: str | None = field(
-        default=None, metadata={"help": "The task's name in the data set's benchmark on the Hub, if it has one."}
-    )
 
 
 def push(argv: Sequence[str]) -> Pushed:
@@ -61,8 +55,8 @@ def push(argv: Sequence[str]) -> Pushed:
     arguments = list(argv)
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--folder", *arguments]
-    [options] = OptionParser((PushArguments,), prog="antehoc push").parse_options(arguments)
-    folder, facts = Path(options.folder), _facts(options)
+    options, told = OptionParser((PushArguments, CardArguments), prog="antehoc push").parse_options(arguments)
+    folder, facts = Path(options.folder), Facts(**told.facts())
     travelling_files(folder)  # for its errors, before anything is written or asked
     try:
         name = create_repository(options.repo_id or _default_name(folder), options.private or None)
@@ -79,17 +73,3 @@ def push(argv: Sequence[str]) -> Pushed:
 def _default_name(folder: Path) -> str:
     card = read_card(folder)
     return default_name(card.backbone, card.data.name if card.data else None)
-
-
-def _facts(options: PushArguments) -> Facts:
-    """
-    Raises:
-        UsageError: if the file of the citation cannot be read.
-    """
-    citation = None
-    if options.citation is not None:
-        try:
-            citation = Path(options.citation).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--citation {options.citation} cannot be read as text: {error}.") from None
-    return Facts(options.license, options.author, citation, options.benchmark_task)

@@ -36,20 +36,22 @@ def collect(
     found = results or {}
     model, training = _mapping(found.get("model")), _mapping(found.get("training"))
     architecture = next(iter(config.get("architectures") or []), "")
-    size = config.get("image_size") or model.get("image_size")
+    of_each_class = config.get("weight_network") == "contributions"
     return CardData(
-        task=found.get("task") or _TASKS.get(architecture, "image-classification"),
+        task=_task(found.get("task"), architecture),
         backbone=str(config.get("backbone", "")),
         base_model=training.get("base_model"),
         problem_type=config.get("problem_type"),
         classes=_classes(config),
-        image_size=(int(size[0]), int(size[1])) if size else None,
-        num_attention_maps=config.get("num_attention_maps"),
-        parameters=model.get("parameters"),
-        weight_network_parameters=model.get("weight_network_parameters"),
+        image_size=_size(config.get("image_size")) or _size(model.get("image_size")),
+        num_attention_maps=_whole(config.get("num_attention_maps")),
+        parameters=_whole(model.get("parameters")),
+        weight_network_parameters=_whole(model.get("weight_network_parameters")),
+        class_conditional=of_each_class,
+        contribution_grid=_whole(config.get("contribution_grid")) if of_each_class else None,
         data=_data(_mapping(found.get("data"))),
         evaluated_on=found.get("evaluated_on"),
-        evaluated_images=found.get("evaluated_images") or 0,
+        evaluated_images=_whole(found.get("evaluated_images")) or 0,
         metrics=_finite(found.get("metrics")),
         plain_metrics=_finite(_mapping(found.get("plain_backbone")).get("metrics")),
         maps=_maps(found.get("maps")),
@@ -87,15 +89,34 @@ def _frozen(value: Any) -> Any:
 
 
 def _finite(values: Any) -> Pairs:
-    return tuple((name, float(value)) for name, value in _mapping(values).items() if _is_number(value))
+    numbers = {name: _number(value) for name, value in _mapping(values).items()}
+    return tuple((name, value) for name, value in numbers.items() if value is not None)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any) -> float | None:
+    told = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if told else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    sides = [_whole(side) for side in value] if isinstance(value, list | tuple) else []
+    return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None
+
+
+def _task(told: Any, architecture: Any) -> str:
+    """What the results say; or else what the model's class does."""
+    known = ("image-classification", *_TASKS.values())
+    return told if told in known else _TASKS.get(str(architecture), known[0])
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = _mapping(config.get("id2label"))
+    if not all(str(key).isdecimal() for key in names):
+        return ()
     listed = tuple(str(names[key]) for key in sorted(names, key=int))
     unnamed = tuple(f"LABEL_{index}" for index in range(len(listed)))  # what transformers fills in
     return () if listed == unnamed else listed
@@ -114,36 +135,36 @@ def _data(data: Mapping[str, Any]) -> DataSet | None:
     notes = []
     if data.get("validation_held_out_of_train"):
         notes.append("The validation images were held out of the training split.")
-    if data.get("skipped_images"):
-        notes.append(f"{int(data['skipped_images'])} unreadable images were left out.")
+    if _whole(data.get("skipped_images")):
+        notes.append(f"{data['skipped_images']} unreadable images were left out.")
     return DataSet(
         name=name if on_hub else clean(_last_part(name)),
         hub_id=name if on_hub else None,
         revision=clean(revision) if revision is not None else None,
-        images=_pairs(data.get("images")),
+        images=tuple((role, count) for role, count in _pairs(data.get("images")) if _whole(count) is not None),
         notes=tuple(notes),
     )
 
 
 def _maps(report: Any) -> Maps | None:
     rows = []
-    for row in _mapping(report).get("rows", ()):
+    for row in map(_mapping, _mapping(report).get("rows") or ()):
         scores = []
         for metric, score in _mapping(row.get("scores")).items():
-            value, low, high = (_mapping(score).get(key) for key in ("value", "low", "high"))
-            if _is_number(value):
-                scores.append((metric, (float(value), low, high)))  # type: ignore[arg-type]
+            value, low, high = (_number(_mapping(score).get(key)) for key in ("value", "low", "high"))
+            if value is not None:
+                scores.append((metric, (value, low, high)))
         rows.append(MapRow(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
     if not rows:
         return None
     settings = _mapping(report.get("settings"))
-    watched = settings.get("insertion_deletion_images") or 0
-    count = report.get("num_scored") or report.get("num_images") or 0
+    watched = _whole(settings.get("insertion_deletion_images")) or 0
+    count = _whole(report.get("num_scored")) or _whole(report.get("num_images")) or 0
     return Maps(
         num_images=count,
         rows=tuple(rows),
-        seed=settings.get("seed"),
-        level=settings.get("level"),
-        area=settings.get("area"),
+        seed=_whole(settings.get("seed")),
+        level=_number(settings.get("level")),
+        area=_number(settings.get("area")),
         partly=("insertion and deletion", watched) if 0 < watched < count else None,
     )

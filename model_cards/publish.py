@@ -177,5 +177,13 @@ def _explained(repo_id: str) -> Iterator[None]:
     except (PushError, FolderError):
         raise
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
-        told = explain(error, repo_id)
-        raise PushError(f"{told[:1].upper()}{told[1:]}.") from error
+        raise _push_error(error, repo_id) from error
+    except RuntimeError as error:  # as huggingface_hub reports a large file that did not arrive
+        if not isinstance(error.__cause__, HTTPError | OSError):
+            raise
+        raise _push_error(error.__cause__, repo_id) from error
+
+
+def _push_error(error: BaseException, repo_id: str) -> PushError:
+    told = explain(error, repo_id)
+    return PushError(f"{told[:1].upper()}{told[1:]}.")

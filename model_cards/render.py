@@ -5,6 +5,7 @@ from typing import Any
 
 from antehoc_hf.model_cards.data import ANTEHOC, CardData, MapRow
 from antehoc_hf.model_cards.escape import code, fenced, text
+from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles
 from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, bright_measures, honest_measures
 from antehoc_hf.model_cards.metadata import metadata, model_name
 from antehoc_hf.model_cards.snippets import snippet
@@ -16,21 +17,6 @@ _TASKS = {
     "landmark-detection": "finds landmarks in images",
     "image-captioning": "describes images in words",
 }
-_PASS_TITLES = {
-    "task": "First pass: the image; backbone and head learn the task",
-    "interpretation": "Second pass: image ⊙ map through the frozen backbone; the weight network learns",
-}
-_IS = """\
-Soft attention maps, read off layers of the backbone, are weighted position by position by a small *weight network* and
-summed (Guna R T et al., Eq. 1). It was trained beside the backbone, so that the image multiplied by its map keeps the
-prediction. The map comes out of the same forward pass as the prediction: `outputs.interpretation_map`, (batch, 1,
-height, width) in [0, 1]; `outputs.degenerate` tells of maps that show nothing."""
-_IS_NOT = """\
-- **No causal proof.** It shows where the network's features were strong and weighted, not what would change the
-  prediction.
-- **Of no class.** Two classes in one image get one and the same map.
-- **Not to be trusted for being bright.** A map that keeps everything keeps the prediction: before the model's own row
-  read the control rows, which know nothing of the model."""
 _METHOD = """\
 @inproceedings{gunart2023antehoc,
   title     = {Ante-Hoc Generation of Task-Agnostic Interpretation Maps},
@@ -106,7 +92,7 @@ def _use(card: CardData) -> str:
 def _map(card: CardData) -> str:
     if card.method != ANTEHOC:
         return ""
-    return f"## What the map is\n\n{_IS}\n\n**What it is not.**\n\n{_IS_NOT}"
+    return f"## What the map is\n\n{map_is(card)}\n\n**What it is not.**\n\n{map_is_not(card)}"
 
 
 def _results(card: CardData) -> str:
@@ -173,13 +159,14 @@ def _training(card: CardData) -> str:
         parts.append(_data(card))
     if card.preprocessing:
         parts.append(f"### Preprocessing\n\nBit for bit timm's evaluation transform.\n\n{_values(card.preprocessing)}")
+    titles = pass_titles(card)
     for name, values in card.passes:
-        parts.append(f"### {_PASS_TITLES.get(name, text(name))}\n\n{_values(values)}")
+        parts.append(f"### {titles.get(name, text(name))}\n\n{_values(values)}")
     run = [("time", _duration(value)) if name == "seconds" else (name, value) for name, value in card.training]
     model = [
         ("parameters", card.parameters),
         ("of these, weight network", card.weight_network_parameters),
-        ("attention maps", card.num_attention_maps),
+        ("layers read" if card.class_conditional else "attention maps", card.num_attention_maps),
     ]
     known = [(name, value) for name, value in [*model, *run] if value is not None]
     if known:
@@ -200,7 +187,8 @@ def _data(card: CardData) -> str:
 
 
 def _duration(seconds: Any) -> str:
-    seconds = float(seconds)
+    if not isinstance(seconds, int | float):
+        return str(seconds)
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -213,7 +201,8 @@ def _ending(card: CardData) -> str:
     if card.facts.author:
         parts.append(f"## Author\n\n{text(card.facts.author)}")
     own = f"{fenced(card.facts.citation, 'bibtex')}\n\n" if card.facts.citation else ""
-    method = f"The method:\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
+    about = "The work that this one starts from:" if card.class_conditional else "The method:"
+    method = f"{about}\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
     if own or method:
         parts.append(f"## Citation\n\n{own}{method}".rstrip())
     return "\n\n".join(parts)

@@ -48,6 +48,8 @@ def snippet(card: CardData) -> str:
     ours = card.method == ANTEHOC
     size = "".join(f", {side}" for side in card.image_size or ())
     shape = f"\nprint(outputs.interpretation_map.shape)  # (1, 1{size}): where it looked, in [0, 1]"
+    if card.class_conditional:
+        shape += '\nof_class = model.interpretation(inputs["pixel_values"], target=0).interpretation_map  # of class 0'
     return _LOADING.format(
         first="" if ours else "import antehoc_hf  # makes the model known to transformers\n",
         imports=", ".join(sorted(names)),

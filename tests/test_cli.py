@@ -145,6 +145,8 @@ def test_evaluate_asks_for_a_data_set_and_a_model(folder: Path, capsys: pytest.C
     assert "pass --dataset_name" in capsys.readouterr().err
     assert cli.main(["evaluate", *SHAPES]) == 2
     assert "--model" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(folder), *SHAPES, "--output_dir", str(folder)]) == 2
+    assert "holds a model, and its results.json would be lost" in capsys.readouterr().err
     assert cli.main(["evaluate", str(folder), *SHAPES, "--mask_colum", "mask"]) == 2
     assert "did you mean --mask_column" in capsys.readouterr().err
 

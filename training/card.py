@@ -11,19 +11,33 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 _TASK_PASS = (
     *("learning_rate", "weight_decay", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "max_grad_norm", "num_train_epochs", "max_steps", "label_smoothing_factor"),
+    "partial_image_share",
 )
 _SECOND_PASS = (
-    *("interpretation_learning_rate", "interpretation_weight_decay", "interpretation_max_grad_norm"),
-    *("interpretation_batch_share", "interpretation_interval", "interpretation_target", "joint_weight"),
-    *("update_order", "interpretation_batch_norm", "target_eval", "reconstruction_weight", "area_weight"),
-    *("tv_weight", "entropy_weight"),
+    *("train_task", "interpretation_learning_rate", "interpretation_weight_decay", "interpretation_max_grad_norm"),
+    *("interpretation_batch_share", "interpretation_interval", "interpretation_start", "update_order"),
 )
+_ENERGY_MAPS = (
+    *("interpretation_target", "joint_weight", "interpretation_batch_norm", "target_eval"),
+    *("reconstruction_weight", "area_weight", "tv_weight", "entropy_weight"),
+)
+_COALITIONS = ("coalitions_per_image", "coalition_sampling", "coalition_background")
 # What is off is not told.
-_OFF = {"label_smoothing_factor": 0.0, "max_steps": -1, "gradient_accumulation_steps": 1}
+_OFF = {
+    "label_smoothing_factor": 0.0,
+    "max_steps": -1,
+    "gradient_accumulation_steps": 1,
+    "partial_image_share": 0.0,
+    "train_task": True,
+    "interpretation_start": 0.0,
+}
 
 
 def describe_training(
-    args: AnteHocTrainingArguments, has_maps: bool = True, augmentation: str | None = None
+    args: AnteHocTrainingArguments,
+    has_maps: bool = True,
+    augmentation: str | None = None,
+    class_conditional: bool = False,
 ) -> dict[str, Any]:
     """
     Seed, precision, hardware, and the hyper-parameters of each pass, for `results.json`.
@@ -32,12 +46,15 @@ def describe_training(
         args: the trainer's.
         has_maps: whether there is a second pass.
         augmentation: of the training images.
+        class_conditional: whether the second pass compares coalitions of patches, and not energy maps.
     """
     passes = {"task": {"optimizer": _plain(args.optim), **_values(args, _TASK_PASS)}}
     if augmentation is not None:
         passes["task"]["augmentation"] = augmentation
     if has_maps:
-        passes["interpretation"] = _values(args, _SECOND_PASS)
+        passes["interpretation"] = _values(
+            args, (*_SECOND_PASS, *(_COALITIONS if class_conditional else _ENERGY_MAPS))
+        )
     return {
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",

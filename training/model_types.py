@@ -14,7 +14,10 @@ from antehoc_hf.training.run_arguments import ConfigArguments, ModelArguments, U
 OURS = "antehoc"
 # What a baseline takes of the model's flags, and of the run's those that a model with maps alone can follow.
 _SHARED = {"image_mean", "image_std"}
-_ABOUT_MAPS = {"panel_images", "panel_steps", "map_eval_samples", "insertion_deletion_images", "mask_column"}
+_ABOUT_MAPS = {
+    *("panel_images", "panel_steps", "map_eval_samples", "insertion_deletion_images", "mask_column"),
+    "plain_backbone",
+}
 # Flags of their own, or read off the data set.
 _NOT_IN_JSON = {
     "backbone",

@@ -11,7 +11,15 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
-from antehoc_hf.model_cards import FolderError, PushError, create_repository, explain, push_folder, write_card
+from antehoc_hf.model_cards import (
+    Facts,
+    FolderError,
+    PushError,
+    create_repository,
+    explain,
+    push_folder,
+    write_card,
+)
 from antehoc_hf.model_cards.publish import Pushed, in_background
 from antehoc_hf.training.card import describe_training
 
@@ -32,10 +40,12 @@ class PushingTrainer(Trainer):
 
     Attributes:
         companions: what is saved beside model and image processor, such as a tokenizer.
+        facts: what a person told for the card.
     """
 
     args: Any
     companions: tuple[Any, ...] = ()
+    facts: Facts | None = None
     hub_model_id: Any
     push_in_progress: Any
 
@@ -47,10 +57,14 @@ class PushingTrainer(Trainer):
     def _write_card(self, folder: Path) -> None:
         """From what the folder tells; before there are results, from the arguments of this training."""
         results = None if (folder / "results.json").is_file() else {"training": self._progress()}
-        write_card(folder, repo_id=self.hub_model_id, results=results)
+        write_card(folder, self.facts, self.hub_model_id, results)
 
     def _progress(self) -> dict[str, Any]:
-        described = describe_training(self.args, has_maps=hasattr(self.model, "weight_network"))
+        described = describe_training(
+            self.args,
+            has_maps=hasattr(self.model, "weight_network"),
+            class_conditional=getattr(self.model, "class_conditional", False),
+        )
         return {"steps": self.state.global_step, "epochs": self.state.epoch, **described}
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

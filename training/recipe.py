@@ -13,10 +13,12 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.model_types import OURS, check_baseline_options, map_options, refuse_map_options
 from antehoc_hf.training.objective_choice import chosen_objective
 from antehoc_hf.training.run_arguments import (
+    CardArguments,
     ConfigArguments,
     DataArguments,
     ModelArguments,
@@ -46,6 +48,7 @@ class RunSettings:
         config: options of AnteHocConfig.
         training: the trainer's arguments.
         given: option → value as in the recipe and the flags, without what is default; for the record.
+        facts: what a person told for the card.
     """
 
     task: Task[Any]
@@ -55,6 +58,7 @@ class RunSettings:
     run: RunArguments
     training: AnteHocTrainingArguments
     given: dict[str, Any]
+    facts: Facts
 
 
 def recipe_names() -> list[str]:
@@ -98,7 +102,10 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         ValueError: for values that make no sense together.
     """
     parser = OptionParser(
-        (ModelArguments, ConfigArguments, DataArguments, RunArguments, AnteHocTrainingArguments, *task_arguments()),
+        (
+            *(ModelArguments, ConfigArguments, DataArguments, RunArguments, CardArguments, AnteHocTrainingArguments),
+            *task_arguments(),
+        ),
         prog="antehoc train",
         description=_DESCRIPTION,
         epilog=f"Recipes: {', '.join(recipe_names())}.",
@@ -109,7 +116,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     parser.show_defaults(defaults)
     # As flags before the user's own: the same parser checks them all, and the last one counts.
     as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
-    model, config, data, run, training, *of_tasks = parser.parse_options([*as_flags, *argv])
+    model, config, data, run, card, training, *of_tasks = parser.parse_options([*as_flags, *argv])
     if data.dataset_name is None:
         raise UsageError(
             "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
@@ -127,7 +134,8 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     task.check_training(training)
     for name, value in task.trainer_arguments().items():
         setattr(training, name, value)
-    return RunSettings(task, model, {**vars(config), **model.config_options()}, data, run, training, given)
+    facts = Facts(**card.facts())
+    return RunSettings(task, model, {**vars(config), **model.config_options()}, data, run, training, given, facts)
 
 
 def task_arguments() -> tuple[Any, ...]:

@@ -74,15 +74,22 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """As JSON; what is no finite number becomes null. The file is whole or the old one."""
     unfinished = path.with_name(f"{path.name}.tmp")
     text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False, default=str)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
     """The results as a person reads them on a terminal; `measured` are the lines about the maps."""
     data, metrics = results["data"], results["metrics"]
     lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
-    lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics.items()]
+    plain = (results.get("plain_backbone") or {}).get("metrics", {})
+    for name, value in metrics.items():
+        beside = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
+        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{beside}")
     if measured:
         lines += ["", *measured]
     return "\n".join(lines)

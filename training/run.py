@@ -3,6 +3,7 @@ From a command line to a trained model in a folder: `accelerate launch training/
 and `antehoc train …` are one and the same.
 """
 
+import math
 import os
 import shlex
 import shutil
@@ -24,6 +25,7 @@ from antehoc_hf.training.card import describe_training, pretrained_name
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
 from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
 from antehoc_hf.training.panels import panel_callback
+from antehoc_hf.training.plain_backbone import read_plain
 from antehoc_hf.training.recipe import RunSettings, parse_settings
 from antehoc_hf.training.results import (
     RESULTS_FILE,
@@ -36,7 +38,10 @@ from antehoc_hf.training.results import (
 )
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.run_identity import content_digest
 from antehoc_hf.training.tasks import Measured, MeasureOptions
+
+_FEW_STEPS = 100
 
 
 def train(argv: Sequence[str]) -> dict[str, Any]:
@@ -72,9 +77,10 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     trainer = build_trainer(settings, model, processor, data, images)
     if args.process_index == 0:
         print(_announcement(settings, model, data), flush=True)
+    known = describe(settings, trainer, data, images)
     outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
     save_model(trainer, processor, *settings.task.companions(data))
-    results = conclude(settings, trainer, processor, data, images, outcome.metrics)
+    results = conclude(settings, trainer, processor, images, known, outcome.metrics)
     if args.push_to_hub:
         push(trainer)
     return results
@@ -138,7 +144,7 @@ def build_trainer(
             f"The Hub will not take the model ({explain(error)}); or leave out --push_to_hub and run `antehoc push "
             f"{shlex.quote(str(args.output_dir))}` later."
         ) from error
-    trainer.companions = tuple(settings.task.companions(data))
+    trainer.companions, trainer.facts = tuple(settings.task.companions(data)), settings.facts
     return trainer
 
 
@@ -165,27 +171,53 @@ def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *com
     trainer.accelerator.wait_for_everyone()
 
 
+def describe(
+    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[Any], images: TransformedData
+) -> dict[str, Any]:
+    """
+    The part of the results that is known before training; with `--plain_backbone` also what that run reached.
+
+    Raises:
+        UsageError: if the run of the plain network is not like this one.
+    """
+    role, chosen = _evaluated(images)
+    augmentation = settings.run.augmentation or settings.task.default_augmentation
+    of_each_class = getattr(trainer.model, "class_conditional", False)
+    parts = {"train": images.train, role: chosen}
+    known: dict[str, Any] = {
+        "model": describe_model(trainer.model),
+        "task": settings.task.name,
+        "data": {
+            **describe_data(data, settings.task.describe(data)),
+            "content": {name: content_digest(part) for name, part in parts.items() if part is not None},
+        },
+        "training": describe_training(trainer.args, settings.task.has_maps, augmentation, of_each_class)
+        | {"processes": trainer.args.world_size},
+        "evaluated_on": role if chosen is not None else None,
+        "evaluated_images": len(chosen) if chosen is not None else 0,
+        "settings": {name: value for name, value in settings.given.items() if name != "hub_token"},
+    }
+    if settings.run.plain_backbone is not None and settings.task.has_maps:
+        known["plain_backbone"] = read_plain(settings.run.plain_backbone, known)
+    return known
+
+
 def conclude(
     settings: RunSettings,
     trainer: ResumableTrainer,
     processor: AnteHocImageProcessor,
-    data: ImageData[Any],
     images: TransformedData,
+    known: dict[str, Any],
     train_metrics: dict[str, float],
 ) -> dict[str, Any]:
     """Evaluates on the test images, or else on the validation images; writes and prints what came of it."""
-    role, chosen = ("test", images.test) if images.test is not None else ("validation", images.validation)
+    role, chosen = _evaluated(images)
     metrics = {} if chosen is None else trainer.evaluate(chosen, metric_key_prefix=role)  # type: ignore[arg-type]
     results: dict[str, Any] = {
-        "model": describe_model(trainer.model),
-        "task": settings.task.name,
-        "data": describe_data(data, settings.task.describe(data)),
-        "training": _training_summary(trainer, train_metrics),
-        "evaluated_on": role if chosen is not None else None,
-        "evaluated_images": len(chosen) if chosen is not None else 0,
+        **known,
+        "training": {**_training_summary(trainer, train_metrics), **known["training"]},
         "metrics": telling_metrics(metrics, role),
         "maps": None,
-        "settings": {name: value for name, value in settings.given.items() if name != "hub_token"},
         "versions": versions(),
     }
     if trainer.is_world_process_zero():
@@ -203,9 +235,7 @@ def _measure_and_write(
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
     folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
-    augmentation = settings.run.augmentation or settings.task.default_augmentation
     results["training"] |= {
-        **describe_training(args, settings.task.has_maps, augmentation),
         "base_model": pretrained_name(results["model"]["backbone"], settings.model.pretrained_source()),
         "weights_sha256": weights_digest(folder),
     }
@@ -216,7 +246,7 @@ def _measure_and_write(
         results["metrics"] |= measured.metrics
         files += settings.task.save_figures(model, chosen, folder)
     write_results(folder / RESULTS_FILE, results)
-    write_card(folder, repo_id=args.hub_model_id if args.push_to_hub else None)
+    write_card(folder, settings.facts, repo_id=args.hub_model_id if args.push_to_hub else None)
     if chosen is not None:
         print(f"\n{results_table(results, measured.lines)}")
     print(f"\nThe model is in {folder}, with {', '.join(files)}.", flush=True)
@@ -279,10 +309,14 @@ def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> d
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "seconds": metrics.get("train_runtime"),
-        "processes": trainer.args.world_size,
         "device": str(trainer.args.device),
         "last_logged": {name: last[name] for name in names if name in last},
     }
+
+
+def _evaluated(images: TransformedData) -> tuple[str, ImageDataset | None]:
+    """The test images, or else the validation images, if there are any."""
+    return ("test", images.test) if images.test is not None else ("validation", images.validation)
 
 
 def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> str:
@@ -293,8 +327,17 @@ def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> st
     return (
         f"{described['backbone']} ({described['parameters'] / 1e6:.1f} M parameters, {height}×{width} pixels, "
         f"{maps}) on {data.name} ({counts}; "
-        f"{settings.task.summary(data)}) into {settings.training.output_dir}"
+        f"{settings.task.summary(data)}) into {settings.training.output_dir}{_hint(settings.training, data)}"
     )
+
+
+def _hint(args: AnteHocTrainingArguments, data: ImageData[Any]) -> str:
+    """Few images in large batches are few steps, in which nothing is learned; empty where there are enough."""
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps = math.ceil(math.ceil(len(data.splits["train"]) / batch) * args.num_train_epochs)
+    if args.max_steps > 0 or steps >= _FEW_STEPS:
+        return ""
+    return f"\nThat is {steps} steps: if too little is learned, lower --per_device_train_batch_size (now {batch})."
 
 
 if __name__ == "__main__":

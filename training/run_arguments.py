@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from antehoc_hf.modeling import AnteHocConfig
@@ -209,6 +210,12 @@ class RunArguments:
     mask_column: str | None = field(
         default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
     )
+    plain_backbone: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of the same training with --model_type plain, whose accuracy is told beside ours."
+        },
+    )
 
     def __post_init__(self) -> None:
         for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
@@ -216,6 +223,35 @@ class RunArguments:
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if self.panel_steps is not None and self.panel_steps < 1:
             raise UsageError(f"panel_steps must be at least 1, not {self.panel_steps}.")
+
+
+@dataclass
+class CardArguments:
+    """What only a person can tell of a model, for its card."""
+
+    _argument_group_name: ClassVar[str] = "card"
+
+    license: str | None = field(default=None, metadata={"help": "Of the model, for the card: apache-2.0, mit, …"})
+    author: str | None = field(default=None, metadata={"help": "Who made the model, for the card."})
+    citation: str | None = field(default=None, metadata={"help": "File with BibTeX about the model, for the card."})
+    benchmark_task: str | None = field(
+        default=None, metadata={"help": "The task's name in the data set's benchmark on the Hub, if it has one."}
+    )
+
+    def facts(self) -> dict[str, str | None]:
+        """
+        As `antehoc_hf.model_cards.Facts` takes them.
+
+        Raises:
+            UsageError: if the file of the citation cannot be read.
+        """
+        citation = None
+        if self.citation is not None:
+            try:
+                citation = Path(self.citation).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"--citation {self.citation} cannot be read as text: {error}.") from None
+        return {**vars(self), "citation": citation}
 
 
 def read_json(text: str | None, option: str) -> dict[str, Any] | None:

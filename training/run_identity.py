@@ -1,5 +1,6 @@
 """Which run a folder holds, so that two runs are never mixed in it."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ from typing import Any
 
 import datasets
 
+from antehoc_hf.modeling import AnteHocConfig
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import (
     RunFolderError,
@@ -34,6 +36,11 @@ _ARGUMENTS = (
     "area_weight",
     "tv_weight",
     "entropy_weight",
+    "train_task",
+    "partial_image_share",
+    "coalitions_per_image",
+    "coalition_sampling",
+    "coalition_background",
 )
 # What transformers writes into a configuration on its own, the kind of problem at the first loss.
 _VOLATILE = (
@@ -163,7 +170,7 @@ def _checkpoint_to_resume(output_dir: str, identity: dict[str, Any], resume: str
     check_whole(checkpoint)
     for folder in (os.path.dirname(os.path.abspath(checkpoint)), output_dir):
         recorded = read_run(folder)
-        if recorded is not None and recorded != identity:
+        if recorded is not None and _changed(recorded, identity):
             raise RunFolderError(
                 f"{folder} holds another run ({_differences(recorded, identity)}): resume with the settings it was "
                 "made with, or start a new run in another output_dir."
@@ -175,7 +182,7 @@ def _check_vacant(output_dir: str, identity: dict[str, Any]) -> None:
     recorded = read_run(output_dir)
     checkpoint = last_whole_checkpoint(output_dir)
     ways = "choose another output_dir, or pass overwrite_run=True to delete it and start over."
-    if recorded is not None and recorded != identity:
+    if recorded is not None and _changed(recorded, identity):
         raise RunFolderError(f"{output_dir} holds another run ({_differences(recorded, identity)}): {ways}")
     if checkpoint is not None:
         raise RunFolderError(
@@ -207,9 +214,29 @@ def read_run(output_dir: str) -> dict[str, Any] | None:
         return None
 
 
+def _changed(recorded: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+    """
+    What makes them two runs. An option that the record lacks came with a later version: as long as nobody has set it,
+    the run is the same.
+    """
+    both = {**recorded, **identity}
+    return [
+        name for name in both
+        if recorded.get(name) != identity.get(name) and (name in recorded or not _is_default(name, both[name]))
+    ]  # fmt: skip
+
+
+def _is_default(name: str, value: Any) -> bool:
+    """Of an option of configuration or arguments; what None stands for is found by looking at the backbone."""
+    kind: Any = AnteHocConfig if name.startswith("config.") else AnteHocTrainingArguments
+    declared = {field.name: field.default for field in dataclasses.fields(kind)}
+    known = name.removeprefix("config.")
+    return known in declared and declared[known] in (None, value)
+
+
 def _differences(recorded: dict[str, Any], identity: dict[str, Any]) -> str:
     """`"seed: 1 there, 2 here"`, at most three of them."""
-    names = [name for name in {**recorded, **identity} if recorded.get(name) != identity.get(name)]
+    names = _changed(recorded, identity)
     names.sort(key=lambda name: name.startswith("config."))  # the telling ones first
     told = [f"{name}: {_short(recorded.get(name))} there, {_short(identity.get(name))} here" for name in names[:3]]
     return "; ".join(told) + ("; …" if len(names) > 3 else "")

@@ -72,7 +72,9 @@ class BaselineConfig(PreTrainedConfig):
             json.dumps(self.backbone_kwargs)
         except TypeError as error:
             raise ValueError(f"backbone_kwargs must hold what JSON can hold, to be saved: {error}.") from None
-        ours = {"num_classes", "features_only", "pretrained", "in_chans"} & set(self.backbone_kwargs or {})
+        # A configuration may come from anywhere: it must not name files or addresses that weights are read from.
+        sources = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+        ours = {"num_classes", "features_only", "in_chans", *sources} & set(self.backbone_kwargs or {})
         if ours:
             raise ValueError(f"backbone_kwargs must not hold {min(ours)!r}, which the model itself decides.")
         for name, values in {**self.choices, "problem_type": (None, *PROBLEM_TYPES)}.items():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from antehoc_hf.baselines.configuration import PRESETS, BaselineConfig
+from antehoc_hf.model_push import push_model
 from antehoc_hf.modeling.image_classification import check_labels
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 
@@ -53,6 +54,10 @@ class BaselineForImageClassification(TimmPreTrainedModel):
             raise ValueError(f"preset={preset!r} is not one of {', '.join(map(repr, PRESETS))}.")
         make = kind.released_code if preset == "released_code" else kind
         return cls._from_options(make, backbone, pretrained, config)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
+        """As the ante-hoc models: with image processor and our card; see [`push_model`]."""
+        return push_model(self, repo_id, **kwargs)
 
     def _classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As transformers has it for the configuration's `problem_type`."""

@@ -71,7 +71,9 @@ def build_page(models: Sequence[str] | Mapping[str, DemoModel], examples: Sequen
     if not models:
         raise UsageError("There is no model for the demo: name at least one.")
     loaded = dict(models) if isinstance(models, Mapping) else load_demo_models(models)
-    return _Page(gradio, loaded, example_files(examples)).blocks
+    # Gradio takes copies into its own cache, which it empties.
+    with tempfile.TemporaryDirectory(prefix="antehoc-examples-") as folder:
+        return _Page(gradio, loaded, example_files(folder, examples)).blocks
 
 
 def open_page(
@@ -141,11 +143,12 @@ def needed_gradio() -> Any:
     return gradio
 
 
-def example_files(images: Sequence[str | Path] | None = None) -> list[str]:
+def example_files(folder: str | Path, images: Sequence[str | Path] | None = None) -> list[str]:
     """
-    The examples in a temporary folder, so that the page opens no folder of the user's to its visitors.
+    Copies of the examples, so that the page opens no folder of the user's to its visitors.
 
     Args:
+        folder: where they go.
         images (*optional*): files; None: an image of each class of `shapes`.
 
     Raises:
@@ -153,11 +156,10 @@ def example_files(images: Sequence[str | Path] | None = None) -> list[str]:
     """
     names = unique_names([Path(path) for path in images or ()])
     named = {name: to_rgb(read_photo(path)) for path, name in names.items()} if images else _drawings()
-    folder = Path(tempfile.mkdtemp(prefix="antehoc-examples-"))
     files = []
     for name, image in named.items():
         image.thumbnail((_LARGEST_EXAMPLE, _LARGEST_EXAMPLE))
-        path = folder / f"{name}.png"
+        path = Path(folder) / f"{name}.png"
         image.save(path)
         files.append(str(path))
     return files

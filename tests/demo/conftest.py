@@ -13,6 +13,14 @@ from antehoc_hf.training.captions import build_tokenizer
 NAMES = {0: "cat", 1: "dog", 2: "<b>owl</b>", 3: "eel"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def gradios_files(tmp_path_factory):
+    """Where gradio keeps what it shows, instead of a folder of the machine's that stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -45,7 +46,7 @@ def look(page):
     """Calls the page as its own script does: image, model and threshold → answer and regions."""
     from gradio_client import Client, handle_file
 
-    client = Client(page.local_url, verbose=False)
+    client = Client(page.local_url, verbose=False, download_files=False)
 
     def called(path, model="classes", threshold=0.0):
         results = client.predict(handle_file(str(path)), model, threshold, api_name="/look")
@@ -93,13 +94,25 @@ def test_examples_of_ones_own(folders, file, tmp_path):
     pytest.importorskip("gradio", reason="the page needs gradio")
     from antehoc_hf.demo.page import example_files
 
-    copies = example_files([file])
+    (tmp_path / "copies").mkdir()
+    copies = example_files(tmp_path / "copies", [file])
     assert [copy.rsplit("/", 1)[1] for copy in copies] == ["photo.png"]
-    assert str(tmp_path) not in copies[0], "the page must not open the user's folder"
-    assert len(example_files()) == 6
+    assert len(example_files(tmp_path / "copies")) == 6
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="no image, or damaged"):
-        example_files([tmp_path / "bad.png"])
+        example_files(tmp_path / "copies", [tmp_path / "bad.png"])
+
+
+def test_the_page_shows_copies_of_its_examples_and_leaves_no_folder_behind(page, folders, file, tmp_path, monkeypatch):
+    from antehoc_hf.demo.page import build_page
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    blocks = build_page([str(folders / "classes")], [file])
+    assert list((tmp_path / "temporary").iterdir()) == []
+    shown = json.dumps(blocks.get_config_file(), default=str)
+    assert "photo.png" in shown
+    assert str(tmp_path) not in shown, "the page must not open the user's folder"
 
 
 def test_the_servers_own_files_are_not_to_be_had(page, folders):

@@ -139,6 +139,41 @@ def test_other_tasks(task: str, tag: str, metrics: dict[str, float], line: str, 
     assert snippet in section(written, "Use")
 
 
+def test_a_map_for_each_class_is_described_as_such() -> None:
+    config = {**CONFIG, "weight_network": "contributions", "contribution_grid": 8}
+    found = results()
+    found["training"]["passes"]["interpretation"] = {
+        "coalitions_per_image": 4, "coalition_sampling": "shapley", "coalition_background": "blur",
+    }  # fmt: skip
+    written = card(config, found)
+    about = section(written, "What the map is")
+    for words in (
+        "a map for each class", "(8 of them along its shorter side)", "trained beside the backbone",
+        "some patches are replaced by a blur.", "target=3", "No causal proof", "Not where the object is",
+    ):  # fmt: skip
+        assert words in about, words
+    for words in ("Of no class", "image multiplied by its map", "Eq. 1"):
+        assert words not in about, words
+    training = section(written, "Training")
+    assert "### Second pass: coalitions of patches through the frozen backbone" in training
+    assert "| coalitions per image | `4` |" in training
+    assert "| coalition sampling | `shapley` |" in training
+    assert "| coalition background | `blur` |" in training
+    assert "| layers read | `3` |" in training
+    assert "target=0" in section(written, "Use")
+    assert "The work that this one starts from:" in section(written, "Citation")
+
+
+def test_a_finished_backbone_was_not_trained() -> None:
+    found = results()
+    found["training"]["passes"]["interpretation"]["train_task"] = False
+    written = card(found=found)
+    assert "It was trained for the finished backbone, which stayed as it was" in section(written, "What the map is")
+    assert "### First pass: the image; backbone and head stay as they are" in written
+    assert "| train task | `False` |" in written
+    assert "trained beside the backbone" in card()
+
+
 def test_a_baseline_without_maps_claims_none() -> None:
     written = card({**CONFIG, "model_type": "antehoc_plain"}, results(maps=None))
     for word in ("What the map is", "interpretation_map", "trust_remote_code", "looked at"):
@@ -157,10 +192,12 @@ def test_the_same_data_give_the_same_card() -> None:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
     config = {**CONFIG, "id2label": {"0": nasty, "1": "bee"}, "backbone": nasty}
+    config |= {"weight_network": "contributions", "contribution_grid": nasty}
     found = results(evaluated_on=nasty, versions={nasty: nasty})
     found["data"] = {"name": nasty, "revision": None, "images": {nasty: 3}}
     found["training"]["hardware"] = nasty
     found["training"]["passes"]["task"][nasty] = nasty
+    found["training"]["passes"]["interpretation"]["coalition_background"] = nasty
     found["maps"]["rows"][1]["name"] = nasty
     written = card(config, found, facts=Facts(nasty, nasty, nasty))
     harmless = card({**config, "id2label": {"0": "ant", "1": "bee"}}, RESULTS, facts=Facts("mit", "j", "@misc{j}"))
@@ -179,6 +216,20 @@ def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
     for row in [line for line in body.splitlines() if line.startswith("| ")]:
         assert row.count("|") >= 3
         assert row.endswith("|")
+
+
+def test_a_file_of_nonsense_still_makes_a_card() -> None:
+    nasty = "<script>alert(1)</script>"
+    found = results(task=nasty, evaluated_images=nasty)
+    found["data"]["images"] = {"train": nasty, "test": 4}
+    found["data"]["skipped_images"] = nasty
+    found["training"]["seconds"] = nasty
+    found["maps"] |= {"num_images": nasty, "num_scored": nasty, "settings": {"seed": nasty, "level": nasty}}
+    found["maps"]["rows"] += [nasty, {"name": nasty, "scores": {"avg_drop": {"value": 1, "low": nasty, "high": [1]}}}]
+    config = {**CONFIG, "id2label": {nasty: nasty}, "image_size": nasty, "num_attention_maps": nasty}
+    written = card({**config, "weight_network": "contributions", "contribution_grid": nasty}, found)
+    assert "<script" not in _outside_of_code(written)
+    assert "4 test images" in written
 
 
 def _headings(body: str) -> list[str]:

@@ -85,6 +85,9 @@ tell(time.monotonic() - start)
         (Fault("commit", 409, times=99), "was changed by somebody else"),
         (Fault("create", 500, times=99), "the Hub is not well (HTTP 500)"),
         (Fault("lfs-batch", 403, times=99), "may not write to org/fails"),
+        (Fault("preupload", 401, times=99), "does not accept the access token"),
+        (Fault("lfs-put", 403, times=99), "may not write to org/fails"),
+        (Fault("commit", 404, times=99), "nothing of that name on the Hub (org/fails)"),
         (Fault("commit", 400, times=99), "the Hub refuses it"),
     ],
     ids=lambda value: f"{value.route}-{value.status}" if isinstance(value, Fault) else "",
@@ -104,6 +107,41 @@ def test_a_push_that_fails_loses_nothing_and_says_what_to_run(
     after = contents(trained)
     assert {name: after[name] for name in before} == before
     assert client.command(*arguments)[0] == 0
+
+
+@pytest.mark.slow  # huggingface_hub tries again for 23 s
+def test_a_connection_that_is_always_cut_in_mid_upload(hub: LocalHub, client: Client, trained: Path) -> None:
+    before = contents(trained)
+    with hub.fault(Fault("lfs-put", 0, times=99)):
+        status, said = client.command("push", str(trained), "--repo_id", "org/cut")
+    assert status == 2
+    sentence = told_once(said)
+    assert "cannot be reached or broke off" in sentence
+    assert f"`antehoc push {trained} --repo_id org/cut`" in sentence
+    assert hub.store.repos["org/cut"].files == {}
+    assert {name: contents(trained)[name] for name in before} == before
+
+
+def test_a_disk_that_is_full_while_the_card_is_written(hub: LocalHub, client: Client, trained: Path) -> None:
+    (trained / "README.md").write_text("This model card has been automatically generated.")
+    code = """
+import resource, signal
+from antehoc_hf.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # the card is larger
+try:
+    tell(main(["push", folder, "--repo_id", "org/full"]))
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+"""
+    done = client.run(code, folder=str(trained))
+    assert (done.error, done.told) == (None, 2)
+    assert "no space left" in told_once(done.output)
+    assert (trained / "README.md").read_text() == "This model card has been automatically generated."
+    assert not list(trained.glob("*.tmp"))
+    assert hub.store.repos["org/full"].files == {}
+    assert client.command("push", str(trained), "--repo_id", "org/full")[0] == 0
 
 
 def test_a_persons_card_is_not_taken_for_missing(hub: LocalHub, client: Client, trained: Path) -> None:

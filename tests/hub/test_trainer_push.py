@@ -109,13 +109,45 @@ def test_a_run_ends_with_its_card_on_the_hub(hub: LocalHub, client: Client, tmp_
         "On 8 images of the test split.",
         "| accuracy ↑ |",
         "(control)",
-        "interpretation target",
+        "coalitions per image",
         "predictions.png",
     ):
         assert line in card, line
     assert "predictions.png" in files
     assert str(tmp_path) not in card
     assert "hf_jane" not in (folder / "results.json").read_text()
+
+
+def test_what_a_person_told_a_run_is_on_every_card_of_it(hub: LocalHub, client: Client, tmp_path: Path) -> None:
+    citation = tmp_path / "paper.bib"
+    citation.write_text("@misc{doe2026, title = {Bugs}}")
+    facts = ("--license", "mit", "--author", "Jane Doe", "--citation", str(citation))
+    while_training = (
+        "--max_steps",
+        "2",
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "1",
+        "--hub_strategy",
+        "every_save",
+    )
+    folder = tmp_path / "run"
+    more = (*facts, *while_training, "--hub_model_id", "org/told", "--hub_always_push", "true")
+    status, said = client.command(*flags(folder, *more, "--map_eval_samples", "0"))
+    assert status == 0, said
+    commits = list(hub.store.repos["org/told"].commits.values())[1:]
+    assert len(commits) == 3
+    for files in commits:
+        assert "card_facts.json" not in files
+        card = files["README.md"].content.decode()
+        assert "\nlicense: mit\n" in card
+        assert "## Author\n\nJane Doe" in card
+        assert "@misc{doe2026, title = {Bugs}}" in card
+    kept = json.loads((folder / "card_facts.json").read_text())
+    assert (kept["license"], kept["author"], kept["citation"]) == ("mit", "Jane Doe", citation.read_text())
+    assert client.command("push", str(folder), "--repo_id", "org/told-again")[0] == 0
+    assert "## Author\n\nJane Doe" in hub.store.repos["org/told-again"].files["README.md"].decode()
 
 
 def test_a_run_whose_push_fails_is_complete_and_says_what_to_run(

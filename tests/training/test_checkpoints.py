@@ -227,6 +227,21 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
         build(tiny, tmp_path / "c").train(resume_from_checkpoint=True)
 
 
+def test_a_run_of_an_older_version_goes_on(tiny, tmp_path):
+    """One that did not know some of today's options, and so left them where their defaults are."""
+    build(tiny, tmp_path).train()
+    record = tmp_path / "antehoc_run.json"
+    known = json.loads(record.read_text())
+    for name in ("config.contribution_grid", "config.tap_channels", "interpretation_interval"):
+        known.pop(name, None)
+    record.write_text(json.dumps(known))
+    build(tiny, tmp_path, max_steps=5).train(resume_from_checkpoint=True)
+    assert "interpretation_interval" in json.loads(record.read_text())
+    record.write_text(json.dumps(known))
+    with pytest.raises(RunFolderError, match=r"another run \(interpretation_interval: null there, 2 here"):
+        build(tiny, tmp_path, max_steps=6, interpretation_interval=2).train(resume_from_checkpoint=True)
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tiny, tmp_path):
     trainer = build(tiny, tmp_path / "run")
     (tmp_path / "run" / "antehoc_run.tmp").mkdir()  # in the way of the file; root may write anywhere else

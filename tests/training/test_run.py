@@ -91,7 +91,8 @@ def test_a_folder_that_holds_a_run_is_refused_and_goes_on_when_resumed(
     folder, quick = tmp_path / "run", ("--map_eval_samples", "0", "--panel_images", "0")
     assert main(["train", *flags(images, folder, *quick, "--num_train_epochs", "1")]) == 0
     assert main(["train", *flags(images, folder, *quick)]) == 2
-    told = capsys.readouterr().err
+    announced, told = capsys.readouterr()
+    assert "That is 3 steps: if too little is learned, lower --per_device_train_batch_size (now 8)." in announced
     assert "already holds this run up to checkpoint-3" in told
     assert "Traceback" not in told
     assert main(["train", *flags(images, folder, *quick, "--resume_from_checkpoint", "last")]) == 0
@@ -108,6 +109,87 @@ def test_results_are_those_of_the_validation_split_if_there_is_no_test_split(ima
     assert results["evaluated_images"] == 6
     assert results["model"]["image_size"] == [64, 96]
     assert (tmp_path / "run" / "panels" / "step-000001.png").is_file()
+
+
+def plain_flags(images: Path, folder: Path, *more: str) -> list[str]:
+    """The same run for the plain network."""
+    words = flags(images, folder, *more)
+    for name in ("--num_attention_maps", "--insertion_deletion_images", "--panel_images"):
+        del words[words.index(name) : words.index(name) + 2]
+    return [*words, "--model_type", "plain"]
+
+
+@pytest.fixture(scope="module")
+def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("plain") / "colours"
+    return folder, train(plain_flags(images, folder))
+
+
+def test_the_plain_network_stands_beside_if_it_was_trained_alike(
+    images: Path, plain: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--plain_backbone", str(plain[0]), "--map_eval_samples", "0", "--panel_images", "0")
+    results = train(flags(images, tmp_path / "run", *more))
+    assert results["plain_backbone"]["metrics"] == plain[1]["metrics"]
+    assert results["plain_backbone"]["evaluated_images"] == 12
+    # As the two train: to the bit.
+    assert results["metrics"]["accuracy"] == plain[1]["metrics"]["accuracy"]
+    share = results["metrics"]["accuracy"]
+    assert f"accuracy: {share:.4g} (the plain backbone: {share:.4g})" in capsys.readouterr().out
+    row = f"| accuracy ↑ | {100 * share:.2f} % | {100 * share:.2f} % |"
+    assert row in (tmp_path / "run" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--seed", "7"], "is not like this one (seed: 42 there, 7 here)"),
+        (["--learning_rate", "0.02"], "(learning_rate: 0.01 there, 0.02 here)"),
+        (["--max_train_samples", "9"], 'images: {"train": 18,'),
+        (["--max_eval_samples", "6"], "evaluated_images: 12 there, 6 here"),
+        (["--split_seed", "1"], "(content: "),
+        (["--crop_pct", "0.5"], "(crop_pct: null there, 0.5 here)"),
+        (["--train_task", "false"], "(train_task: true there, false here)"),
+    ],
+)
+def test_a_plain_network_trained_otherwise_is_refused(
+    more: list[str],
+    told: str,
+    images: Path,
+    plain: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = flags(images, tmp_path / "run", "--plain_backbone", str(plain[0]), *more)
+    assert main(["train", *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_folder_without_a_plain_run_is_refused(
+    images: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "results.json").write_text('{"model": 1}')
+    for folder, told in (
+        (finished[0], "a run of AnteHocForImageClassification, which is not the plain network"),
+        (tmp_path / "torn", "results.json is damaged"),
+        (tmp_path / "nowhere", "holds no results.json"),
+    ):
+        assert main(["train", *flags(images, tmp_path / "run", "--plain_backbone", str(folder))]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["train", *plain_flags(images, tmp_path / "run", "--plain_backbone", str(tmp_path))]) == 2
+    assert "plain_backbone is about maps or the second pass" in capsys.readouterr().err
+
+
+def test_the_card_of_a_map_for_each_class_tells_how_it_was_learned(images: Path, tmp_path: Path) -> None:
+    more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_images", "0", "--weight_network", "contributions")
+    train(flags(images, tmp_path / "run", *more, "--coalitions_per_image", "2", "--train_task", "false"))
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "There is a map for each class." in card
+    for line in ("coalitions per image | `2`", "coalition sampling | `contiguous`", "train task | `False`"):
+        assert f"| {line} |" in card
+    assert "tv weight" not in card  # of the other kind of map
 
 
 def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path: Path) -> None:
@@ -133,6 +215,7 @@ def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path
         (["--backbone", "resnet5O"], "timm"),
         (["--augmentation", "mixup"], "augmentation='mixup' is unknown"),
         (["--mask_column", "masks"], "mask_column='masks' is no column"),
+        (["--citation", "/nowhere/paper.bib"], "--citation /nowhere/paper.bib cannot be read as text"),
         (["--resume_from_checkpoint", "true"], "no whole checkpoint"),
         (["--load_best_model_at_end", "true", "--validation_fraction", "0"], "needs validation images"),
     ],

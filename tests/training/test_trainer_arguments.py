@@ -1,11 +1,14 @@
 """Arguments and set-ups that cannot work end at once in one sentence."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 from transformers import HfArgumentParser, TrainingArguments
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.card import describe_training
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 
@@ -106,3 +109,16 @@ def test_an_optimizer_of_ones_own_trains_both(tiny, tmp_path):
     )
     trainer.train()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_every_option_of_ours_is_told_on_the_card(tmp_path):
+    stock = {field.name for field in dataclasses.fields(TrainingArguments)}
+    own = {field.name for field in dataclasses.fields(AnteHocTrainingArguments)} - stock - {"overwrite_run"}
+    args = AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    # What is off by default is not told; here all that may be on is.
+    args.train_task, args.partial_image_share, args.interpretation_start = False, 0.5, 0.25
+    told = set()
+    for class_conditional in (False, True):
+        described = describe_training(args, class_conditional=class_conditional)["passes"]
+        told |= {*described["task"], *described["interpretation"]}
+    assert own <= told
