@@ -301,7 +301,7 @@ class AnteHocModel(ClassMaps, AnteHocPreTrainedModel):
 
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)
-        self._build(num_outputs=config.num_labels if config.weight_network == "contributions" else 0)
+        self._build(num_outputs=(config.num_labels or 0) if config.weight_network == "contributions" else 0)
         self.post_init()
 
     def prediction(self, outputs: Any) -> Tensor:

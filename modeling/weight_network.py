@@ -88,11 +88,9 @@ def build_weight_network(config: AnteHocConfig, head: nn.Module | None) -> nn.Mo
     """
     if config.weight_network == "contributions":
         assert config.tap_channels is not None
-        weight = getattr(head, "weight", None)
-        linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (config.num_labels, config.tap_channels[-1])
-        return ContributionNetwork(
-            config.tap_channels, config.num_labels, config.contribution_width, own_classes=not linear
-        )
+        num_classes, weight = config.num_labels or 0, getattr(head, "weight", None)
+        linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (num_classes, config.tap_channels[-1])
+        return ContributionNetwork(config.tap_channels, num_classes, config.contribution_width, own_classes=not linear)
     assert config.num_attention_maps is not None
     assert isinstance(config.image_size, list)
     if config.weight_network == "scalar":

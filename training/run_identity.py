@@ -27,6 +27,7 @@ _ARGUMENTS = (
     "data_seed",
     "interpretation_batch_share",
     "interpretation_interval",
+    "interpretation_start",
     "interpretation_target",
     "joint_weight",
     "update_order",
