@@ -57,6 +57,22 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
+def model_config(name: str | Path) -> Any:
+    """
+    The configuration of a model, by its folder or its name on the Hub.
+
+    Raises:
+        UsageError: if the folder holds no model, such as that of a training that has not ended.
+        OSError: if it cannot be loaded.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
+        hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"
+        raise UsageError(f"{name} holds no model (there is no config.json): {hint}.")
+    return AutoConfig.from_pretrained(name)
+
+
 def load_model(name: str) -> tuple[Any, Any]:
     """
     A model and its image processor: one of ours with its head, or any image classifier of transformers.
@@ -64,7 +80,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     Raises:
         OSError: if they cannot be loaded.
     """
-    config = AutoConfig.from_pretrained(name)
+    config = model_config(name)
     ours = config.model_type == "antehoc"
     model_class: Any = task_of(config).model_class if ours else AutoModelForImageClassification
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from transformers import AutoConfig, AutoImageProcessor
+from transformers import AutoImageProcessor
 
+from antehoc_hf.command_inputs import model_config
 from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -91,7 +92,7 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     folder = Path(options.output_dir)
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
-    config = AutoConfig.from_pretrained(options.model)
+    config = model_config(options.model)
     model_type = model_type_of(config)
     name = task_of(config).name if model_type == OURS else ImageClassification.name
     flags = parser.given_in(arguments)

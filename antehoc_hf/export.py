@@ -113,12 +113,11 @@ def export_command(argv: Sequence[str]) -> None:
 
 
 def _loaded(model_or_folder: Any) -> Any:
-    from transformers import AutoConfig
-
+    from antehoc_hf.command_inputs import model_config
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):
-        task = task_of(AutoConfig.from_pretrained(model_or_folder))
+        task = task_of(model_config(model_or_folder))
         model_or_folder = task.model_class.from_pretrained(model_or_folder)
     if not getattr(model_or_folder, "onnx_outputs", ()):
         raise ValueError(

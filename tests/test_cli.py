@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,11 +141,19 @@ def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys
         assert message in capsys.readouterr().err
 
 
-def test_evaluate_asks_for_a_data_set_and_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_asks_for_a_data_set_and_a_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["evaluate", str(folder)]) == 2
     assert "pass --dataset_name" in capsys.readouterr().err
     assert cli.main(["evaluate", *SHAPES]) == 2
     assert "--model" in capsys.readouterr().err
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(folder, unfinished / "checkpoint-7")
+    assert cli.main(["evaluate", str(unfinished), *SHAPES]) == 2
+    assert "its training has not ended; " + str(unfinished / "checkpoint-7") in capsys.readouterr().err
+    assert cli.main(["explain", __file__, "--model", str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no model (there is no config.json)" in capsys.readouterr().err
     assert cli.main(["evaluate", str(folder), *SHAPES, "--output_dir", str(folder)]) == 2
     assert "holds a model, and its results.json would be lost" in capsys.readouterr().err
     assert cli.main(["evaluate", str(folder), *SHAPES, "--mask_colum", "mask"]) == 2

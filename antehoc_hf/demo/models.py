@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
-from antehoc_hf.command_inputs import load_model
+from antehoc_hf.command_inputs import load_model, model_config
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.caption_options import check_tokenizer
 from antehoc_hf.training.run_arguments import UsageError
@@ -63,7 +63,7 @@ def load_demo_model(name: str) -> DemoModel:
         ValueError: if it is no such model, or its parts do not belong together.
         OSError: if it cannot be loaded.
     """
-    config = AutoConfig.from_pretrained(name)
+    config = model_config(name)
     if config.model_type != "antehoc":
         raise UsageError(
             f"{name} is a model of type {config.model_type!r} and has no map of its own: the demo shows ante-hoc "
