@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
-from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.objective_choice import Objective, weight_network_for
@@ -114,7 +114,9 @@ class Task(ABC, Generic[T]):
         """A new model for the data."""
         options = {**config, **self.config_options(data)}
         objective = model.interpretation_objective or self.default_objective(data)
-        options["weight_network"] = weight_network_for(objective, options["weight_network"])
+        options["weight_network"] = weight_network_for(
+            objective, options.get("weight_network", AnteHocConfig.weight_network)
+        )
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
     def default_objective(self, data: ImageData[T]) -> Objective:
