@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor
 from antehoc_hf.command_inputs import model_config
 from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
+from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.model_types import OURS, model_type_of, refuse_map_options
@@ -66,6 +67,9 @@ class EvaluateArguments:
     sanity_images: int = field(
         default=0, metadata={"help": "Compare the maps of so many images with those of a randomised network."}
     )
+    update_card: bool = field(
+        default=False, metadata={"help": "Put what is found on the card in the model's folder, in place of earlier."}
+    )
 
 
 def evaluate(argv: Sequence[str]) -> dict[str, Any]:
@@ -93,6 +97,8 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     config = model_config(options.model)
+    if options.update_card:
+        check_measurable(Path(options.model), data_options.dataset_name)
     model_type = model_type_of(config)
     name = task_of(config).name if model_type == OURS else ImageClassification.name
     flags = parser.given_in(arguments)
@@ -137,6 +143,9 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     for table in robustness.values():
         print(f"\n{table.to_markdown()}", end="")
     print(f"\nWritten to {folder}: {', '.join(files)}")
+    if options.update_card:
+        written = add_measures(Path(options.model), results)
+        print(f"The card in {options.model} " + ("tells it." if written else "was written by a person and stays."))
     return results
 
 

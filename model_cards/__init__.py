@@ -4,6 +4,7 @@ from antehoc_hf.model_cards.card import is_ours, read_card, weights_digest, writ
 from antehoc_hf.model_cards.collect import collect, default_name
 from antehoc_hf.model_cards.data import CardData, Facts
 from antehoc_hf.model_cards.errors import PushError, explain
+from antehoc_hf.model_cards.measured import add_measures, check_measurable
 from antehoc_hf.model_cards.publish import Pushed, create_repository, push_folder
 from antehoc_hf.model_cards.render import render
 from antehoc_hf.model_cards.travel import FolderError, travelling_files
@@ -14,6 +15,8 @@ __all__ = [
     "FolderError",
     "PushError",
     "Pushed",
+    "add_measures",
+    "check_measurable",
     "collect",
     "create_repository",
     "default_name",

@@ -50,10 +50,10 @@ def write_card(
     if path.is_file() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
         return False
     card = read_card(folder, told, repo_id, results)
-    _write(path, render(card))
+    replace_file(path, render(card))
     entries = eval_results_file(card)
     if entries is not None:
-        _write(folder / EVAL_RESULTS_FILE, entries)
+        replace_file(folder / EVAL_RESULTS_FILE, entries)
     return True
 
 
@@ -110,11 +110,11 @@ def _remembered(folder: Path, facts: Facts | None) -> Facts:
     given = {name: value for name, value in asdict(facts).items() if value is not None} if facts else {}
     told = replace(earlier, **given)
     if told != earlier:
-        _write(path, json.dumps(asdict(told), indent=1, ensure_ascii=False) + "\n")
+        replace_file(path, json.dumps(asdict(told), indent=1, ensure_ascii=False) + "\n")
     return told
 
 
-def _write(path: Path, content: str) -> None:
+def replace_file(path: Path, content: str) -> None:
     """Whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from antehoc_hf.model_cards.data import ANTEHOC, CardData, DataSet, Facts, MapRow, Maps, Pairs
+from antehoc_hf.model_cards.data import ANTEHOC, CardData, DataSet, Facts, MapRow, Maps, Pairs, Scores
 from antehoc_hf.model_cards.escape import clean, slug
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -55,6 +55,7 @@ def collect(
         metrics=_finite(found.get("metrics")),
         plain_metrics=_finite(_mapping(found.get("plain_backbone")).get("metrics")),
         maps=_maps(found.get("maps")),
+        robustness=tuple(table for name in ("stability", "sanity") if (table := _scores(found.get(name)))),
         training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
         preprocessing=_told(processor or {}, _PREPROCESSING),
@@ -151,9 +152,9 @@ def _maps(report: Any) -> Maps | None:
     for row in map(_mapping, _mapping(report).get("rows") or ()):
         scores = []
         for metric, score in _mapping(row.get("scores")).items():
-            value, low, high = (_number(_mapping(score).get(key)) for key in ("value", "low", "high"))
-            if value is not None:
-                scores.append((metric, (value, low, high)))
+            told = _score(score)
+            if told is not None:
+                scores.append((metric, told))
         rows.append(MapRow(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
     if not rows:
         return None
@@ -168,3 +169,18 @@ def _maps(report: Any) -> Maps | None:
         area=_number(settings.get("area")),
         partly=("insertion and deletion", watched) if 0 < watched < count else None,
     )
+
+
+def _score(score: Any) -> tuple[float, float | None, float | None] | None:
+    value, low, high = (_number(_mapping(score).get(key)) for key in ("value", "low", "high"))
+    return None if value is None else (value, low, high)
+
+
+def _scores(table: Any) -> Scores | None:
+    """A `ScoreTable` of the evaluation as plain data; None where there is none."""
+    rows = {str(name): _mapping(of_row) for name, of_row in _mapping(_mapping(table).get("scores")).items()}
+    measures = tuple(dict.fromkeys(str(measure) for of_row in rows.values() for measure in of_row))
+    if not measures:
+        return None
+    cells = tuple((name, tuple(_score(of_row.get(measure)) for measure in measures)) for name, of_row in rows.items())
+    return Scores(str(table.get("title", "")), _whole(table.get("num_images")) or 0, measures, cells)

@@ -70,6 +70,24 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """
+    A table of scores: one row a map, one column a measure, each cell (value, low, high) or None.
+
+    Args:
+        title: what was measured, in a sentence.
+        num_images: images seen.
+        measures: names of the columns.
+        rows: name of the map → its cells.
+    """
+
+    title: str
+    num_images: int
+    measures: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[float, float | None, float | None] | None, ...]], ...]
+
+
+@dataclass(frozen=True)
 class CardData:
     """
     All that a card says. What was not measured or not told is None or empty, and does not appear.
@@ -89,6 +107,7 @@ class CardData:
         metrics: of the task.
         plain_metrics: the same of the plain backbone, trained alike.
         maps: how the maps fared.
+        robustness: how they fared under noise, and beside those of a randomised network.
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
@@ -116,6 +135,7 @@ class CardData:
     metrics: Pairs = ()
     plain_metrics: Pairs = ()
     maps: Maps | None = None
+    robustness: tuple[Scores, ...] = ()
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
     preprocessing: Pairs = ()

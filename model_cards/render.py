@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from antehoc_hf.model_cards.data import ANTEHOC, CardData, MapRow
+from antehoc_hf.model_cards.data import ANTEHOC, CardData, MapRow, Scores
 from antehoc_hf.model_cards.escape import code, fenced, text
 from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles
 from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, bright_measures, honest_measures
@@ -42,6 +42,7 @@ def render(card: CardData) -> str:
         _map(card),
         _results(card),
         _map_results(card),
+        _robustness(card),
         _training(card),
         _ending(card),
     ]
@@ -132,6 +133,20 @@ def _map_results(card: CardData) -> str:
         intro = "**The paper's measures of image ⊙ map.** They reward bright maps: read them beside the maps' mean."
         parts.append(f"{intro}\n\n{_map_table(maps.rows, bright)}")
     return "\n\n".join(parts) if honest or bright else ""
+
+
+def _robustness(card: CardData) -> str:
+    return "\n\n".join(_scores(table) for table in card.robustness)
+
+
+def _scores(table: Scores) -> str:
+    rows = [[text(name), *("" if cell is None else _interval(*cell) for cell in cells)] for name, cells in table.rows]
+    headings = ["map", *(text(measure) for measure in table.measures)]
+    return f"**{text(table.title)}** On {table.num_images} images.\n\n{_table(headings, rows)}"
+
+
+def _interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _map_table(rows: Iterable[MapRow], measures: Mapping[str, Measure]) -> str:

@@ -1,5 +1,6 @@
 """The command line: help, mistakes, export, evaluation."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -138,6 +139,39 @@ def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys
         (["--target", "truth"], "invalid choice: 'truth'"),
     ):
         assert cli.main([*arguments, *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_evaluate_puts_its_measures_on_the_card(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(folder, model)
+    weights = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    of_training = {"data": {"name": "shapes"}, "training": {"weights_sha256": weights, "seed": 7}}
+    (model / "results.json").write_text(json.dumps(of_training))
+    arguments = ["evaluate", str(model), *SHAPES, "--output_dir", str(out), "--map_eval_samples", "6"]
+    asked = ["--noise_shares", "0.2", "--sanity_images", "2", "--update_card", "true"]
+    assert cli.main([*arguments, *asked]) == 0
+    assert "tells it" in capsys.readouterr().out
+    results, card = json.loads((model / "results.json").read_text()), (model / "README.md").read_text()
+    found = json.loads((out / "results.json").read_text())
+    assert results["training"]["seed"] == 7
+    assert results["stability"] == found["stability"]
+    similar = found["stability"]["scores"]["antehoc"]["similarity 0.2"]
+    assert f"{similar['value']:.2f} [{similar['low']:.2f}, {similar['high']:.2f}]" in card
+    assert "Rank correlation with the trained" in card
+    # A card of one's own stays; so do numbers of other weights, and of other data.
+    (model / "README.md").write_text("Mine.")
+    assert cli.main([*arguments, "--update_card", "true"]) == 0
+    assert "written by a person and stays" in capsys.readouterr().out
+    assert (model / "README.md").read_text() == "Mine."
+    for changed, message in (
+        ({"data": {"name": "org/other"}}, "was trained on 'org/other'"),
+        ({"training": {"weights_sha256": "0"}}, "was written for other weights"),
+    ):
+        (model / "results.json").write_text(json.dumps({**of_training, **changed}))
+        assert cli.main([*arguments, "--update_card", "true"]) == 2
         assert message in capsys.readouterr().err
 
 

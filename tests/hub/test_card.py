@@ -314,3 +314,30 @@ def test_results_for_the_hubs_benchmarks() -> None:
     assert entry["dataset"] == {"id": "jane/insects", "task_id": "insects_v1", "revision": "c0ffee"}
     assert entry["value"] == 0.85
     assert eval_results_file(collect(CONFIG, RESULTS)) is None
+
+
+def test_stability_and_sanity_stand_with_their_intervals() -> None:
+    table = {
+        "title": "Under noise.",
+        "num_images": 20,
+        "scores": {
+            "antehoc": {"CD 0.1": {"value": 1.234, "low": 1.0, "high": 2.0}, "similarity": {"value": 0.5}},
+            "sobel": {"CD 0.1": {"value": None, "low": None, "high": None}, "similarity": {"value": 1}},
+        },
+    }
+    written = card(found=results(stability=table))
+    assert "**Under noise.** On 20 images." in written
+    assert "| antehoc | 1.23 [1.00, 2.00] | 0.50 |" in written
+    assert "| sobel |  | 1.00 |" in written
+    assert "Under noise" not in card()
+    for nonsense in ("x", [], {"scores": []}, {"scores": {"a": 1}}, {"scores": {"a": {"m": "x"}}, "num_images": "n"}):
+        card(found=results(sanity=nonsense))
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_names_in_those_tables_stay_text(nasty: str) -> None:
+    table = {"title": nasty, "num_images": 1, "scores": {nasty: {nasty: {"value": 1.0}}}}
+    written = card(found=results(stability=table))
+    assert "<script" not in written
+    assert "](http" not in written.split("## How far", 1)[-1].split("## Training")[0]
+    assert written.count("\n# ") == 1
