@@ -105,7 +105,8 @@ def run(spec: dict[str, Any]) -> AnteHocTrainer:
     model = build_model(**spec.get("model", {}))
     if spec.get("awake"):  # the last layer starts at zero, and nothing behind it would get a gradient
         torch.manual_seed(1)
-        torch.nn.init.normal_(model.weight_network.head.weight, std=0.3)
+        last = model.weight_network.gates if model.class_conditional else model.weight_network.head
+        torch.nn.init.normal_(last.weight, std=0.3)
     trainer = AnteHocTrainer(
         model=model,
         args=build_args(**spec["args"]),
