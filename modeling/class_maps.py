@@ -57,7 +57,7 @@ class ClassMaps:
     def _logits_and_features(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """One pass of the backbone: logits (B, K), and what the weight network sees, (B, C, g, w) float32."""
         model: Any = self
-        model._check_pixels(pixel_values, bool(self.config.fixed_image_size))
+        model._check_pixels(pixel_values)
         logits, taps = model._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
         return logits, torch.cat(taps, dim=1)
 

@@ -198,7 +198,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             output_attention_maps (`bool`): also return soft attention maps and weight maps.
             output_features (`bool`): also return the features before pooling.
         """
-        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
+        self._check_pixels(pixel_values)
 
         def run() -> tuple[Tensor | None, Tensor]:
             if not output_features:

@@ -56,6 +56,10 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
             heads = [rf"^backbone\.{name}\." for name in names]
             self._keys_to_ignore_on_load_unexpected = [*heads, r"^decoder\."]
 
+    @property
+    def _takes_one_size(self) -> bool:
+        return bool(self.config.fixed_image_size)
+
     def _check_taps(self) -> None:
         modules = dict(self.backbone.named_modules())
         for point in self.config.tap_points:
@@ -213,7 +217,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         Raises:
             ValueError: if the images have a wrong shape, or phase and maps do not fit.
         """
-        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
+        self._check_pixels(pixel_values)
         if phase not in (None, "task", "interpretation"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
         if phase == "interpretation":
@@ -320,7 +324,7 @@ class AnteHocModel(ClassMaps, AnteHocPreTrainedModel):
             output_attention_maps (`bool`): also return soft attention maps and weight maps.
             return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
         """
-        self._check_pixels(pixel_values, bool(self.config.fixed_image_size))
+        self._check_pixels(pixel_values)
         features, taps = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
         if self.class_conditional:
             pooled = self.backbone.forward_head(features, pre_logits=True)

@@ -100,7 +100,12 @@ class TimmPreTrainedModel(PreTrainedModel):
                 tensor.data = tensor.data.clone()
         return loaded
 
-    def _check_pixels(self, pixel_values: Tensor, fixed_size: bool = False) -> None:
+    @property
+    def _takes_one_size(self) -> bool:
+        """Whether images must have the size that the model was built for."""
+        return False
+
+    def _check_pixels(self, pixel_values: Tensor) -> None:
         """
         Raises:
             ValueError: if the images are no (B, 3, H, W) in floating point, or of another size than the only one that
@@ -115,7 +120,7 @@ class TimmPreTrainedModel(PreTrainedModel):
             )
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
             raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
-        if fixed_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
+        if self._takes_one_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
             raise ValueError(
                 f"{type(self).__name__} around {self.config.backbone!r} was built for images of "
                 f"{self.config.image_size} pixels and takes no other; these have {list(pixel_values.shape[-2:])}."

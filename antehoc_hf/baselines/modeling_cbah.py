@@ -46,6 +46,10 @@ class CbahForImageClassification(BaselineForImageClassification):
             self.rotation_classifier = nn.Linear(config.num_concepts, 4) if config.rotation_weight > 0 else None
         self.post_init()
 
+    @property
+    def _takes_one_size(self) -> bool:
+        return True  # the concepts' networks end in layers of a fixed width
+
     def forward(
         self,
         pixel_values: Tensor,
@@ -63,7 +67,7 @@ class CbahForImageClassification(BaselineForImageClassification):
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        self._check_pixels(pixel_values, fixed_size=True)
+        self._check_pixels(pixel_values)
         feature = self._feature(pixel_values)
         logits = self.backbone.get_classifier()(feature)
         concepts = self._concepts(feature)

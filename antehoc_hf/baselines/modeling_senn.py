@@ -52,6 +52,10 @@ class SennForImageClassification(BaselineForImageClassification):
     def _penalty_is_wanted(self) -> bool:
         return self.config.robustness != "none" and self.config.robustness_weight > 0
 
+    @property
+    def _takes_one_size(self) -> bool:
+        return True  # the concepts' networks end in layers of a fixed width
+
     def forward(
         self,
         pixel_values: Tensor,
@@ -71,7 +75,7 @@ class SennForImageClassification(BaselineForImageClassification):
             ValueError: if the images have a wrong shape or a label is none of the classes, or if the robustness term
                 cannot be had of this backbone.
         """
-        self._check_pixels(pixel_values, fixed_size=True)
+        self._check_pixels(pixel_values)
         penalised = labels is not None and self.training and torch.is_grad_enabled() and self._penalty_is_wanted
         if penalised:
             with _twice_differentiable(pixel_values):

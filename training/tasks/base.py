@@ -73,6 +73,7 @@ class Task(ABC, Generic[T]):
     name: ClassVar[str]
     arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
     model_class: Any  # its `from_pretrained` and `from_backbone` are used
+    objectives: ClassVar[tuple[Objective, ...]] = ("energy",)  # what its maps can learn
     has_maps: ClassVar[bool] = True  # whether the models show where they looked
     default_augmentation: ClassVar[str]
 
@@ -128,9 +129,9 @@ class Task(ABC, Generic[T]):
         Raises:
             UsageError: if the task's maps cannot learn that.
         """
-        if objective == "contributions":
+        if objective is not None and objective not in self.objectives:
             raise UsageError(
-                f"interpretation_objective='contributions' explains the probabilities of classes, which --task "
+                f"interpretation_objective={objective!r} explains the probabilities of classes, which --task "
                 f"{self.name} does not have: leave it out."
             )
 

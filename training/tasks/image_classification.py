@@ -71,6 +71,7 @@ class ImageClassification(Task[LabelSpace]):
     arguments = ClassificationArguments
     model_class = AnteHocForImageClassification
     default_augmentation = "crop-flip"
+    objectives = ("energy", "contributions")
 
     def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
         """The labels; with a model its classes, in its order."""
@@ -104,9 +105,6 @@ class ImageClassification(Task[LabelSpace]):
         """Contributions, where there are classes to contribute to."""
         classes = data.targets.problem_type != "regression" and len(data.targets.names) > 1
         return "contributions" if classes else "energy"
-
-    def check_objective(self, objective: Objective | None) -> None:
-        """Both are there."""
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics of the kind of problem."""
