@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
-from antehoc_hf.shapes import ATTRIBUTES, BACKGROUNDS, CLASSES, DECIDING, SPLITS, load_shapes
+from antehoc_hf.shapes import ATTRIBUTES, BACKGROUNDS, CLASSES, DECIDING, SPLITS, load_shapes, render
+from antehoc_hf.shapes.scene import Recipe
 
 
 def pixels(rows: Dataset, column: str = "image") -> np.ndarray:
@@ -81,6 +82,16 @@ def test_a_row_does_not_depend_on_how_many_there_are() -> None:
     more = load_shapes(image_size=32, train=9, validation=4, test=3)
     assert few["train"].to_dict() == more["train"].select(range(3)).to_dict()
     assert few["test_swapped"].to_dict() == more["test_swapped"].select(range(1)).to_dict()
+
+
+def test_rows_that_several_processes_drew_are_the_same_and_in_order() -> None:
+    many = load_shapes(image_size=32, train=1001, validation=0, test=0)["train"]
+    some = [0, 24, 25, 499, 500, 1000]
+    assert len(many) == 1001
+    for index in some:
+        row = many[index]
+        assert Recipe.from_json(row["scene"]) == Recipe(0, "train", index, 32)
+        assert np.array_equal(np.asarray(row["image"]), render(row["scene"]))
 
 
 def test_seeds_splits_and_rows_show_different_scenes() -> None:
