@@ -83,7 +83,7 @@ class AnteHocTrainingArguments(TrainingArguments):
 
     Args:
         coalitions_per_image (`int`, *optional*, defaults to 2):
-            Masked images of each image in a second pass, an even number: every coalition is seen with its complement.
+            Masked images of each image in a second pass, an even number: coalitions are compared in pairs of one size.
             Each costs a forward pass without gradient.
         coalition_sampling (`str`, *optional*, defaults to `"contiguous"`):
             `"contiguous"`: neighbouring patches tend to go together, all sizes are as likely. `"shapley"`: sizes by
@@ -225,8 +225,8 @@ class AnteHocTrainingArguments(TrainingArguments):
             )
         if self.coalitions_per_image < 2 or self.coalitions_per_image % 2:
             raise ValueError(
-                "coalitions_per_image must be an even number of at least 2, since every coalition is seen with its "
-                f"complement, not {self.coalitions_per_image}."
+                "coalitions_per_image must be an even number of at least 2, since coalitions are compared in pairs, "
+                f"not {self.coalitions_per_image}."
             )
         for name, choices in (
             ("interpretation_target", get_args(InterpretationTarget)),

@@ -2,7 +2,7 @@
 The game behind class-conditional maps: patches are the players, a coalition is what is left of the image.
 
 What a coalition is worth to a class is the probability the network gives it on that image. The contributions φ of the
-patches are the additive approximation of the game, fitted to coalitions and their complements, for all images by one
+patches are the additive approximation of the game, fitted to pairs of coalitions of one size, for all images by one
 network: Jethani et al., "FastSHAP", ICLR 2022, Eq. 6; Covert, Kim, Lee, "Learning to estimate Shapley values with
 vision transformers", ICLR 2023. With coalitions drawn by the Shapley kernel they are Shapley values (Lundberg, Lee,
 "A unified approach to interpreting model predictions", NeurIPS 2017, Theorem 2).
@@ -42,35 +42,48 @@ def kernel_sizes(patches: int) -> Tensor:
     return weights / weights.sum()
 
 
+def draw_sizes(count: int, patches: int, sampling: CoalitionSampling, generator: torch.Generator) -> Tensor:
+    """
+    How many of d patches `count` coalitions have.
+
+    Args:
+        count (`int`): how many.
+        patches (`int`): d, at least 2.
+        sampling (`str`): `"shapley"`: by the Shapley kernel; `"contiguous"`: every size is as likely.
+        generator (`torch.Generator`): on the CPU.
+
+    Returns:
+        `Tensor`: (count,), from 1 to d − 1.
+    """
+    if sampling == "shapley":
+        return torch.multinomial(kernel_sizes(patches), count, replacement=True, generator=generator) + 1
+    return torch.randint(1, patches, (count,), generator=generator)
+
+
 def draw_coalitions(
-    count: int, grid: tuple[int, int], sampling: CoalitionSampling, generator: torch.Generator
+    sizes: Tensor, grid: tuple[int, int], sampling: CoalitionSampling, generator: torch.Generator
 ) -> Tensor:
     """
     Random coalitions of patches.
 
     Args:
-        count (`int`): how many.
+        sizes (`Tensor`): (N,), how many patches each has.
         grid (`tuple[int, int]`): rows and columns of patches.
-        sampling (`str`): `"shapley"`: sizes by the Shapley kernel, patches independent of each other.
-            `"contiguous"`: every size is as likely, and neighbours tend to go together (the top of a smooth random
-            field), as what is left of a real image does.
+        sampling (`str`): `"shapley"`: patches independent of each other. `"contiguous"`: neighbours tend to go
+            together (the top of a smooth random field), as what is left of a real image does.
         generator (`torch.Generator`): on the CPU.
 
     Returns:
-        `Tensor`: (count, g, w) bool, none of them empty or whole.
+        `Tensor`: (N, g, w) bool.
     """
     rows, columns = grid
-    patches = rows * columns
-    height = torch.rand(count, 1, rows, columns, generator=generator)
-    if sampling == "shapley":
-        sizes = torch.multinomial(kernel_sizes(patches), count, replacement=True, generator=generator) + 1
-    else:
-        coarse = torch.rand(count, 1, -(-rows // 2), -(-columns // 2), generator=generator)
+    height = torch.rand(len(sizes), 1, rows, columns, generator=generator)
+    if sampling == "contiguous":
+        coarse = torch.rand(len(sizes), 1, -(-rows // 2), -(-columns // 2), generator=generator)
         # What is left of the fine field settles ties alone.
         height = F.interpolate(coarse, size=grid, mode="bicubic", align_corners=False) + 1e-4 * height
-        sizes = torch.randint(1, patches, (count,), generator=generator)
     rank = height.flatten(1).argsort(dim=1).argsort(dim=1)
-    return (rank < sizes[:, None]).view(count, rows, columns)
+    return (rank < sizes[:, None]).view(len(sizes), rows, columns)
 
 
 def background_images(pixel_values: Tensor, kind: str, black: Tensor) -> Tensor:
@@ -110,23 +123,24 @@ def shown_images(pixel_values: Tensor, coalitions: Tensor, background: Tensor) -
     return torch.where(mask[:, None], pixel_values, background)
 
 
-def coalition_loss(contributions: Tensor, coalitions: Tensor, gains: Tensor) -> Tensor:
+def coalition_loss(contributions: Tensor, contrasts: Tensor, gains: Tensor) -> Tensor:
     """
-    How far the contributions are from what coalitions have ahead of their complements.
+    How far the contributions are from what coalitions have ahead of others of the same size.
 
-    For an additive game v(S) − v(N∖S) = Σ_S φ − Σ_{N∖S} φ. In this difference whatever is symmetric between a
-    coalition and its complement cancels, which leaves less noise than either alone: Covert, Lee, "Improving
-    KernelSHAP", AISTATS 2021, Sec. 4.
+    The additive game nearest to v, of given sum, minimises Σ_S k(|S|) (v(S) − φ_0 − φ(S))². What the values of one
+    size have in common only says what the mean contribution is, and that is fixed by the sum ([`efficient`]): left are
+    the differences within each size. Asking for these alone takes out the noise of the sizes. With the Shapley kernel
+    as k, φ are Shapley values.
 
     Args:
         contributions (`Tensor`): φ, (B, K, g, w).
-        coalitions (`Tensor`): (P, B, g, w) bool.
-        gains (`Tensor`): v(S) − v(N∖S), (P, B, K).
+        contrasts (`Tensor`): (P, B, g, w): 1 where S has a patch and T does not, −1 the other way round, else 0.
+        gains (`Tensor`): v(S) − v(T), (P, B, K).
 
     Returns:
         `Tensor`: a scalar: the squared error, summed over the classes, in the mean over pairs and images.
     """
-    signs = 2 * coalitions.flatten(2).to(contributions.dtype) - 1
+    signs = contrasts.flatten(2).to(contributions.dtype)
     fitted = torch.einsum("bkd,pbd->pbk", contributions.flatten(2), signs)
     return (fitted - gains).square().sum(dim=-1).mean()
 
@@ -137,12 +151,12 @@ class Outcome:
     What one round of the game gave, without gradient.
 
     Args:
-        coalitions (`Tensor`): (P, B, g, w) bool.
-        gains (`Tensor`): (P, B, K), how much more they are worth than their complements.
+        contrasts (`Tensor`): (P, B, g, w), in which patches the two coalitions of each pair differ.
+        gains (`Tensor`): (P, B, K), how much more the first is worth than the second.
         nothing (`Tensor`): (K,), what is given to each class where nothing is left, in the mean.
     """
 
-    coalitions: Tensor
+    contrasts: Tensor
     gains: Tensor
     nothing: Tensor
 
@@ -174,10 +188,17 @@ class RandomCoalitions:
         seed: Any = np.random.SeedSequence(name).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
-    def draw(self, pixel_values: Tensor, grid: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A coalition of each image, (B, g, w) bool, and backgrounds (B, 3, H, W)."""
+    def draw(
+        self, pixel_values: Tensor, grid: tuple[int, int], generator: torch.Generator, count: int = 1
+    ) -> tuple[list[Tensor], Tensor]:
+        """
+        `count` coalitions of each image, (B, g, w) bool, all of one size and on one background; and that background,
+        (B, 3, H, W).
+        """
         background = self._background(pixel_values, generator)
-        return draw_coalitions(len(pixel_values), grid, self.sampling, generator).to(pixel_values.device), background
+        sizes = draw_sizes(len(pixel_values), grid[0] * grid[1], self.sampling, generator)
+        drawn = [draw_coalitions(sizes, grid, self.sampling, generator).to(pixel_values.device) for _ in range(count)]
+        return drawn, background
 
     def _background(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:
         if self.kind != "mixed":
@@ -192,7 +213,7 @@ class RandomCoalitions:
 
 class CoalitionGame:
     """
-    Plays with the images of a batch: P coalitions for each, and their complements.
+    Plays with the images of a batch: P pairs of coalitions for each, the two of a pair of one size.
 
     Args:
         args (`AnteHocTrainingArguments`): how many coalitions, how they are drawn, what replaces the patches.
@@ -216,17 +237,18 @@ class CoalitionGame:
             step (`int`): the optimizer step, counted from 0.
         """
         generator = self.coalitions.start(step)
-        coalitions, gains, nothing = [], [], []
+        count = len(pixel_values)
+        contrasts, gains, nothing = [], [], []
         for _ in range(self.pairs):
-            drawn, background = self.coalitions.draw(pixel_values, grid, generator)
-            images = [shown_images(pixel_values, drawn, background), shown_images(pixel_values, ~drawn, background)]
+            (first, second), background = self.coalitions.draw(pixel_values, grid, generator, count=2)
+            images = [shown_images(pixel_values, drawn, background) for drawn in (first, second)]
             # In the mean over the batch it is enough to see a few images without any patch.
-            empty = background[: -(-len(drawn) // (2 * self.pairs))]
-            with_it, without, left = judge(torch.cat([*images, empty])).split([len(drawn), len(drawn), len(empty)])
-            coalitions.append(drawn)
-            gains.append(with_it - without)
+            empty = background[: -(-count // (2 * self.pairs))]
+            worth, other, left = judge(torch.cat([*images, empty])).split([count, count, len(empty)])
+            contrasts.append(first.to(torch.int8) - second.to(torch.int8))
+            gains.append(worth - other)
             nothing.append(left)
-        return Outcome(torch.stack(coalitions), torch.stack(gains), torch.cat(nothing).mean(dim=0))
+        return Outcome(torch.stack(contrasts), torch.stack(gains), torch.cat(nothing).mean(dim=0))
 
 
 class PartialImages:
@@ -254,6 +276,5 @@ class PartialImages:
             return pixel_values
         whole, chosen = pixel_values[: len(pixel_values) - count], pixel_values[len(pixel_values) - count :]
         grid = patch_grid((chosen.shape[-2], chosen.shape[-1]), self.patches)
-        return torch.cat(
-            [whole, shown_images(chosen, *self.coalitions.draw(chosen, grid, self.coalitions.start(step)))]
-        )
+        (drawn,), background = self.coalitions.draw(chosen, grid, self.coalitions.start(step))
+        return torch.cat([whole, shown_images(chosen, drawn, background)])

@@ -154,7 +154,7 @@ class SecondPass:
             with torch.no_grad():
                 outcome = game.play(pixel_values, grid, judge, step)
             outputs = wrapped(**first.inputs, tap_features=first.kept, phase="interpretation")
-            loss = coalition_loss(outputs.contributions, outcome.coalitions, outcome.gains)
+            loss = coalition_loss(outputs.contributions, outcome.contrasts, outcome.gains)
             self.accelerator.backward(loss / micro_batches)
         with torch.no_grad():
             nothing: Any = self.accelerator.reduce(outcome.nothing, "mean")

@@ -1,5 +1,7 @@
 """The game of patches: how coalitions are drawn, what they see, and what a network learns from them."""
 
+from itertools import combinations, permutations, product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from antehoc_hf.training.coalitions import (
     background_images,
     coalition_loss,
     draw_coalitions,
+    draw_sizes,
     kernel_sizes,
     shown_images,
 )
@@ -33,25 +36,25 @@ def test_shapley_kernel_of_four_patches():
 
 
 def test_sizes_are_drawn_by_the_kernel():
-    drawn = draw_coalitions(20_000, (2, 2), "shapley", generator()).flatten(1).sum(dim=1)
+    drawn = draw_sizes(20_000, 4, "shapley", generator())
     shares = [(drawn == size).double().mean().item() for size in range(5)]
     assert shares == pytest.approx([0, 4 / 11, 3 / 11, 4 / 11, 0], abs=0.01)
 
 
 @pytest.mark.parametrize("sampling", ["shapley", "contiguous"])
 def test_every_patch_is_drawn_as_often_and_no_coalition_is_trivial(sampling):
-    drawn = draw_coalitions(20_000, (4, 6), sampling, generator()).float()
+    sizes = draw_sizes(20_000, 24, sampling, generator())
+    drawn = draw_coalitions(sizes, (4, 6), sampling, generator(1)).float()
     assert drawn.mean(dim=0).flatten().tolist() == pytest.approx([0.5] * 24, abs=0.02)
-    sizes = drawn.flatten(1).sum(dim=1)
+    assert torch.equal(drawn.flatten(1).sum(dim=1), sizes.float())
     assert sizes.min() == 1
     assert sizes.max() == 23
 
 
 def test_neighbours_go_together_in_contiguous_coalitions_alone():
     def agreement(sampling):
-        drawn = draw_coalitions(4000, (8, 8), sampling, generator()).float()
-        middling = drawn[(drawn.flatten(1).sum(dim=1) - 32).abs() < 8]
-        return (middling[:, :, 1:] == middling[:, :, :-1]).float().mean().item()
+        drawn = draw_coalitions(torch.full((2000,), 32), (8, 8), sampling, generator())
+        return (drawn[:, :, 1:] == drawn[:, :, :-1]).float().mean().item()
 
     assert agreement("shapley") == pytest.approx(0.5, abs=0.03)
     assert agreement("contiguous") > 0.75
@@ -80,10 +83,42 @@ def test_backgrounds():
 
 def test_loss_by_hand():
     contributions = torch.tensor([[[[1.0, 2.0]], [[0.0, 5.0]]]])  # one image, two classes, patches side by side
-    coalitions = torch.tensor([[[[True, False]]]])
+    contrasts = torch.tensor([[[[1, -1]]]])
     gains = torch.tensor([[[0.0, -4.0]]])
     # The first patch has 1 − 2 = −1 and 0 − 5 = −5 ahead: errors −1 and −1.
-    assert coalition_loss(contributions, coalitions, gains).item() == pytest.approx(2.0)
+    assert coalition_loss(contributions, contrasts, gains).item() == pytest.approx(2.0)
+
+
+def test_pairs_of_one_size_by_the_kernel_give_shapley_values():
+    """A game of four players with any values at all, every pair at its share: against the mean over all orders."""
+    players = 4
+    subsets = [frozenset(s) for n in range(players + 1) for s in combinations(range(players), n)]
+    worth = dict(zip(subsets, torch.randn(len(subsets), generator=generator(), dtype=torch.float64), strict=True))
+    orders = list(permutations(range(players)))
+    truth = torch.zeros(players, dtype=torch.float64)
+    for order in orders:
+        for place, player in enumerate(order):
+            truth[player] += (worth[frozenset(order[: place + 1])] - worth[frozenset(order[:place])]) / len(orders)
+    kernel = kernel_sizes(players)
+    rows, gains = [], []
+    for size in range(1, players):
+        of_size = [s for s in subsets if len(s) == size]
+        for first, second in product(of_size, of_size):
+            share = (kernel[size - 1] / len(of_size) ** 2).sqrt()  # the loss squares it
+            rows.append(share * torch.tensor([float(k in first) - float(k in second) for k in range(players)]))
+            gains.append(share * (worth[first] - worth[second]))
+    found = torch.linalg.lstsq(torch.stack(rows).double(), torch.stack(gains), driver="gelsd").solution
+    total = worth[frozenset(range(players))] - worth[frozenset()]
+    corrected = efficient(found.view(1, 1, 2, 2), total.view(1, 1)).flatten()
+    assert corrected.tolist() == pytest.approx(truth.tolist())
+
+
+def test_the_coalitions_of_a_pair_are_of_one_size(tmp_path):
+    played = game(tmp_path, coalitions_per_image=4)
+    outcome = played.play(torch.rand(6, 3, 16, 16), (4, 4), lambda images: images.mean(dim=(2, 3)), 0)
+    assert outcome.contrasts.shape == (2, 6, 4, 4)
+    assert set(outcome.contrasts.flatten().tolist()) == {-1, 0, 1}
+    assert outcome.contrasts.flatten(2).sum(dim=2).eq(0).all()
 
 
 def test_contributions_are_corrected_alike_to_their_sum():
@@ -114,7 +149,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
     for step in range(400):
         images, features, _ = batch(step)
         outcome = played.play(images, (4, 4), judge, step)
-        loss = coalition_loss(network(features), outcome.coalitions, outcome.gains)
+        loss = coalition_loss(network(features), outcome.contrasts, outcome.gains)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -131,7 +166,7 @@ def test_draws_follow_from_seed_step_micro_batch_and_process(tmp_path):
     def rounds(seed, steps):
         torch.manual_seed(seed + 99)  # the global generator has no say
         played = game(tmp_path, seed=seed)
-        return [played.play(images, (4, 4), judge, step).coalitions for step in steps]
+        return [played.play(images, (4, 4), judge, step).contrasts for step in steps]
 
     first = rounds(0, [3, 3, 4])
     assert all(torch.equal(a, b) for a, b in zip(first, rounds(0, [3, 3, 4]), strict=True))
