@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention_maps import full_precision
-from .contributions import class_map, efficient, scaled_vectors
+from .contributions import class_map, efficient, of_class, scaled_vectors
 from .outputs import AnteHocOutput
 
 
@@ -61,24 +61,35 @@ class ClassMaps:
         logits, taps = model._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
         return logits, torch.cat(taps, dim=1)
 
-    def _contributions(self, features: Tensor) -> Tensor:
-        """(B, K, g, w) float32, before their sum is fixed."""
+    def _contributions(self, features: Tensor, classes: Tensor | None = None) -> Tensor:
+        """(B, K, g, w) float32, or of one class an image, (B, 1, g, w), before their sum is fixed."""
         dtype = next(self.weight_network.parameters()).dtype
         vectors = None
         if self.weight_network.class_vectors is None:  # nothing here learns from the second pass
             weight = self.backbone.get_classifier().weight.detach().flatten(1)
             vectors = scaled_vectors(weight, self.config.problem_type != "multi_label_classification").to(dtype)
-        return self.weight_network(features.to(dtype), vectors).float()  # type: ignore[no-any-return]
+        return self.weight_network(features.to(dtype), vectors, classes)  # type: ignore[no-any-return]
 
     def _class_maps(
-        self, logits: Tensor, features: Tensor, pixel_values: Tensor, classes: Tensor | None = None
+        self,
+        logits: Tensor,
+        features: Tensor,
+        pixel_values: Tensor,
+        classes: Tensor | None = None,
+        of_all_classes: bool = True,
     ) -> AnteHocOutput:
-        """Contributions of all classes, and the map of these, or of the most likely ones."""
-        contributions = self._contributions(features)
+        """The map of these classes, or of the most likely ones; and, if asked for, the contributions to all."""
+        classes = logits.argmax(dim=1) if classes is None else classes
+        contributions = self._contributions(features, None if of_all_classes else classes)
         with full_precision(pixel_values):
             to_share = self.class_probabilities(logits.detach()) - self.weight_network.nothing.float()  # type: ignore[operator]
+            if not of_all_classes:
+                to_share = to_share.gather(1, classes[:, None])
             contributions = efficient(contributions, to_share)
-            classes = logits.argmax(dim=1) if classes is None else classes
-            size = (pixel_values.shape[-2], pixel_values.shape[-1])
-            map_, degenerate = class_map(contributions, classes, size)
-        return AnteHocOutput(interpretation_map=map_, degenerate=degenerate, contributions=contributions)
+            shown = of_class(contributions, classes) if of_all_classes else contributions
+            map_, degenerate = class_map(shown, (pixel_values.shape[-2], pixel_values.shape[-1]))
+        return AnteHocOutput(
+            interpretation_map=map_,
+            degenerate=degenerate,
+            contributions=contributions if of_all_classes else None,
+        )

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention_maps import has_contrast, stretch
-from .resize import resize, resize_small
+from .attention_maps import full_precision, has_contrast, stretch
+from .resize import block_mean, resize, resize_small
 
 
 class ContributionNetwork(nn.Module):
@@ -13,7 +13,7 @@ class ContributionNetwork(nn.Module):
     From the activations of the taps to φ, one number for each class and patch: what the patch contributes.
 
     φ of class k is what the head reads at the patch, weighted as the head weighs it for that class, each feature
-    gated by what the layers before say of the patch: φ_k = w_k · (γ (f − mean f) + f ⊙ s). The first term is class
+    gated by what the layers before say of the patch: φ_k = w_k · (f ⊙ (γ + s)). With one gate γ for all it is class
     activation mapping (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, Eq. 2); the
     gates s start at 0 and are learned. All evidence passes through the last layer's features and the head's weights:
     where these know nothing, the map says nothing. What a patch contributes depends on all the others, so each layer
@@ -45,14 +45,16 @@ class ContributionNetwork(nn.Module):
         # Mean probability of each class where nothing is left of the image, as met in training.
         self.register_buffer("nothing", torch.full((num_classes,), 1 / num_classes))
 
-    def forward(self, features: Tensor, class_vectors: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, class_vectors: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
         """
         Args:
             features (`Tensor`): (B, Σ C_n, g, w), the taps on the grid of patches, see [`on_grid`].
             class_vectors (`Tensor`, *optional*): w, (K, C_η), of [`scaled_vectors`]; None: its own.
+            classes (`Tensor`, *optional*): (B,), the one class of each image to tell of; None: all.
 
         Returns:
-            `Tensor`: (B, K, g, w), in units of probability, before [`efficient`] fixes their sum.
+            `Tensor`: (B, K, g, w), or (B, 1, g, w), float32, in units of probability, before [`efficient`] fixes
+                their sum.
         """
         hidden = F.relu(self.entry(features))
         for convolution, context in zip(self.convolutions, self.context, strict=True):
@@ -60,11 +62,16 @@ class ContributionNetwork(nn.Module):
             hidden = hidden + F.relu(convolution(hidden))
         vectors = self.class_vectors if class_vectors is None else class_vectors
         assert vectors is not None
+        assert self.gates.bias is not None
         read = features[:, -vectors.shape[1] :]
-        centred = read - read.mean(dim=(2, 3), keepdim=True)
-        evidence = self.gain.view(1, 1, 1, 1) * centred + read * self.gates(hidden)
-        patches = features.shape[-2] * features.shape[-1]
-        return F.conv2d(evidence, vectors[:, :, None, None]) / patches
+        evidence = read * F.conv2d(hidden, self.gates.weight, self.gates.bias + self.gain)
+        of_classes = vectors if classes is None else vectors[classes].unsqueeze(1)
+        patches = features.shape[-2:]
+        # A product of matrices: a 1×1 convolution takes several times as long on a CPU. In float32, since what all
+        # patches have in common cancels in the end.
+        with full_precision(evidence):
+            contributions = of_classes.float() @ evidence.flatten(2).float()
+        return contributions.unflatten(2, patches) / patches.numel()
 
 
 def scaled_vectors(weight: Tensor, exclusive: bool) -> Tensor:
@@ -99,7 +106,7 @@ def on_grid(features: Tensor, grid: tuple[int, int]) -> Tensor:
     if (height, width) == grid:
         return _scaled(features)
     if height % grid[0] == 0 and width % grid[1] == 0:
-        return _scaled(F.avg_pool2d(features, (height // grid[0], width // grid[1])))
+        return _scaled(block_mean(features, (height // grid[0], width // grid[1])))
     if height > grid[0] and width > grid[1]:
         return _scaled(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
     return resize_small(_scaled(features), grid)
@@ -131,21 +138,24 @@ def efficient(contributions: Tensor, total: Tensor) -> Tensor:
     return contributions + (missing / patches)[:, :, None, None]
 
 
-def class_map(contributions: Tensor, classes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def class_map(contributions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """
     The map of one class an image.
 
     Args:
-        contributions (`Tensor`): (B, K, g, w).
-        classes (`Tensor`): (B,) indices.
+        contributions (`Tensor`): (B, 1, g, w), to that class.
         size (`tuple[int, int]`): height and width H, W of the input.
 
     Returns:
-        `tuple[Tensor, Tensor]`: the contributions to that class, (B, 1, H, W) float32 stretched to [0, 1] (0: the
-            patch that speaks most against the class), and (B,) bool, true where a map shows nothing.
+        `tuple[Tensor, Tensor]`: the contributions, (B, 1, H, W) float32 stretched to [0, 1] (0: the patch that speaks
+            most against the class), and (B,) bool, true where a map shows nothing.
     """
-    index = classes.view(-1, 1, 1, 1).expand(-1, 1, *contributions.shape[-2:])
-    maps = resize(contributions.float().gather(1, index), size)
+    maps = resize(contributions.float(), size)
     low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
     shows_something = has_contrast(low, high)
     return torch.where(shows_something, stretch(maps, low, high), torch.zeros_like(maps)), ~shows_something.flatten()
+
+
+def of_class(contributions: Tensor, classes: Tensor) -> Tensor:
+    """Of contributions (B, K, g, w) those to one class an image, (B,): (B, 1, g, w)."""
+    return contributions.gather(1, classes.view(-1, 1, 1, 1).expand(-1, 1, *contributions.shape[-2:]))

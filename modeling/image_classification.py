@@ -64,7 +64,7 @@ class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
         if self.class_conditional:
-            logits, explained = self._run_class_phase(pixel_values, phase, tap_features)
+            logits, explained = self._run_class_phase(pixel_values, phase, tap_features, output_attention_maps)
         else:
             logits, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
         asked = output_attention_maps or phase is not None
@@ -78,7 +78,7 @@ class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
         return output if as_object(return_dict, self.config) else output.to_tuple()
 
     def _run_class_phase(
-        self, pixel_values: Tensor, phase: Phase | None, tap_features: Tensor | None
+        self, pixel_values: Tensor, phase: Phase | None, tap_features: Tensor | None, of_all_classes: bool
     ) -> tuple[Tensor | None, AnteHocOutput]:
         """Of a model with a map for each class: logits, and as much of the maps as the phase needs."""
         if phase not in (None, "task", "interpretation", "prediction"):
@@ -92,7 +92,7 @@ class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
         logits, features = self._logits_and_features(pixel_values)
         if phase == "task":
             return logits, AnteHocOutput(tap_features=features)
-        return logits, self._class_maps(logits, features, pixel_values)
+        return logits, self._class_maps(logits, features, pixel_values, of_all_classes=of_all_classes)
 
     def _loss(self, logits: Tensor | None, labels: Tensor | None) -> Tensor | None:
         if labels is None or logits is None:

@@ -329,7 +329,7 @@ class AnteHocModel(ClassMaps, AnteHocPreTrainedModel):
         if self.class_conditional:
             pooled = self.backbone.forward_head(features, pre_logits=True)
             logits = self.backbone.forward_head(features)
-            explained = self._class_maps(logits, torch.cat(taps, dim=1), pixel_values)
+            explained = self._class_maps(logits, torch.cat(taps, dim=1), pixel_values, of_all_classes=False)
         else:
             pooled = self.backbone.forward_head(features)
             explained = self.interpret(self._soft_attention_maps(taps, pixel_values))

@@ -14,20 +14,43 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     Bilinear resizing is separable: a product with one matrix from the left and one from the right. On a CPU, in
     float32, this takes about half the time of `F.interpolate` for a handful of maps, and equals it to rounding.
     """
-    plain = type(maps) is Tensor and maps.device.type == "cpu" and maps.dtype == torch.float32
-    if not plain or torch.compiler.is_compiling():
+    if not _plain(maps):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     rows, columns = _matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1])
     return rows @ (maps @ columns.T)
 
 
+def _plain(maps: Tensor) -> bool:
+    """Whether matrices from here may be multiplied with these maps."""
+    ordinary = type(maps) is Tensor and maps.device.type == "cpu" and maps.dtype == torch.float32
+    return ordinary and not torch.compiler.is_compiling()
+
+
 def resize_small(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """The same for many channels on a grid of few positions: as a single product of matrices."""
-    plain = type(maps) is Tensor and maps.device.type == "cpu" and maps.dtype == torch.float32
-    if not plain or torch.compiler.is_compiling():
+    if not _plain(maps):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     both = torch.kron(_matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1]))
     return (maps.flatten(2) @ both.T).unflatten(2, size)
+
+
+def block_mean(maps: Tensor, block: tuple[int, int]) -> Tensor:
+    """
+    Mean over blocks of (B, C, h, w) maps whose sides are multiples of the block's: as `F.avg_pool2d`, which takes two
+    to three times as long on a CPU.
+    """
+    if not _plain(maps):
+        return F.avg_pool2d(maps, block)
+    rows, columns = _blocks(maps.shape[-2], block[0]), _blocks(maps.shape[-1], block[1])
+    return rows @ (maps @ columns.T)
+
+
+@lru_cache(maxsize=64)
+def _blocks(wide: int, block: int) -> Tensor:
+    """(wide / block, wide): each row has the mean over a block."""
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(wide // block, device="cpu", dtype=torch.float32)
+        return identity.repeat_interleave(block, dim=1) / block
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from antehoc_hf.modeling.contributions import class_map
+from antehoc_hf.modeling.contributions import class_map, of_class
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.coalitions import CoalitionGame, black_of, coalition_loss
 from antehoc_hf.training.objectives import InterpretationObjective
@@ -159,7 +159,8 @@ class SecondPass:
         with torch.no_grad():
             nothing: Any = self.accelerator.reduce(outcome.nothing, "mean")
             model.weight_network.nothing.lerp_(nothing.to(model.weight_network.nothing), _MEMORY / micro_batches)
-            maps, degenerate = class_map(outputs.contributions, first.target.argmax(dim=-1), size)
+            of_predicted = of_class(outputs.contributions, first.target.argmax(dim=-1))
+            maps, degenerate = class_map(of_predicted, size)
         return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
 
 

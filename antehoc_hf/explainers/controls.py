@@ -11,7 +11,7 @@ from torch import Tensor
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.contributions import class_map
+from antehoc_hf.modeling.contributions import class_map, of_class
 
 
 class AnteHoc(Explainer):
@@ -34,7 +34,7 @@ class AnteHoc(Explainer):
             outputs = model(pixel_values, output_attention_maps=True)
             size = (pixel_values.shape[-2], pixel_values.shape[-1])
             target: Any = ask(outputs.logits)
-            maps, degenerate = class_map(outputs.contributions, target.classes, size)
+            maps, degenerate = class_map(of_class(outputs.contributions, target.classes), size)
             return RawMaps(maps * ~degenerate[:, None, None, None], scaled=True)
         explained = model.interpretation(pixel_values)
         shows = ~explained.degenerate[:, None, None, None]
