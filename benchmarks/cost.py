@@ -1,8 +1,8 @@
 """
 What the map costs: forward and training step against the plain timm network, in one run, on one thread.
 
-Variants take turns and every figure is a median of ratios within a round, so that a machine whose speed drifts does
-not matter. Peak memory is that of a process of its own for each variant. Usage: `python benchmarks/cost.py`
+Variants take turns, times are those of the process, and every figure is a median of ratios within a round, so that
+neither a machine whose speed drifts nor other work on it matters much. Peak memory is that of a process of its own for each variant. Usage: `python benchmarks/cost.py`
 """
 
 import argparse
@@ -37,14 +37,14 @@ LIMITS = {
 
 
 def interleaved(variants: dict[str, Callable[[], Any]], rounds: int, title: str) -> dict[str, list[float]]:
-    """Seconds of every variant in every round, in turn; two rounds of warming up are not counted."""
+    """Process time of every variant in every round, in turn; two rounds of warming up are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for index in tqdm(range(rounds + 2), desc=title, leave=False):
         for name, run in variants.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if index >= 2:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(time.process_time() - start)
     return seconds
 
 
@@ -213,7 +213,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--output", type=Path, default=Path("outputs/cost"))
     parser.add_argument("--memory-of", choices=("plain", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--backbone", default="resnet18", help=argparse.SUPPRESS)
