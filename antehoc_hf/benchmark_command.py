@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,8 @@ import torch
 
 from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.paper.cells import Bench, CellStore
-from antehoc_hf.paper.figures import draw, part_networks
+from antehoc_hf.paper.figures import draw
+from antehoc_hf.paper.landmarks import parts_table
 from antehoc_hf.paper.plots import plot
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, PROTOCOLS, DataSource, protocol_named
 from antehoc_hf.paper.tables import Table, tables_of
@@ -102,8 +103,10 @@ def benchmark(argv: Sequence[str]) -> dict[str, Any]:
         for key in options.dataset
         for file in draw(bench, number, key, sources[key], protocol.seeds[0], root / "figures")
     ]
-    landmarks = _landmarks(bench, options, sources, protocol.seeds) if 4 in options.figure else {}
-    results = _write(root, tables, options, landmarks)
+    if 4 in options.figure:
+        about = [key for key in options.dataset if key in LANDMARKS]
+        tables += [parts_table(bench, key, sources[key], protocol.seeds) for key in about]
+    results = _write(root, tables, options)
     if not tables and not figures:
         raise UsageError(f"None of the chosen tables and figures is about {', '.join(options.dataset)}.")
     print((root / "tables.md").read_text(encoding="utf-8"))
@@ -146,29 +149,13 @@ def _sources(keys: Sequence[str], places: Sequence[str]) -> dict[str, DataSource
     return sources
 
 
-def _landmarks(
-    bench: Bench, options: BenchmarkArguments, sources: Mapping[str, DataSource], seeds: Sequence[int]
-) -> dict[str, Any]:
-    """The numbers beside Figure 4."""
-    return {
-        f"{key}/{part}/seed-{seed}": bench.landmarks(network)
-        for key in options.dataset
-        if key in LANDMARKS
-        for seed in seeds
-        for part, network in part_networks(key, sources[key], seed).items()
-    }
-
-
-def _write(
-    root: Path, tables: Sequence[Table], options: BenchmarkArguments, landmarks: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def _write(root: Path, tables: Sequence[Table], options: BenchmarkArguments) -> dict[str, Any]:
     """Markdown, JSON and pictures of all tables so far."""
     places = {key: value for key, value in vars(options).items() if key not in ("data", "output_dir", "progress")}
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     results = {
         "options": places,
         "tables": [table.to_dict() for table in tables],
-        "landmarks": dict(landmarks or {}),
         "versions": {**versions(), **machine},
     }
     write_results(root / "tables.json", results)
@@ -176,5 +163,5 @@ def _write(
     (root / "tables.md").write_text(f"{text}\n{json.dumps(results['versions'])}\n", encoding="utf-8")
     for table in tables:
         slug = "".join(letter if letter.isalnum() else "-" for letter in table.title.split(", ")[-1]).lower()
-        plot(table).savefig(root / f"table-{table.number}-{slug}.png", bbox_inches="tight")
+        plot(table).savefig(root / f"{table.kind.lower()}-{table.number}-{slug}.png", bbox_inches="tight")
     return results

@@ -2,7 +2,8 @@
 What the map costs: forward and training step against the plain timm network, in one run, on one thread.
 
 Variants take turns, times are those of the process, and every figure is a median of ratios within a round, so that
-neither a machine whose speed drifts nor other work on it matters much. Peak memory is that of a process of its own for each variant. Usage: `python benchmarks/cost.py`
+neither a machine whose speed drifts nor other work on it matters much. Peak memory is that of a process of its own for
+each variant. Usage: `python benchmarks/cost.py`
 """
 
 import argparse

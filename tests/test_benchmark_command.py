@@ -25,6 +25,7 @@ def tiny_protocol(monkeypatch):
         *("--dataset_options", json.dumps(COUNTS), "--lr_scheduler_type", "constant"),
     )
     roles = dict.fromkeys(("classifier", "comparison"), flags)
+    roles["landmarks"] = ("--task", "landmark-detection", *flags[2:])
     monkeypatch.setitem(protocols.PROTOCOLS, "cpu", replace(protocols.PROTOCOLS["cpu"], shapes=roles, noise=(0.2,)))
 
 
@@ -54,6 +55,18 @@ def test_tables_are_made_once(tmp_path, tiny_protocol, capsys):
     # Other settings are no reason to throw away or mix.
     assert run(tmp_path, "--table", "1", "--images", "13") == 2
     assert "was computed with images=12, not 13" in capsys.readouterr().err
+
+
+def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):
+    assert run(tmp_path, "--table", "1", "--figure", "4") == 0
+    printed = capsys.readouterr().out
+    assert "### Figure 4: maps of the models of parts, shapes" in printed
+    assert re.search(r"^\| antehoc, all \| \d+\.\d \|", printed, re.MULTILINE)
+    numbers = json.loads((tmp_path / "tables.json").read_text())["tables"][-1]
+    assert numbers["figure"] == 4
+    assert numbers["rows"]["center, all"]["map_mean"]["mean"] == pytest.approx(0.36, abs=0.02)
+    for picture in ("figure-4-shapes.png", "figures/figure-4-shapes.png"):
+        assert (tmp_path / picture).stat().st_size > 5000
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from torch import Tensor
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.paper.cells import Bench
+from antehoc_hf.paper.landmarks import part_networks
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, DataSource
 from antehoc_hf.paper.workshop import Network
 from antehoc_hf.training.data import sample
 from antehoc_hf.visualization import comparison, denormalise, figure_of_parts
 from antehoc_hf.visualization.gallery import gallery
 
-PARTS = ("nose", "eyes", "mouth")
 _COMPARED, _GALLERY_IMAGES, _GALLERY_CLASSES, _OF_EACH = 4, 200, 4, 8
 
 
@@ -96,15 +95,6 @@ def _parts(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) 
     name = f"figure-4-{key}.png"
     figure_of_parts(models, pixel_values, path=folder / name)
     return [name]
-
-
-def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, Network]:
-    """The models of the single parts, or of all points where the data set has no such parts."""
-    groups = PARTS if key == "faces" else ("all",)
-    return {
-        group: Network("landmarks", key, source, seed, extra=("--landmark_group", group), variant=group)
-        for group in groups
-    }
 
 
 def _captions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:

@@ -35,7 +35,8 @@ def plot(table: Table) -> Figure:
             value = table.rows[name].get(measure)
             if value is None:
                 continue
-            color = _OURS if name == "antehoc" else _CONTROL if name in CONTROLS else _OTHERS
+            method = name.split(",")[0]
+            color = _OURS if method == "antehoc" else _CONTROL if method in CONTROLS else _OTHERS
             if value.mean is not None:
                 axis.errorbar(value.mean, position, xerr=value.deviation, fmt="o", color=color, ms=5, capsize=2)
             if value.published is not None:
@@ -49,7 +50,7 @@ def plot(table: Table) -> Figure:
             axis.spines[side].set_visible(False)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
-    figure.suptitle(f"Table {table.number}: {table.title}", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(f"{table.kind} {table.number}: {table.title}", fontsize=10, x=0.01, ha="left")
     figure.text(
         0.01,
         -0.02,

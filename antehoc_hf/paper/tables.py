@@ -42,6 +42,7 @@ class Table:
         columns (`dict`): measure → heading, with an arrow to where it is better.
         rows (`dict`): method → measure → value.
         told (`list[str]`): N, seeds, and what must be known to read it.
+        kind (`str`): `"Table"`, or `"Figure"` for the numbers beside one.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Table:
     columns: Mapping[str, str]
     rows: Mapping[str, Mapping[str, Value]]
     told: Sequence[str] = field(default_factory=list)
+    kind: str = "Table"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -56,7 +58,7 @@ class Table:
             name: {measure: vars(value) for measure, value in of_row.items()} for name, of_row in self.rows.items()
         }
         return {
-            "table": self.number,
+            self.kind.lower(): self.number,
             "title": self.title,
             "columns": dict(self.columns),
             "rows": rows,
@@ -65,7 +67,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """Mean ± standard deviation over seeds; the paper's number in brackets."""
-        lines = [f"### Table {self.number}: {self.title}", "", *self.told, ""]
+        lines = [f"### {self.kind} {self.number}: {self.title}", "", *self.told, ""]
         lines += ["| | " + " | ".join(self.columns.values()) + " |", "|---|" + "---:|" * len(self.columns)]
         for name, row in self.rows.items():
             cells = [_cell(row.get(measure), _decimals(measure)) for measure in self.columns]
@@ -114,7 +116,7 @@ def faithfulness(bench: Bench, number: int, key: str, source: DataSource, seeds:
     accuracy = _value([report["accuracy"]["value"] for report in reports])
     what = "energy maps" if number == 1 else "energy maps binarised at 0.8"
     told = [
-        *_protocol(bench, seeds, reports[0]["num_images"]),
+        protocol_line(bench, seeds, reports[0]["num_images"]),
         f"Insertion and deletion on {bench.workshop.protocol.slow_images} of the images. Accuracy on these images: "
         f"{_cell(accuracy)} %, the plain network's to the bit. A constant map explains nothing: what it beats is no "
         "evidence.",
@@ -136,7 +138,7 @@ def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int])
         }
         images = results[0]["evaluated_images"]
     columns = {"accuracy": "accuracy % ↑", "seconds": "training, seconds"}
-    told = [*_protocol(bench, seeds, images), "Seconds are those of this machine, whatever else it was doing."]
+    told = [protocol_line(bench, seeds, images), "Seconds are those of this machine, whatever else it was doing."]
     return Table(3, f"accuracy, {source.title}", columns, rows, told)
 
 
@@ -163,7 +165,7 @@ def captions(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -
             for measure in columns
         }
     told = [
-        *_protocol(bench, seeds, reports[0]["num_images"]),
+        protocol_line(bench, seeds, reports[0]["num_images"]),
         f"Probability of the reference captions, length-normalised. BLEU-4 of the captioner: {_cell(bleu)}.",
     ]
     return Table(4, f"captions, {source.title}", columns, rows, told)
@@ -182,7 +184,7 @@ def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) 
             for measure in columns
         }
     told = [
-        *_protocol(bench, seeds, reports[0]["num_images"]),
+        protocol_line(bench, seeds, reports[0]["num_images"]),
         "In brackets the paper's mean over its four data sets. A map that never changes is stable and says nothing.",
     ]
     return Table(5, f"stability under noise, {source.title}", columns, rows, told)
@@ -221,9 +223,10 @@ def _value(found: Sequence[float | None], published: float | None = None) -> Val
     return Value(*spread(found), published)
 
 
-def _protocol(bench: Bench, seeds: Sequence[int], images: int) -> list[str]:
+def protocol_line(bench: Bench, seeds: Sequence[int], images: int) -> str:
+    """What all tables say of how they were made."""
     counted = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
-    return [
+    return (
         f"Recipe `{bench.workshop.protocol.name}`, {counted}, {images} test images; mean ± standard deviation over "
         "seeds, the paper's number in brackets. Percent; map means, similarities and insertion − deletion are shares."
-    ]
+    )
