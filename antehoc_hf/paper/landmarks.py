@@ -10,7 +10,7 @@ from antehoc_hf.paper.protocols import DataSource
 from antehoc_hf.paper.tables import Table, Value, protocol_line
 from antehoc_hf.paper.workshop import Network
 
-PARTS = ("nose", "eyes", "mouth")
+_PARTS = ("nose", "eyes", "mouth")
 _SHOWN = ("antehoc", "center")
 _OF_EACH_MAP = {
     "equal_area_nme": "NME, equal area ↓",
@@ -21,14 +21,14 @@ _OF_EACH_MAP = {
 
 def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, Network]:
     """The models of the single parts, or of all points where the data set has no such parts."""
-    groups = PARTS if key == "faces" else ("all",)
+    groups = _PARTS if key == "faces" else ("all",)
     return {
         group: Network("landmarks", key, source, seed, extra=("--landmark_group", group), variant=group)
         for group in groups
     }
 
 
-def part_reports(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+def _part_reports(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
     """Part → a `LandmarkMapReport` a seed, as plain data; what is missing is trained and measured."""
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
@@ -38,8 +38,18 @@ def part_reports(bench: Bench, key: str, source: DataSource, seeds: Sequence[int
 
 
 def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
-    """Error of each part's model, and energy of its map within each part over the part's share of the image."""
-    found = part_reports(bench, key, source, seeds)
+    """
+    Error of each part's model, and energy of its map within each part over the part's share of the image.
+
+    Args:
+        bench: networks and cells; what is missing is trained and measured.
+        key, source: the data set.
+        seeds: of the trainings.
+
+    Returns:
+        `Table`: a row for each part's model and one for a centred blob beside it; NME in percent, map means as shares.
+    """
+    found = _part_reports(bench, key, source, seeds)
     reports = next(iter(found.values()))
     within = {f"{name}_energy_over_area": f"energy ÷ area, {name} ↑" for name in reports[0].get("part_areas", {})}
     columns = {"error": "NME ↓", **within, **_OF_EACH_MAP}

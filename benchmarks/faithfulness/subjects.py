@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
+from antehoc_hf.modeling.contributions import of_class
 from antehoc_hf.training.data import ImageDataset, load_image_data, sample
 from antehoc_hf.training.run import train
 
@@ -196,6 +197,5 @@ def signed_map(model: Any, pixel_values: Tensor, target: Tensor) -> Tensor:
     but not stretched, so that 0 is a patch that changes nothing.
     """
     contributions = model.interpretation(pixel_values, target=target).contributions
-    index = target.view(-1, 1, 1, 1).expand(-1, 1, *contributions.shape[-2:])
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    return F.interpolate(contributions.float().gather(1, index), size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(of_class(contributions.float(), target), size=size, mode="bilinear", align_corners=False)
