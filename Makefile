@@ -36,11 +36,20 @@ $(BASE)/.complete:
 	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# Two trainings at a time with half of the cores each: small networks are no faster with more threads.
+demo: export OMP_NUM_THREADS = $(shell expr \( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) + 1 \) / 2)
 demo: install ## the three tasks on the built-in data set: train, evaluate, pictures, reload in a new process
-	$(PY) -m antehoc_hf train --recipe demo --output_dir $(OUT)/demo --overwrite_run True
-	$(PY) -m antehoc_hf train --recipe demo-landmarks --output_dir $(OUT)/demo-landmarks --overwrite_run True
-	$(PY) -m antehoc_hf train --recipe demo-captions --output_dir $(OUT)/demo-captions --overwrite_run True
+	@mkdir -p $(OUT)
+	@echo "Landmarks and captions train beside; how far they are: $(OUT)/demo-beside.log"
+	@( $(call train_demo,demo-landmarks) && $(call train_demo,demo-captions) ) \
+	    >$(OUT)/demo-beside.txt 2>$(OUT)/demo-beside.log & beside=$$!; \
+	$(call train_demo,demo) || { pkill -P $$beside; exit 1; }; \
+	echo "Waiting for landmarks and captions ..."; \
+	wait $$beside || { tail -n 20 $(OUT)/demo-beside.log; exit 1; }; \
+	grep -v "^{" $(OUT)/demo-beside.txt
 	$(PY) benchmarks/reload.py $(OUT)/demo $(OUT)/demo-landmarks $(OUT)/demo-captions
+
+train_demo = $(PY) -m antehoc_hf train --recipe $(1) --output_dir $(OUT)/$(1) --overwrite_run True
 
 test: install ## the fast tests, offline
 	$(PY) -m pytest

@@ -1,6 +1,7 @@
 """Soft attention maps (SAM): what each tapped layer looks at, as one map of mass 1 an image."""
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -65,10 +66,11 @@ def soft_attention_maps(
         `Tensor`: (B, η, H, W), float32, each map non-negative and, unless `resize="literal"`, of sum 1.
     """
     maps = []
-    for attention in attentions:
+    for _, same_grid in groupby(attentions, key=lambda attention: attention.shape):
+        together = torch.stack(list(same_grid), dim=1)
         if softmax == "spatial" and resize != "resize_first":
-            attention = attention.flatten(1).softmax(dim=1).unflatten(1, attention.shape[1:])
-        maps.append(resize_maps(attention.unsqueeze(1), size))
+            together = together.flatten(2).softmax(dim=2).unflatten(2, together.shape[2:])
+        maps.append(resize_maps(together, size))
     stacked = torch.cat(maps, dim=1)
     del maps  # in training this is where memory peaks: the first pass's graph is still alive
     if resize == "resize_first":
@@ -90,8 +92,9 @@ def has_contrast(low: Tensor, high: Tensor) -> Tensor:
     Whether maps with these minima and maxima show something. Differences in the last digits are rounding: the mean
     over the channels of a layer norm, for one, is zero everywhere, and stretching it would show noise.
     """
-    # A NaN anywhere in a map makes `high` NaN, and a comparison with NaN is false.
-    return (high - low > 1e-5 * torch.maximum(high.abs(), low.abs())) & torch.isfinite(high)
+    # False as well where a map is not finite: a NaN anywhere in it makes `high` NaN, and comparisons with NaN are false;
+    # and infinity is not more than infinity.
+    return high - low > 1e-5 * torch.maximum(high.abs(), low.abs())
 
 
 def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:

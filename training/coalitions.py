@@ -61,7 +61,11 @@ def draw_sizes(count: int, patches: int, sampling: CoalitionSampling, generator:
 
 
 def draw_coalitions(
-    sizes: Tensor, grid: tuple[int, int], sampling: CoalitionSampling, generator: torch.Generator
+    sizes: Tensor,
+    grid: tuple[int, int],
+    sampling: CoalitionSampling,
+    generator: torch.Generator,
+    ranking: Tensor | None = None,
 ) -> Tensor:
     """
     Random coalitions of patches.
@@ -70,20 +74,34 @@ def draw_coalitions(
         sizes (`Tensor`): (N,), how many patches each has.
         grid (`tuple[int, int]`): rows and columns of patches.
         sampling (`str`): `"shapley"`: patches independent of each other. `"contiguous"`: neighbours tend to go
-            together (the top of a smooth random field), as what is left of a real image does.
+            together (the top of a smooth random field), as what is left of a real image does. `"ranked"`: the patches
+            that a ranking puts first, give or take such a field.
         generator (`torch.Generator`): on the CPU.
+        ranking (`Tensor`, *optional*): (N, g, w), for `"ranked"`; without it these are `"contiguous"`.
 
     Returns:
         `Tensor`: (N, g, w) bool.
     """
     rows, columns = grid
     height = torch.rand(len(sizes), 1, rows, columns, generator=generator)
-    if sampling == "contiguous":
+    if sampling != "shapley":
         coarse = torch.rand(len(sizes), 1, -(-rows // 2), -(-columns // 2), generator=generator)
         # What is left of the fine field settles ties alone.
         height = F.interpolate(coarse, size=grid, mode="bicubic", align_corners=False) + 1e-4 * height
+    if sampling == "ranked" and ranking is not None:
+        height = _NOISE * 12**0.5 * height - _standardised(ranking.float().cpu()).view_as(height)
     rank = height.flatten(1).argsort(dim=1).argsort(dim=1)
     return (rank < sizes[:, None]).view(len(sizes), rows, columns)
+
+
+# Standard deviation of the field's values (uniform ones have 1/√12 before interpolation) over that of the ranking's.
+_NOISE = 0.5
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 for each of (N, g, w); constant ones become 0."""
+    spread, mean = torch.std_mean(values, dim=(1, 2), keepdim=True)
+    return (values - mean) / spread.clamp_min(1e-12)
 
 
 def background_images(pixel_values: Tensor, kind: str, black: Tensor) -> Tensor:
@@ -189,7 +207,12 @@ class RandomCoalitions:
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
     def draw(
-        self, pixel_values: Tensor, grid: tuple[int, int], generator: torch.Generator, count: int = 1
+        self,
+        pixel_values: Tensor,
+        grid: tuple[int, int],
+        generator: torch.Generator,
+        count: int = 1,
+        ranking: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """
         `count` coalitions of each image, (B, g, w) bool, all of one size and on one background; and that background,
@@ -197,8 +220,8 @@ class RandomCoalitions:
         """
         background = self._background(pixel_values, generator)
         sizes = draw_sizes(len(pixel_values), grid[0] * grid[1], self.sampling, generator)
-        drawn = [draw_coalitions(sizes, grid, self.sampling, generator).to(pixel_values.device) for _ in range(count)]
-        return drawn, background
+        drawn = [draw_coalitions(sizes, grid, self.sampling, generator, ranking) for _ in range(count)]
+        return [coalition.to(pixel_values.device) for coalition in drawn], background
 
     def _background(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:
         if self.kind != "mixed":
@@ -222,10 +245,16 @@ class CoalitionGame:
 
     def __init__(self, args: AnteHocTrainingArguments, black: Tensor) -> None:
         self.pairs = args.coalitions_per_image // 2
+        self.needs_ranking = args.coalition_sampling == "ranked"
         self.coalitions = RandomCoalitions(args, black, stream=0)
 
     def play(
-        self, pixel_values: Tensor, grid: tuple[int, int], judge: Callable[[Tensor], Tensor], step: int
+        self,
+        pixel_values: Tensor,
+        grid: tuple[int, int],
+        judge: Callable[[Tensor], Tensor],
+        step: int,
+        ranking: Tensor | None = None,
     ) -> Outcome:
         """
         One round.
@@ -235,12 +264,13 @@ class CoalitionGame:
             grid (`tuple[int, int]`): rows and columns of patches.
             judge: images → what they are worth to each class, (N, K), without gradient.
             step (`int`): the optimizer step, counted from 0.
+            ranking (`Tensor`, *optional*): (B, g, w), what the map says of the patches, where `needs_ranking`.
         """
         generator = self.coalitions.start(step)
         count = len(pixel_values)
         contrasts, gains, nothing = [], [], []
         for _ in range(self.pairs):
-            (first, second), background = self.coalitions.draw(pixel_values, grid, generator, count=2)
+            (first, second), background = self.coalitions.draw(pixel_values, grid, generator, 2, ranking)
             images = [shown_images(pixel_values, drawn, background) for drawn in (first, second)]
             # In the mean over the batch it is enough to see a few images without any patch.
             empty = background[: -(-count // (2 * self.pairs))]

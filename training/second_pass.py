@@ -150,17 +150,22 @@ class SecondPass:
         pixel_values = first.inputs["pixel_values"]
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
         grid = (first.kept.shape[-2], first.kept.shape[-1])
+        predicted = first.target.argmax(dim=-1)
+
+        def contributions() -> Tensor:
+            return wrapped(**first.inputs, tap_features=first.kept, phase="interpretation").contributions
+
         with preserved_random_state(first.kept.device), model.interpretation_phase("eval"):
             with torch.no_grad():
-                outcome = game.play(pixel_values, grid, judge, step)
-            outputs = wrapped(**first.inputs, tap_features=first.kept, phase="interpretation")
-            loss = coalition_loss(outputs.contributions, outcome.contrasts, outcome.gains)
+                ranking = of_class(contributions(), predicted)[:, 0] if game.needs_ranking else None
+                outcome = game.play(pixel_values, grid, judge, step, ranking)
+            of_classes = contributions()
+            loss = coalition_loss(of_classes, outcome.contrasts, outcome.gains)
             self.accelerator.backward(loss / micro_batches)
         with torch.no_grad():
             nothing: Any = self.accelerator.reduce(outcome.nothing, "mean")
             model.weight_network.nothing.lerp_(nothing.to(model.weight_network.nothing), _MEMORY / micro_batches)
-            of_predicted = of_class(outputs.contributions, first.target.argmax(dim=-1))
-            maps, degenerate = class_map(of_predicted, size)
+            maps, degenerate = class_map(of_class(of_classes, predicted), size)
         return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
 
 

@@ -60,6 +60,27 @@ def test_neighbours_go_together_in_contiguous_coalitions_alone():
     assert agreement("contiguous") > 0.75
 
 
+def test_ranked_coalitions_are_what_the_map_puts_first_give_or_take():
+    ranking = torch.arange(64.0).view(1, 8, 8).expand(4000, -1, -1)
+    sizes = torch.full((4000,), 16)
+    drawn = draw_coalitions(sizes, (8, 8), "ranked", generator(), ranking).float()
+    often = drawn.mean(dim=0).flatten()
+    assert torch.equal(drawn.flatten(1).sum(dim=1), sizes.float())
+    assert often[-8:].min() > 0.75  # the top of the ranking is nearly always there
+    assert often[:32].max() < 0.1
+    assert 0.2 < often[48] < 0.8  # on the edge it is a matter of luck: that is what is learned from
+    # A map's scale says nothing, and one that says nothing leaves it to chance.
+    assert torch.equal(drawn, draw_coalitions(sizes, (8, 8), "ranked", generator(), 1e-3 * ranking - 5).float())
+    flat = draw_coalitions(sizes, (8, 8), "ranked", generator(), torch.full((4000, 8, 8), 0.3))
+    assert torch.equal(flat, draw_coalitions(sizes, (8, 8), "contiguous", generator()))
+
+
+def test_without_a_map_ranked_coalitions_are_contiguous():
+    sizes = draw_sizes(50, 64, "ranked", generator())
+    ranked, contiguous = (draw_coalitions(sizes, (8, 8), name, generator()) for name in ("ranked", "contiguous"))
+    assert torch.equal(ranked, contiguous)
+
+
 def test_a_coalition_shows_its_patches_and_the_background_elsewhere():
     image, background = torch.ones(1, 3, 5, 6), torch.zeros(1, 3, 5, 6)
     shown = shown_images(image, torch.tensor([[[True, False, False], [False, False, True]]]), background)
@@ -126,7 +147,7 @@ def test_contributions_are_corrected_alike_to_their_sum():
     assert corrected.flatten().tolist() == [-1.0, 0.0, 1.0, 2.0]
 
 
-@pytest.mark.parametrize("sampling", ["shapley", "contiguous"])
+@pytest.mark.parametrize("sampling", ["shapley", "contiguous", "ranked"])
 def test_a_linear_network_is_recovered(tmp_path, sampling):
     """A network that adds up brightness by place: the Shapley value of a patch is what it adds, wherever it is."""
     torch.manual_seed(0)
@@ -148,8 +169,10 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
 
     for step in range(400):
         images, features, _ = batch(step)
-        outcome = played.play(images, (4, 4), judge, step)
-        loss = coalition_loss(network(features), outcome.contrasts, outcome.gains)
+        contributions = network(features)
+        ranking = contributions[:, 0].detach() if played.needs_ranking else None
+        outcome = played.play(images, (4, 4), judge, step, ranking)
+        loss = coalition_loss(contributions, outcome.contrasts, outcome.gains)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

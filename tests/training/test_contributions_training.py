@@ -127,7 +127,7 @@ def test_options_of_energy_maps_are_refused(tiny, tmp_path, options):
         ({"train_task": False, "interpretation_start": 0.5}, "nothing to learn: leave out"),
         ({"partial_image_share": 1.0}, r"must lie in \[0, 1\), not 1.0"),
         ({"train_task": False, "partial_image_share": 0.5}, "trains no backbone that could learn from partial images"),
-        ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'contiguous', 'shapley'"),
+        ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'ranked', 'contiguous', 'shapley'"),
         ({"coalition_background": "white"}, "coalition_background='white' is not one of 'mixed', 'mean'"),
     ],
 )
