@@ -64,14 +64,17 @@ def evaluated(model: Any, data: list[dict[str, torch.Tensor]]) -> tuple[float, C
 
 
 @torch.no_grad()
-def alone(model: Any, calls: Counter[int], size: int) -> float:
-    """Process time of these forward passes by themselves."""
-    begun = time.process_time()
+def alone(model: Any, calls: Counter[int], size: int, share: float) -> float:
+    """Process time of these forward passes by themselves, from a share of the calls of each batch size."""
+    seconds = 0.0
     for count, times in sorted(calls.items()):
         images = torch.randn(count, 3, size, size)
-        for _ in range(times):
+        made = max(1, round(share * times))
+        begun = time.process_time()
+        for _ in range(made):
             model.backbone(images)
-    return time.process_time() - begun
+        seconds += (time.process_time() - begun) * times / made
+    return seconds
 
 
 def main() -> None:
@@ -81,6 +84,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--alone_share", type=float, default=1.0, help="of the passes to make again by themselves")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = AnteHocForImageClassification.from_backbone(
@@ -91,7 +95,7 @@ def main() -> None:
     first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(options.rounds):
         seconds, calls = evaluated(model, data)
-        passes = alone(model, calls, options.image_size)
+        passes = alone(model, calls, options.image_size, options.alone_share)
         images = sum(count * times for count, times in calls.items())
         print(
             f"{options.images} images, {images} passes of an image: evaluation {seconds:.1f} s, the passes alone "

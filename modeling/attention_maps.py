@@ -92,7 +92,7 @@ def has_contrast(low: Tensor, high: Tensor) -> Tensor:
     Whether maps with these minima and maxima show something. Differences in the last digits are rounding: the mean
     over the channels of a layer norm, for one, is zero everywhere, and stretching it would show noise.
     """
-    # False as well where a map is not finite: a NaN anywhere in it makes `high` NaN, and comparisons with NaN are false;
+    # False as well where a map is not finite: a NaN anywhere in it makes `high` NaN, with which comparisons are false,
     # and infinity is not more than infinity.
     return high - low > 1e-5 * torch.maximum(high.abs(), low.abs())
 

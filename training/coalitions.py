@@ -49,7 +49,7 @@ def draw_sizes(count: int, patches: int, sampling: CoalitionSampling, generator:
     Args:
         count (`int`): how many.
         patches (`int`): d, at least 2.
-        sampling (`str`): `"shapley"`: by the Shapley kernel; `"contiguous"`: every size is as likely.
+        sampling (`str`): `"shapley"`: by the Shapley kernel; otherwise every size is as likely.
         generator (`torch.Generator`): on the CPU.
 
     Returns:
@@ -77,7 +77,7 @@ def draw_coalitions(
             together (the top of a smooth random field), as what is left of a real image does. `"ranked"`: the patches
             that a ranking puts first, give or take such a field.
         generator (`torch.Generator`): on the CPU.
-        ranking (`Tensor`, *optional*): (N, g, w), for `"ranked"`; without it these are `"contiguous"`.
+        ranking (`Tensor`, *optional*): (N, g, w), for `"ranked"`.
 
     Returns:
         `Tensor`: (N, g, w) bool.
@@ -88,7 +88,8 @@ def draw_coalitions(
         coarse = torch.rand(len(sizes), 1, -(-rows // 2), -(-columns // 2), generator=generator)
         # What is left of the fine field settles ties alone.
         height = F.interpolate(coarse, size=grid, mode="bicubic", align_corners=False) + 1e-4 * height
-    if sampling == "ranked" and ranking is not None:
+    if sampling == "ranked":
+        assert ranking is not None
         height = _NOISE * 12**0.5 * height - _standardised(ranking.float().cpu()).view_as(height)
     rank = height.flatten(1).argsort(dim=1).argsort(dim=1)
     return (rank < sizes[:, None]).view(len(sizes), rows, columns)
@@ -216,11 +217,12 @@ class RandomCoalitions:
     ) -> tuple[list[Tensor], Tensor]:
         """
         `count` coalitions of each image, (B, g, w) bool, all of one size and on one background; and that background,
-        (B, 3, H, W).
+        (B, 3, H, W). Where there is no map to rank by, `"ranked"` ones are `"contiguous"`.
         """
+        sampling = "contiguous" if self.sampling == "ranked" and ranking is None else self.sampling
         background = self._background(pixel_values, generator)
-        sizes = draw_sizes(len(pixel_values), grid[0] * grid[1], self.sampling, generator)
-        drawn = [draw_coalitions(sizes, grid, self.sampling, generator, ranking) for _ in range(count)]
+        sizes = draw_sizes(len(pixel_values), grid[0] * grid[1], sampling, generator)
+        drawn = [draw_coalitions(sizes, grid, sampling, generator, ranking) for _ in range(count)]
         return [coalition.to(pixel_values.device) for coalition in drawn], background
 
     def _background(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:

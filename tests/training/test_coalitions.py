@@ -75,9 +75,12 @@ def test_ranked_coalitions_are_what_the_map_puts_first_give_or_take():
     assert torch.equal(flat, draw_coalitions(sizes, (8, 8), "contiguous", generator()))
 
 
-def test_without_a_map_ranked_coalitions_are_contiguous():
-    sizes = draw_sizes(50, 64, "ranked", generator())
-    ranked, contiguous = (draw_coalitions(sizes, (8, 8), name, generator()) for name in ("ranked", "contiguous"))
+def test_without_a_map_ranked_coalitions_are_contiguous(tmp_path):
+    images = torch.rand(50, 3, 16, 16)
+    ranked, contiguous = (
+        game(tmp_path, coalition_sampling=name).coalitions.draw(images, (8, 8), generator())[0][0]
+        for name in ("ranked", "contiguous")
+    )
     assert torch.equal(ranked, contiguous)
 
 
