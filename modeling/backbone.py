@@ -191,7 +191,7 @@ def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[Tap
         if grid is not None and min(grid) < 2:
             raise ValueError(
                 f"image_size={config.image_size} is too small for the backbone {config.backbone!r}: its layer "
-                f"{point.module!r} has a grid of {grid[0]}×{grid[1]} positions, and a map needs at least 2×2. Use "
+                f"{point.module!r} has only {min(grid)} position along a side, and a map needs at least 2×2. Use "
                 "larger images, backbone_kwargs={'output_stride': …} where the backbone has it, or other taps."
             )
 
