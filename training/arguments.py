@@ -10,7 +10,7 @@ from transformers.training_args import OptimizerNames
 InterpretationTarget = Literal["probabilities", "logits", "kl"]
 UpdateOrder = Literal["simultaneous", "sequential"]
 InterpretationBatchNorm = Literal["eval", "batch", "update"]
-CoalitionSampling = Literal["ranked", "contiguous", "shapley"]
+CoalitionSampling = Literal["contiguous", "ranked", "shapley"]
 CoalitionBackground = Literal["mixed", "mean", "blur", "black"]
 
 
@@ -85,11 +85,11 @@ class AnteHocTrainingArguments(TrainingArguments):
         coalitions_per_image (`int`, *optional*, defaults to 2):
             Masked images of each image in a second pass, an even number: coalitions are compared in pairs of one size.
             Each costs a forward pass without gradient.
-        coalition_sampling (`str`, *optional*, defaults to `"ranked"`):
-            `"ranked"`: the patches that the map of the predicted class itself puts first, give or take those of which
-            it is not sure; all sizes are as likely. `"contiguous"`: whatever the map says; neighbouring patches tend
-            to go together, all sizes are as likely. `"shapley"`: sizes by the Shapley kernel, patches independent:
-            the contributions become Shapley values.
+        coalition_sampling (`str`, *optional*, defaults to `"contiguous"`):
+            `"contiguous"`: neighbouring patches tend to go together, all sizes are as likely. `"ranked"`: the patches
+            that the map of the predicted class itself puts first, give or take those of which it is not sure; all
+            sizes are as likely. `"shapley"`: sizes by the Shapley kernel, patches independent: the contributions
+            become Shapley values.
         coalition_background (`str`, *optional*, defaults to `"mixed"`):
             What stands where a patch is missing: the image's `"mean"` colour, the image `"blur"`red, `"black"`, or one
             of the three at random.
@@ -161,8 +161,10 @@ class AnteHocTrainingArguments(TrainingArguments):
         default=2, metadata={"help": "Masked images of each image in a second pass of class-conditional maps; even."}
     )
     coalition_sampling: CoalitionSampling = field(
-        default="ranked",
-        metadata={"help": "Coalitions 'ranked' by the map, 'contiguous' ones, or 'shapley' (the Shapley kernel)."},
+        default="contiguous",
+        metadata={
+            "help": "'contiguous' coalitions, those 'ranked' first by the map, or 'shapley' (the Shapley kernel)."
+        },
     )
     coalition_background: CoalitionBackground = field(
         default="mixed", metadata={"help": "In place of a missing patch: 'mean', 'blur', 'black', or 'mixed'."}

@@ -20,7 +20,11 @@ def train(tiny, folder, model=CONTRIBUTIONS, resume=None, data=None, **options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gradient_accumulation_steps": 2, "interpretation_batch_share": 0.5}, {"update_order": "sequential"}],
+    [
+        {},
+        {"gradient_accumulation_steps": 2, "interpretation_batch_share": 0.5, "coalition_sampling": "ranked"},
+        {"update_order": "sequential"},
+    ],
     ids="-".join,
 )
 def test_backbone_and_head_train_as_with_the_papers_map(tiny, tmp_path, options):
@@ -47,7 +51,9 @@ def test_a_finished_classifier_can_be_left_as_it_is(tiny, tmp_path, model):
     assert all(0 < loss < 10 for loss in losses)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}], ids="-".join)
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient_accumulation_steps": 2}, {"coalition_sampling": "ranked"}], ids="-".join
+)
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tiny, tmp_path, options):
     options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, **options}
     straight = train(tiny, tmp_path, **options)
@@ -127,7 +133,7 @@ def test_options_of_energy_maps_are_refused(tiny, tmp_path, options):
         ({"train_task": False, "interpretation_start": 0.5}, "nothing to learn: leave out"),
         ({"partial_image_share": 1.0}, r"must lie in \[0, 1\), not 1.0"),
         ({"train_task": False, "partial_image_share": 0.5}, "trains no backbone that could learn from partial images"),
-        ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'ranked', 'contiguous', 'shapley'"),
+        ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'contiguous', 'ranked', 'shapley'"),
         ({"coalition_background": "white"}, "coalition_background='white' is not one of 'mixed', 'mean'"),
     ],
 )
