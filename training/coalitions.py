@@ -22,6 +22,8 @@ from antehoc_hf.modeling.contributions import patch_grid
 from antehoc_hf.training.arguments import AnteHocTrainingArguments, CoalitionBackground, CoalitionSampling
 
 _BACKGROUNDS = ("mean", "blur", "black")
+# How far "ranked" coalitions stray: the random field's standard deviation over the ranking's.
+_NOISE = 0.5
 
 
 def kernel_sizes(patches: int) -> Tensor:
@@ -90,13 +92,10 @@ def draw_coalitions(
         height = F.interpolate(coarse, size=grid, mode="bicubic", align_corners=False) + 1e-4 * height
     if sampling == "ranked":
         assert ranking is not None
+        # Uniform numbers have a standard deviation of 1/√12. The lowest are taken: the ranking counts downwards.
         height = _NOISE * 12**0.5 * height - _standardised(ranking.float().cpu()).view_as(height)
     rank = height.flatten(1).argsort(dim=1).argsort(dim=1)
     return (rank < sizes[:, None]).view(len(sizes), rows, columns)
-
-
-# Standard deviation of the field's values (uniform ones have 1/√12 before interpolation) over that of the ranking's.
-_NOISE = 0.5
 
 
 def _standardised(values: Tensor) -> Tensor:
@@ -217,7 +216,7 @@ class RandomCoalitions:
     ) -> tuple[list[Tensor], Tensor]:
         """
         `count` coalitions of each image, (B, g, w) bool, all of one size and on one background; and that background,
-        (B, 3, H, W). Where there is no map to rank by, `"ranked"` ones are `"contiguous"`.
+        (B, 3, H, W). `"ranked"` ones follow `ranking`, (B, g, w); where there is none, they are `"contiguous"`.
         """
         sampling = "contiguous" if self.sampling == "ranked" and ranking is None else self.sampling
         background = self._background(pixel_values, generator)
