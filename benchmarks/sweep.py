@@ -1,5 +1,5 @@
 """
-Which of timm's architectures explain themselves: builds every one, runs it forward and looks at its map.
+Which of timm's architectures explain themselves: builds every one, runs it forward and looks at prediction and map.
 
 Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table with the
 counts and every refusal, in Markdown; what is in its `.jsonl` is not looked at again. Usage:
@@ -24,6 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification
+from antehoc_hf.modeling.landmark_cnn import NAME as LANDMARK_CNN
 
 SECONDS_FOR_ONE = 240
 
@@ -49,8 +50,9 @@ def look_at(name: str) -> dict[str, Any]:
         with torch.device("meta"):
             model = AnteHocForImageClassification(config).eval()
         height, width = model.config.image_size
-        map_ = _map(model, height, width)
-        assert map_.shape == (1, 1, height, width), f"map of shape {tuple(map_.shape)}"
+        output = _output(model, height, width)
+        shapes = tuple(output.logits.shape), tuple(output.interpretation_map.shape)
+        assert shapes == ((1, model.config.num_labels), (1, 1, height, width)), f"logits and map of shapes {shapes}"
         row |= {"ok": True, "taps": model.config.num_attention_maps, "fixed_size": model.config.fixed_image_size}
     except Exception as error:  # the sweep is there to list them
         row |= {"kind": type(error).__name__, "reason": " ".join(str(error).split())[:400]}
@@ -64,13 +66,13 @@ def _convolutional(name: str) -> bool:
         return is_convolutional(timm.create_model(name))
 
 
-def _map(model: AnteHocForImageClassification, height: int, width: int) -> torch.Tensor:
+def _output(model: AnteHocForImageClassification, height: int, width: int) -> Any:
     with torch.no_grad():
         try:
-            return model(torch.zeros(1, 3, height, width, device="meta")).interpretation_map
+            return model(torch.zeros(1, 3, height, width, device="meta"))
         except NotImplementedError:  # an operation without meta kernel: take real numbers
             real = AnteHocForImageClassification(model.config).eval()
-            return real(torch.zeros(1, 3, height, width)).interpretation_map
+            return real(torch.zeros(1, 3, height, width))
 
 
 def _too_long(*_: Any) -> None:
@@ -98,7 +100,7 @@ def main() -> None:
     parser.add_argument("--filter", default="*", help="only architectures that match, e.g. 'resnet*'")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    names = fnmatch.filter(timm.list_models(), options.filter)
+    names = fnmatch.filter(timm.list_models(exclude_filters=LANDMARK_CNN), options.filter)  # that one is ours
     context = multiprocessing.get_context("spawn")
     # A fresh process now and then: what one architecture leaves behind must not reach the next.
     options.output.parent.mkdir(parents=True, exist_ok=True)

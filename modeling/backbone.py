@@ -53,6 +53,19 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
         raise ValueError(_refusal(config, error)) from error
 
 
+def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: if the timm network gives features and no prediction.
+    """
+    if not hasattr(backbone, "get_classifier"):
+        raise ValueError(
+            f"The backbone {config.backbone!r} is an encoder without a classifier: it gives features and no "
+            "prediction that could be explained. Take an architecture of timm.list_models() that has one, such as "
+            "'resnet50'."
+        )
+
+
 def _create(name: str, num_outputs: int, options: dict[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -75,8 +88,8 @@ def resolve_taps(config: AnteHocConfig) -> None:
     `fixed_image_size`; `tap_channels` where they are needed); does nothing if that is written there already.
 
     Raises:
-        ValueError: if the backbone has no layer with a grid of positions, fewer layers than maps were asked for, or
-            the image is too small for its layers.
+        ValueError: if the backbone has no classifier, no layer with a grid of positions, or fewer layers than maps
+            were asked for, or if the image is too small for its layers.
     """
     if config.tap_points is not None:
         for values in config.tap_points:
@@ -131,6 +144,7 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
             except Exception as error:  # whatever the backbone raises is reported below
                 problem = error
                 continue
+            check_classifier(config, backbone)
             points = _layers(config, backbone, calls)
             if points:
                 config.fixed_image_size = size == (height, width)

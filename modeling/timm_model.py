@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .backbone import create_backbone, supports_gradient_checkpointing
+from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
 from .pretrained import (
     explained_damage,
     forget_fresh_values,
@@ -33,6 +33,7 @@ class TimmPreTrainedModel(PreTrainedModel):
     def _build_backbone(self, num_outputs: int) -> None:
         """The backbone, before anything else that draws random numbers: it starts as timm's network of that seed."""
         self.backbone = create_backbone(self.config, num_outputs)
+        check_classifier(self.config, self.backbone)
         self._num_outputs = num_outputs
         self.supports_gradient_checkpointing = supports_gradient_checkpointing(self.backbone)
 

@@ -240,6 +240,13 @@ def test_released_values() -> None:
     )
 
 
+@pytest.mark.parametrize("model_class", [SennForImageClassification, CbahForImageClassification])
+def test_encoder_without_a_classifier(model_class: Any) -> None:
+    config = model_class.config_class(backbone="qwen3_vit_88m_enc", image_size=224)
+    with torch.device("meta"), pytest.raises(ValueError, match="is an encoder without a classifier"):
+        model_class(config)
+
+
 def test_released_senn_trains() -> None:
     outputs = build(SennForImageClassification, preset="released_code").train()(images(), LABELS)
     outputs.loss.backward()

@@ -113,6 +113,13 @@ def test_unknown_tag_of_a_known_backbone(build):
         build("test_resnet.nonsense")
 
 
+@pytest.mark.parametrize("weight_network", ["autoencoder", "contributions"])
+def test_encoder_without_a_classifier(weight_network):
+    config = AnteHocConfig(backbone="qwen3_vit_88m_enc", weight_network=weight_network)
+    with torch.device("meta"), pytest.raises(ValueError, match="'qwen3_vit_88m_enc' is an encoder without a class"):
+        AnteHocForImageClassification(config)
+
+
 @pytest.mark.parametrize(
     ("backbone", "size"), [("resnet18", 32), ("resnet50", 16), ("test_vit", 16), ("test_vit", 8), ("test_nfnet", 16)]
 )
