@@ -29,12 +29,27 @@ from transformers.trainer_utils import EvalPrediction
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.paper.plots import plot_rows
+from antehoc_hf.paper.tables import Value
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, TransformedData, load_image_data
 from antehoc_hf.training.labels import LabelSpace
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization import figure_of_predictions
+
+# Measures of the table and of the picture, with the picture's headings.
+METRICS = {
+    "map_mean": "mean of map",
+    "drop_cond": "Drop ↓",
+    "inc_cond": "Inc ↑",
+    "win": "Win ↑",
+    "binarised_drop_cond": "Drop, binarised ↓",
+    "binarised_inc_cond": "Inc, binarised ↑",
+    "binarised_win": "Win, binarised ↑",
+    "equal_area_avg_drop": "Avg. Drop, equal area ↓",
+    "insertion_minus_deletion": "insertion − deletion ↑",
+}
 
 
 class PlainNetwork(nn.Module):
@@ -170,24 +185,35 @@ def table(results: dict[str, dict[str, dict[str, Any]]], folder: Path) -> str:
         equal = backbones_are_equal(folder / f"seed-{seed}" / "ours", folder / f"seed-{seed}" / "plain")
         lines.append(f"| {seed} | {plain} | {parts['ours']['accuracy']:.2f} | {equal} |")
     reports = [parts["ours"]["maps"] for parts in results.values()]
-    metrics = ["map_mean", "drop_cond", "inc_cond", "win", "binarised_drop_cond", "binarised_inc_cond",
-               "binarised_win", "equal_area_avg_drop", "insertion_minus_deletion"]  # fmt: skip
     lines += ["", f"Mean ± standard deviation over {len(reports)} seeds, {reports[0]['num_images']} test images each:"]
-    lines += ["", "| map | " + " | ".join(metrics) + " |", "|---|" + "---:|" * len(metrics)]
-    for row in range(len(reports[0]["rows"])):
-        rows = [report["rows"][row] for report in reports]
-        cells = [spread([r["scores"].get(metric, {}).get("value") for r in rows]) for metric in metrics]
-        lines.append(f"| {rows[0]['name']} | " + " | ".join(cells) + " |")
+    lines += ["", "| map | " + " | ".join(METRICS) + " |", "|---|" + "---:|" * len(METRICS)]
+    for name, row in rows_of_maps(reports).items():
+        lines.append(f"| {name} | " + " | ".join(shown(row[metric]) for metric in METRICS) + " |")
     return "\n".join(lines) + "\n"
 
 
-def spread(values: list[float | None]) -> str:
-    """`mean ± standard deviation`."""
+def rows_of_maps(reports: list[dict[str, Any]]) -> dict[str, dict[str, Value]]:
+    """Map → measure → mean and standard deviation over the seeds' reports."""
+    rows: dict[str, dict[str, Value]] = {}
+    for of_seeds in zip(*(report["rows"] for report in reports), strict=True):
+        scores = {metric: [row["scores"].get(metric, {}).get("value") for row in of_seeds] for metric in METRICS}
+        rows[of_seeds[0]["name"]] = {metric: spread(values) for metric, values in scores.items()}
+    return rows
+
+
+def spread(values: list[float | None]) -> Value:
+    """Mean and standard deviation of those that are known."""
     known = [value for value in values if value is not None]
     if not known:
+        return Value(None)
+    return Value(statistics.mean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+def shown(value: Value) -> str:
+    """`mean ± standard deviation`."""
+    if value.mean is None:
         return "–"
-    deviation = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.2f}{deviation}"
+    return f"{value.mean:.2f}" + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
 
 
 def main() -> None:
@@ -236,6 +262,11 @@ def summarise(options: argparse.Namespace) -> None:
     name = os.path.basename(os.path.normpath(options.dataset_name))
     text = f"{name}, {chosen}, {platform.machine()}, torch {torch.__version__}\n\n{table(results, options.output)}"
     (options.output / "summary.md").write_text(text)
+    maps = rows_of_maps([parts["ours"]["maps"] for parts in results.values()])
+    title = f"{name}: the map beside maps that explain nothing, {len(results)} seeds"
+    plot_rows(maps, METRICS, title, "bar: standard deviation over seeds; grey: explains nothing").savefig(
+        options.output / "summary.png", bbox_inches="tight"
+    )
     print(text)
 
 
