@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def run(folder, *flags):
     return main(["benchmark", "paper", *common, "--explainers", "grad-cam", "--output_dir", str(folder), *flags])
 
 
-def test_tables_are_made_once(tmp_path, tiny_protocol, capsys):
+def test_tables_are_made_once(tmp_path, tiny_protocol, capsys, monkeypatch):
     assert run(tmp_path, "--table", "2", "5", "--figure", "1") == 0
     printed = capsys.readouterr().out
     assert "### Table 2: energy maps binarised at 0.8, shapes" in printed
@@ -55,6 +56,15 @@ def test_tables_are_made_once(tmp_path, tiny_protocol, capsys):
     # Other settings are no reason to throw away or mix.
     assert run(tmp_path, "--table", "1", "--images", "13") == 2
     assert "was computed with images=12, not 13" in capsys.readouterr().err
+    # Nor is a recipe that has changed since: neither the cell nor the network is taken for the one that is asked for.
+    cpu = protocols.PROTOCOLS["cpu"]
+    longer = (*cpu.shapes["classifier"], "--num_train_epochs", "2")
+    monkeypatch.setitem(protocols.PROTOCOLS, "cpu", replace(cpu, shapes={**cpu.shapes, "classifier": longer}))
+    assert run(tmp_path, "--table", "1") == 2
+    assert "was computed with training.num_train_epochs=1.0, not 2.0" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "cells")
+    assert run(tmp_path, "--table", "1") == 2
+    assert "seed-0 was trained with num_train_epochs=1.0, not 2.0: choose another" in capsys.readouterr().err
 
 
 def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):

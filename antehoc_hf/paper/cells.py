@@ -98,7 +98,7 @@ class Bench:
             ).to_dict()
 
         told = {"images": protocol.images, "slow_images": protocol.slow_images, "explainers": list(self.explainers)}
-        return self.cells.get(f"maps/{network.key}/seed-{network.seed}", told, compute)
+        return self._cell(f"maps/{network.key}/seed-{network.seed}", network, told, compute)
 
     def stability(self, network: Network) -> dict[str, Any]:
         """Table 5: a `ScoreTable` as plain data."""
@@ -116,7 +116,7 @@ class Bench:
             ).to_dict()
 
         told = {"images": protocol.slow_images, "noise": list(protocol.noise), "explainers": list(self.explainers)}
-        return self.cells.get(f"stability/{network.key}/seed-{network.seed}", told, compute)
+        return self._cell(f"stability/{network.key}/seed-{network.seed}", network, told, compute)
 
     def captions(self, network: Network) -> dict[str, Any]:
         """Table 4: a `CaptionMapReport` as plain data."""
@@ -129,7 +129,7 @@ class Bench:
             ).to_dict()
 
         told = {"images": images, "explainers": list(self.explainers)}
-        return self.cells.get(f"captions/{network.key}/seed-{network.seed}", told, compute)
+        return self._cell(f"captions/{network.key}/seed-{network.seed}", network, told, compute)
 
     def landmarks(self, network: Network) -> dict[str, Any]:
         """The numbers beside Figure 4: a `LandmarkMapReport` as plain data."""
@@ -142,7 +142,14 @@ class Bench:
             return dict(found.report or {})
 
         name = f"landmarks/{network.key}/{network.variant}/seed-{network.seed}"
-        return self.cells.get(name, {"images": images}, compute)
+        return self._cell(name, network, {"images": images}, compute)
+
+    def _cell(
+        self, name: str, network: Network, told: dict[str, Any], compute: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A cell's value depends on how its network was trained, too."""
+        training = {f"training.{option}": value for option, value in self.workshop.options(network).items()}
+        return self.cells.get(name, {**told, **training}, compute)
 
 
 def spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:

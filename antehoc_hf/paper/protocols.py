@@ -104,10 +104,12 @@ PROTOCOLS = {
             "landmarks": ("--recipe", "landmarks", "--num_train_epochs", "10"),
         },
         shapes={
-            "classifier": ("--recipe", "demo", "--num_train_epochs", "5"),
+            "classifier": (
+                *("--recipe", "demo", "--num_train_epochs", "5", *_shapes(train=4000, validation=300, test=600)),
+            ),
             "comparison": (*_COMPARISON, *_shapes(train=4000, validation=200, test=600)),
-            "captioner": ("--recipe", "demo-captions"),
-            "landmarks": ("--recipe", "demo-landmarks"),
+            "captioner": ("--recipe", "demo-captions", *_shapes(train=1800, validation=150, test=300)),
+            "landmarks": ("--recipe", "demo-landmarks", *_shapes(train=3000, validation=150, test=300)),
         },
         seeds=(0, 1),
         images=300,

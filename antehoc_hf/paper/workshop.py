@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from antehoc_hf.training.results import RESULTS_FILE
 from antehoc_hf.training.run import train
 from antehoc_hf.training.run_arguments import UsageError
 
+# What does not decide which network comes of a training: where things are, and what is shown.
+_ASIDE = ("output_dir", "dataset_name", "resume_from_checkpoint", "disable_tqdm", "report_to", "hub_token")
 # The paper's objective; and a network is measured in a cell of its own, here it is only trained.
 _OF_OURS = ("--interpretation_objective", "energy", "--map_eval_samples", "0", "--panel_images", "0")
 
@@ -71,14 +74,30 @@ class Workshop:
     _data: dict[str, ImageData[Any]] = field(default_factory=dict)
 
     def results(self, network: Network) -> dict[str, Any]:
-        """What training the network came to; it is trained, or its training resumed, if that is not finished."""
+        """
+        What training the network came to; it is trained, or its training resumed, if that is not finished.
+
+        Raises:
+            UsageError: if it was trained with other options.
+        """
         path = self.root / network.folder / RESULTS_FILE
         if not path.exists():
             print(f"\n== Training {network.folder} ==", flush=True)
             resume = any(path.parent.glob("checkpoint-*"))
             train([*self._flags(network), *(["--resume_from_checkpoint", "true"] if resume else [])])
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found, wanted = _deciding(results["settings"]), self.options(network)
+        if found != wanted:
+            name = next(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+            raise UsageError(
+                f"{path.parent} was trained with {name}={found.get(name)!r}, not {wanted.get(name)!r}: choose another "
+                "--output_dir, or delete that network and its cells."
+            )
         return results
+
+    def options(self, network: Network) -> dict[str, Any]:
+        """The training's options that decide which network comes of it, as JSON would have them."""
+        return _deciding(self.settings(network).given)
 
     def model(self, network: Network) -> Any:
         """The trained network, on the device, in evaluation mode."""
@@ -140,3 +159,8 @@ class Workshop:
             *(["--disable_tqdm", "true"] if self.quiet else []),
             *network.extra,
         ]
+
+
+def _deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = {name: value for name, value in options.items() if name not in _ASIDE}
+    return dict(json.loads(json.dumps(chosen, default=str)))
