@@ -67,7 +67,13 @@ def train_plain(flags: list[str], folder: Path) -> dict[str, Any]:
     parts = settings.task.trainer_parts(data)
     plain: Any = PlainCaptioner(model.backbone, model.decoder)
     collator = parts["data_collator"]
-    trainer = Trainer(plain, stock_arguments(settings), train_dataset=images.train, data_collator=collator)
+    trainer = Trainer(
+        plain,
+        stock_arguments(settings),
+        train_dataset=images.train,
+        eval_dataset=images.validation,
+        data_collator=collator,
+    )
     start = time.time()
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")) if folder.exists() else None)
     seconds = time.time() - start
@@ -82,11 +88,14 @@ def train_plain(flags: list[str], folder: Path) -> dict[str, Any]:
 
 
 def stock_arguments(settings: RunSettings) -> TrainingArguments:
-    """The trainer's arguments without ours, and without evaluations on the way."""
+    """
+    The trainer's arguments without ours. It evaluates as often as ours: every evaluation takes a random number, and
+    what dropout then drops depends on it.
+    """
     given = {f.name: getattr(settings.training, f.name) for f in fields(TrainingArguments) if f.init}
     own = {
         "ddp_find_unused_parameters": None,
-        "eval_strategy": "no",
+        "prediction_loss_only": True,
         "remove_unused_columns": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
