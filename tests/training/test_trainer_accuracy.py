@@ -49,9 +49,10 @@ def train_both(tiny, tmp_path, backbone, options, network_options=None):
         **{field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
         | {"output_dir": str(tmp_path / "stock"), "ddp_find_unused_parameters": None}
     )
-    trainer = AnteHocTrainer(model=model, args=args, train_dataset=data)
+    held_out = tiny.Images(10)
+    trainer = AnteHocTrainer(model=model, args=args, train_dataset=data, eval_dataset=held_out)
     trainer.train()
-    stock = Trainer(model=plain, args=stock_args, train_dataset=data)
+    stock = Trainer(model=plain, args=stock_args, train_dataset=data, eval_dataset=held_out)
     stock.train()
     return model.backbone, plain.network, trainer.state.log_history, stock.state.log_history
 
@@ -86,6 +87,7 @@ def test_backbone_and_head_train_as_without_a_map(tiny, tmp_path, backbone, accu
         {"interpretation_interval": 3, "interpretation_batch_share": 0.5},
         {"area_weight": 1.0, "tv_weight": 1.0, "entropy_weight": 1.0, "reconstruction_weight": 1.0},
         {"label_smoothing_factor": 0.1},
+        {"eval_strategy": "steps", "eval_steps": 2},  # takes random numbers, as many as the stock Trainer's
         {"activation_checkpointing": True},
         {"bf16": True},
     ],
