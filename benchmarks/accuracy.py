@@ -17,12 +17,14 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
+from finished import finished
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalPrediction
@@ -172,11 +174,6 @@ def backbones_are_equal(ours: Path, plain: Path) -> bool | None:
     return all(torch.equal(first[name], value) for name, value in expected.items())
 
 
-def finished(path: Path) -> dict[str, Any] | None:
-    """A result computed earlier."""
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def table(results: dict[str, dict[str, dict[str, Any]]], folder: Path) -> str:
     """Accuracy of both, seed by seed, then mean and spread; the maps' measures as mean and spread over seeds."""
     lines = ["| seed | plain accuracy | ours | backbone and head bit-identical |", "|---|---:|---:|---|"]
@@ -242,12 +239,15 @@ def main() -> None:
     for seed in options.seeds:
         for part in options.parts:
             folder = options.output / f"seed-{seed}" / part
-            path = folder.with_suffix(".json")
-            if finished(path) is None:
-                result = (train_ours if part == "ours" else train_plain)(options, seed, data, folder)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(result, indent=1))
+            train = train_ours if part == "ours" else train_plain
+            finished(folder.with_suffix(".json"), chosen(options), partial(train, options, seed, data, folder))
     summarise(options)
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """What a result depends on, beside its seed."""
+    aside = ("output", "dataset_name", "seeds", "parts", "threads")
+    return {name: value for name, value in vars(options).items() if name not in aside}
 
 
 def summarise(options: argparse.Namespace) -> None:
@@ -258,9 +258,9 @@ def summarise(options: argparse.Namespace) -> None:
     results = {seed: parts for seed, parts in results.items() if "ours" in parts}
     if not results:
         return
-    chosen = {key: value for key, value in vars(options).items() if key not in ("output", "dataset_name")}
     name = os.path.basename(os.path.normpath(options.dataset_name))
-    text = f"{name}, {chosen}, {platform.machine()}, torch {torch.__version__}\n\n{table(results, options.output)}"
+    heading = f"{name}, {chosen(options)}, {platform.machine()}, torch {torch.__version__}"
+    text = f"{heading}\n\n{table(results, options.output)}"
     (options.output / "summary.md").write_text(text)
     maps = rows_of_maps([parts["ours"]["maps"] for parts in results.values()])
     title = f"{name}: the map beside maps that explain nothing, {len(results)} seeds"

@@ -16,10 +16,12 @@ import json
 import platform
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from finished import finished
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -154,12 +156,9 @@ def main() -> None:
     for seed in options.seeds:
         for part in options.parts:
             folder = options.output / f"seed-{seed}" / part
-            path = folder.with_suffix(".json")
-            if not path.exists():
-                # The vocabulary and the held-out images do not depend on the seed.
-                run = train_ours if part == "ours" else train_plain
-                result = run([*flags, "--seed", str(seed)], folder)
-                path.write_text(json.dumps(result, indent=1))
+            # The vocabulary and the held-out images do not depend on the seed.
+            run = partial(train_ours if part == "ours" else train_plain, [*flags, "--seed", str(seed)], folder)
+            finished(folder.with_suffix(".json"), {"flags": flags}, run)
     text = summarise(options.output, flags)
     (options.output / "summary.md").write_text(text)
     print(text)

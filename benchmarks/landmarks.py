@@ -21,12 +21,14 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from finished import finished
 from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -91,9 +93,10 @@ def settings_of(options: argparse.Namespace, group: str, seed: int, folder: Path
     )
 
 
-def train(settings: RunSettings, data: ImageData[Any], plain: bool) -> dict[str, Any]:
+def train(settings: RunSettings, dataset: datasets.DatasetDict, plain: bool) -> dict[str, Any]:
     """One training, ours or the plain network's from the same start, and what it comes to on the test images."""
     args, folder = settings.training, Path(str(settings.training.output_dir))
+    data = load(dataset, settings)
     set_seed(args.seed)
     model: Any
     model, processor = build_model(settings, data)
@@ -246,12 +249,9 @@ def main() -> None:
             for seed in options.seeds:
                 for part in options.parts:
                     path = options.output / split / group / f"seed-{seed}" / f"{part}.json"
-                    if path.exists():
-                        continue
                     settings = settings_of(options, group, seed, path.with_suffix(""))
-                    data = load(dataset, settings)
-                    result = train(settings, data, plain=part == "plain")
-                    path.write_text(json.dumps(result, indent=1))
+                    compute = partial(train, settings, dataset, plain=part == "plain")
+                    finished(path, {"recipe": options.recipe, "flags": options.further}, compute)
         settings = settings_of(options, options.groups[0], options.seeds[0], options.output)
         draw_figure(options, split, load(dataset, settings))
     text = f"{vars(options)}, torch {torch.__version__}\n\n{summary(options)}"
