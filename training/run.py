@@ -66,6 +66,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     args = settings.training
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
+    settings.task.check_model(settings.model, settings.config)
     _seed(args)
     with args.main_process_first(local=False, desc="loading the data"):
         data = settings.task.load_data(settings.data)

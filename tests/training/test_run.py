@@ -212,7 +212,13 @@ def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path
     ("more", "told"),
     [
         (["--dataset_name", "/nowhere/at/all"], "There is no folder '/nowhere/at/all'"),
-        (["--backbone", "resnet5O"], "timm"),
+        # Before the data, which may take long to come.
+        (["--backbone", "resnet5O", "--dataset_name", "/nowhere"], "no architecture named 'resnet5O'. Did you mean"),
+        (["--backbone", "qwen3_vit_88m_enc", "--dataset_name", "/nowhere"], "is an encoder without a classifier"),
+        (
+            ["--backbone", "resnet18", "--image_size", "16", "--dataset_name", "/nowhere"],
+            "is too small for the backbone",
+        ),
         (["--augmentation", "mixup"], "augmentation='mixup' is unknown"),
         (["--mask_column", "masks"], "mask_column='masks' is no column"),
         (["--citation", "/nowhere/paper.bib"], "--citation /nowhere/paper.bib cannot be read as text"),
@@ -228,6 +234,14 @@ def test_mistakes_end_in_one_sentence_before_training(
     assert error.startswith("antehoc train: ")
     assert told in error
     assert not list(tmp_path.glob("run/model.safetensors"))
+
+
+def test_an_unknown_backbone_of_a_baseline_is_found_before_its_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--model_type", "cbah", "--backbone", "resnet5O", "--dataset_name", "/nowhere"]
+    assert main(["train", *told, "--output_dir", str(tmp_path)]) == 2
+    assert "no architecture named 'resnet5O'. Did you mean" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_is_a_file_is_refused(

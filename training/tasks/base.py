@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
+from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.objective_choice import Objective, weight_network_for
@@ -119,6 +120,16 @@ class Task(ABC, Generic[T]):
             objective, options.get("weight_network", AnteHocConfig.weight_network)
         )
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
+
+    def check_model(self, model: ModelArguments, config: Mapping[str, Any]) -> None:
+        """
+        What can be known of a model before its data are there, which may take long to come.
+
+        Raises:
+            ValueError: if the backbone is unknown or cannot be explained, the images are too small for it, or an
+                option of the configuration makes no sense.
+        """
+        resolve_taps(AnteHocConfig(backbone=model.backbone, **config))
 
     def default_objective(self, data: ImageData[T]) -> Objective:
         """What the map learns where nobody says."""

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import EvalPrediction
 
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
 from antehoc_hf.training.labels import LabelSpace
@@ -45,6 +46,13 @@ class BaselineClassification(ImageClassification):
         """
         if measure.explainers:
             super().check_data(data, measure)
+
+    def check_model(self, model: ModelArguments, config: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: if the backbone is unknown; baselines tap nothing.
+        """
+        backbone_defaults(model.backbone)
 
     def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[LabelSpace]) -> Any:
         """A new baseline for the data; of the configuration's flags it takes those about backbone and images."""
