@@ -63,12 +63,15 @@ class ClassMaps:
 
     def _contributions(self, features: Tensor, classes: Tensor | None = None) -> Tensor:
         """(B, K, g, w) float32, or of one class an image, (B, 1, g, w), before their sum is fixed."""
-        dtype = next(self.weight_network.parameters()).dtype
-        vectors = None
-        if self.weight_network.class_vectors is None:  # nothing here learns from the second pass
+        network: Any = self.weight_network
+        dtype = next(network.parameters()).dtype
+        if network.class_vectors is not None:
+            vectors = network.class_vectors if classes is None else network.class_vectors[classes]
+        else:  # nothing here learns from the second pass
             weight = self.backbone.get_classifier().weight.detach().flatten(1)
-            vectors = scaled_vectors(weight, self.config.problem_type != "multi_label_classification").to(dtype)
-        return self.weight_network(features.to(dtype), vectors, classes)  # type: ignore[no-any-return]
+            exclusive = self.config.problem_type != "multi_label_classification"
+            vectors = scaled_vectors(weight, exclusive, classes).to(dtype)
+        return network(features.to(dtype), vectors if classes is None else vectors.unsqueeze(1))  # type: ignore[no-any-return]
 
     def _class_maps(
         self,

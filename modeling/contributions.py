@@ -45,12 +45,12 @@ class ContributionNetwork(nn.Module):
         # Mean probability of each class where nothing is left of the image, as met in training.
         self.register_buffer("nothing", torch.full((num_classes,), 1 / num_classes))
 
-    def forward(self, features: Tensor, class_vectors: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, vectors: Tensor) -> Tensor:
         """
         Args:
             features (`Tensor`): (B, Σ C_n, g, w), the taps on the grid of patches, see [`on_grid`].
-            class_vectors (`Tensor`, *optional*): w, (K, C_η), of [`scaled_vectors`]; None: its own.
-            classes (`Tensor`, *optional*): (B,), the one class of each image to tell of; None: all.
+            vectors (`Tensor`): w of all classes, (K, C_η), or of the one class of each image to tell of,
+                (B, 1, C_η): of [`scaled_vectors`], or its own.
 
         Returns:
             `Tensor`: (B, K, g, w), or (B, 1, g, w), float32, in units of probability, before [`efficient`] fixes
@@ -60,21 +60,18 @@ class ContributionNetwork(nn.Module):
         for convolution, context in zip(self.convolutions, self.context, strict=True):
             hidden = hidden + context(hidden.mean(dim=(2, 3)))[:, :, None, None]
             hidden = hidden + F.relu(convolution(hidden))
-        vectors = self.class_vectors if class_vectors is None else class_vectors
-        assert vectors is not None
         assert self.gates.bias is not None
-        read = features[:, -vectors.shape[1] :]
+        read = features[:, -vectors.shape[-1] :]
         evidence = read * F.conv2d(hidden, self.gates.weight, self.gates.bias + self.gain)
-        of_classes = vectors if classes is None else vectors[classes].unsqueeze(1)
         patches = features.shape[-2:]
         # A product of matrices: a 1×1 convolution takes several times as long on a CPU. In float32, since what all
         # patches have in common cancels in the end.
         with full_precision(evidence):
-            contributions = of_classes.float() @ evidence.flatten(2).float()
+            contributions = vectors.float() @ evidence.flatten(2).float()
         return contributions.unflatten(2, patches) / patches.numel()
 
 
-def scaled_vectors(weight: Tensor, exclusive: bool) -> Tensor:
+def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = None) -> Tensor:
     """
     The head's weights as the contribution network takes them.
 
@@ -82,13 +79,17 @@ def scaled_vectors(weight: Tensor, exclusive: bool) -> Tensor:
         weight (`Tensor`): (K, C).
         exclusive (`bool`): the classes share one probability (softmax), which what they have in common does not
             change: it is taken out, and so φ sums to 0 over the classes.
+        classes (`Tensor`, *optional*): (B,), those asked for; None: all.
 
     Returns:
-        `Tensor`: (K, C) float32, whose rows have length 1 in the root mean square.
+        `Tensor`: (K, C) or (B, C) float32; the rows of all K classes have length 1 in the root mean square.
     """
     weight = weight.float()
-    weight = weight - weight.mean(dim=0, keepdim=True) if exclusive else weight
-    return weight * torch.rsqrt(weight.square().sum(dim=1).mean() + 1e-12)
+    common = weight.mean(dim=0) if exclusive else weight.new_zeros(())
+    # Σ|w_k − w̄|² = Σ|w_k|² − K|w̄|²: the head of many classes is read, and not copied for the one that is asked for.
+    squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
+    wanted = weight if classes is None else weight[classes]
+    return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)
 
 
 def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:

@@ -172,7 +172,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
 
     for step in range(400):
         images, features, _ = batch(step)
-        contributions = network(features)
+        contributions = network(features, network.class_vectors)
         ranking = contributions[:, 0].detach() if played.needs_ranking else None
         outcome = played.play(images, (4, 4), judge, step, ranking)
         loss = coalition_loss(contributions, outcome.contrasts, outcome.gains)
@@ -180,7 +180,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
         loss.backward()
         optimizer.step()
     images, features, truth = batch(10_000)
-    found = efficient(network(features), judge(images)).detach()
+    found = efficient(network(features, network.class_vectors), judge(images)).detach()
     error = (found - truth).square().mean().sqrt() / truth.square().mean().sqrt()
     assert error < 0.1
 
