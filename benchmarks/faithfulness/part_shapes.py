@@ -9,23 +9,18 @@ in `test_swapped`; in the validation split, which has no such twin, by drawing t
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 import torch
 from cells import OURS
 from PIL import Image
+from shape_truth import elsewhere, prepared, removals, shapley_values, true_maps
 from subjects import Subject, maps_of, predict, signed_map
 from torch import Tensor
 from tqdm import tqdm
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, energy_share_over_area, pointing_game
-from antehoc_hf.evaluation.parts import (
-    importance_correlation,
-    part_importance,
-    region_masks,
-    removal_effects,
-)
+from antehoc_hf.evaluation.parts import importance_correlation, part_importance, region_masks
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw
@@ -33,18 +28,8 @@ from antehoc_hf.shapes.scene import Recipe, draw
 
 def on_another_ground(scene: str) -> tuple[Image.Image, bool]:
     """The scene of this text with another ground behind it, and whether the ground is of another family."""
-    recipe = Recipe.from_json(scene)
-    if recipe.split == "test":
-        other = replace(recipe, split="test_swapped")
-    else:
-        mode = "correlated" if recipe.background == "independent" else "independent"
-        other = replace(recipe, background=mode)
-    drawn = draw(other)
-    return Image.fromarray(drawn.image()), drawn.family != draw(recipe).family
-
-
-def _prepared(subject: Subject, images: list[Image.Image]) -> Tensor:
-    return subject.processor(images, return_tensors="pt")["pixel_values"].to(subject.pixel_values.device)
+    drawn = draw(elsewhere(scene))
+    return Image.fromarray(drawn.image()), drawn.family != draw(Recipe.from_json(scene)).family
 
 
 def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
@@ -55,7 +40,7 @@ def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
         Scores; the loss of the predicted class's probability on another ground, (N,); and which images count, (N,).
     """
     drawn = [on_another_ground(scene) for scene in tqdm(subject.rows["scene"], desc="Other grounds", leave=False)]
-    probabilities = predict(subject.model, _prepared(subject, [image for image, _ in drawn]))
+    probabilities = predict(subject.model, prepared(subject, [image for image, _ in drawn]))
     counted = torch.tensor([changed for _, changed in drawn], device=probabilities.device)
     at = subject.predicted[:, None]
     lost = (subject.probabilities.gather(1, at) - probabilities.gather(1, at)).squeeze(1)
@@ -69,37 +54,41 @@ def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
     return {name: _mean(values[counted]) for name, values in columns.items()}, lost, counted
 
 
-def map_scores(
-    energy: Tensor, signed: Tensor, masks: dict[str, Tensor], effects: Tensor, lost: Tensor, counted: Tensor
-) -> dict[str, Any]:
+def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict[str, Any]:
     """
     What one kind of map scores.
 
     Args:
         energy: (N, 1, H, W), not negative: what is summed.
-        signed: (N, 1, H, W): what ranks the parts.
-        masks: `"regions"` (N, P, H, W); `"deciding"` and `"background"` (N, 1, H, W).
-        effects: (N, P) of removing each region.
-        lost, counted: see `background_use`.
+        signed: (N, 1, H, W): what ranks the parts; or the parts' importance itself, (N, P).
+        truth: `"regions"` (N, P, H, W), `"deciding"` and `"background"` (N, 1, H, W): masks; `"effects"` of removing
+            each region and their `"shapley"` values, (N, P); `"lost"` on another ground, (N,), and whether it
+            `"counted"`.
     """
-    importance = part_importance(signed, masks["regions"])
-    of_ground = part_importance(signed, masks["background"], dilation=0)
+    lost, counted = truth["lost"], truth["counted"]
+    if signed.ndim == 4:
+        importance = part_importance(signed, truth["regions"])
+        of_ground = part_importance(signed, truth["background"], dilation=0)
+    else:  # what can't be seen is no part, as for maps
+        importance = torch.where(truth["regions"].flatten(2).any(dim=2), signed, torch.nan)
+        of_ground = torch.full_like(lost[:, None], torch.nan)
     # Where the ground is of the same family nothing was measured: it is no part there.
     of_ground = torch.where(counted[:, None], of_ground, torch.nan)
     with_ground = importance_correlation(
-        torch.cat([importance, of_ground], dim=1), torch.cat([effects, lost[:, None]], dim=1)
+        torch.cat([importance, of_ground], dim=1), torch.cat([truth["effects"], lost[:, None]], dim=1)
     )
-    on_ground = energy_share(energy, masks["background"])
+    on_ground = energy_share(energy, truth["background"])
     usable = counted & torch.isfinite(on_ground)
     link = float(spearman(on_ground[usable][None], lost[usable][None])) if int(usable.sum()) > 2 else float("nan")
     return {
-        "energy in the mask": _mean(energy_share(energy, masks["deciding"])),
-        "energy / area": _mean(energy_share_over_area(energy, masks["deciding"])),
-        "pointing game": _mean(pointing_game(energy, masks["deciding"])),
-        "part importance": _mean(importance_correlation(importance, effects).correlation),
+        "energy in the mask": _mean(energy_share(energy, truth["deciding"])),
+        "energy / area": _mean(energy_share_over_area(energy, truth["deciding"])),
+        "pointing game": _mean(pointing_game(energy, truth["deciding"])),
+        "part importance": _mean(importance_correlation(importance, truth["effects"]).correlation),
+        "part importance, Shapley": _mean(importance_correlation(importance, truth["shapley"]).correlation),
         "the same with the ground": _mean(with_ground.correlation),
         "energy on the ground": _mean(on_ground),
-        "energy on the ground / area": _mean(energy_share_over_area(energy, masks["background"])),
+        "energy on the ground / area": _mean(energy_share_over_area(energy, truth["background"])),
         "ground: energy and use": {
             "value": None if link != link else link,
             "low": None,
@@ -128,21 +117,22 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
             f"Masks are {tuple(masks['regions'].shape[-2:])} and images {subject.size}: leave image_size out of "
             "--dataset_options."
         )
-    effects = removal_effects(
-        lambda images: predict(subject.model, images),
-        list(subject.rows["scene"]),
-        target,
-        lambda images: _prepared(subject, images),
-    )
     use, lost, counted = background_use(subject)
+    truth = masks | {"lost": lost, "counted": counted, "shapley": shapley_values(subject)}
+    truth["effects"] = removals(subject, list(subject.rows["scene"]))
     found: dict[str, Any] = {}
     signed = maps_of(lambda images, classes: signed_map(subject.model, images, classes), subject.pixel_values, target)
-    found[f"{OURS}, contributions"] = map_scores(signed.clamp(min=0), signed, masks, effects, lost, counted)
+    found[f"{OURS}, contributions"] = map_scores(signed.clamp(min=0), signed, truth)
     for name in (OURS, *options.methods, "constant", "center"):
         maps = maps_of(subject.explainer(name), subject.pixel_values, target, f"Shapes, {name}")
-        found[name] = map_scores(maps, maps, masks, effects, lost, counted)
-    worth = {region: _mean(effects[:, index]) for index, region in enumerate(REGIONS)}
-    return {"scores": found, "background": {"the network": use}, "removals": {"probability lost": worth}}
+        found[name] = map_scores(maps, maps, truth)
+    for name, (energy, ranking) in true_maps(subject, masks, truth["shapley"]).items():
+        found[name] = map_scores(energy, ranking, truth)
+    worth = {
+        measured: {region: _mean(truth[key][:, index]) for index, region in enumerate(REGIONS)}
+        for measured, key in (("probability lost", "effects"), ("Shapley value", "shapley"))
+    }
+    return {"scores": found, "background": {"the network": use}, "removals": worth}
 
 
 def _mean(values: Tensor) -> dict[str, Any]:

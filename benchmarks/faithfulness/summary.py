@@ -27,7 +27,9 @@ _NOTES = {
     "Drop and Inc (lower). `antehoc` follows the prediction on the noisy image; the others keep the class.",
     "shapes": "Aims: energy in the mask and part importance 0.8. `the same with the ground` ranks the ground as one "
     "more part, whose worth is the probability lost on another ground. `ground: energy and use`: rank correlation "
-    "over images between energy on the ground and that loss.",
+    "over images between energy on the ground and that loss. The last rows know the truth, as pixels and as a map of "
+    "so many patches can show it: no map can be asked for more. `removals on another ground`: a second measurement "
+    "of what `part importance` is compared with.",
     "cost": "Median ratio to the plain network and quartiles; aims: forward 1.10, step 2.2.",
 }
 

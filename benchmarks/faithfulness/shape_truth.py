@@ -1,0 +1,102 @@
+"""
+The truth about `shapes` as numbers and as maps: what parts are worth to a network, and what a map that knew it would
+score. No map can be asked for more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from math import factorial
+from typing import Any
+
+import torch
+from PIL import Image
+from subjects import Subject, predict
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from antehoc_hf.evaluation.parts import removal_effects
+from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.shapes import REGIONS
+from antehoc_hf.shapes.scene import Recipe, draw
+
+
+def prepared(subject: Subject, images: list[Image.Image]) -> Tensor:
+    """Normalised, where the model is."""
+    return subject.processor(images, return_tensors="pt")["pixel_values"].to(subject.pixel_values.device)
+
+
+def removals(subject: Subject, scenes: list[str]) -> Tensor:
+    """(N, P): what removing one region alone costs the predicted class, in these scenes."""
+    return removal_effects(
+        lambda images: predict(subject.model, images),
+        scenes,
+        subject.predicted,
+        lambda images: prepared(subject, images),
+    )
+
+
+def elsewhere(scene: str) -> Recipe:
+    """The same bug and distractors on another ground; see `part_shapes`."""
+    recipe = Recipe.from_json(scene)
+    if recipe.split == "test":
+        return replace(recipe, split="test_swapped")
+    return replace(recipe, background="correlated" if recipe.background == "independent" else "independent")
+
+
+def shapley_values(subject: Subject) -> Tensor:
+    """
+    (N, P): what each region is worth to the predicted class, Shapley's mean over all orders in which the regions can
+    be taken away, computed from all 2^P images of a scene. Removing one region alone misses what any two can do.
+    """
+    present = list(product((False, True), repeat=len(REGIONS)))
+    worth = torch.zeros(len(subject.rows), len(REGIONS), dtype=torch.float64)
+    for index, text in enumerate(tqdm(subject.rows["scene"], desc="Shapley values of parts", leave=False)):
+        scene = draw(Recipe.from_json(text))
+        removed = [[name for name, there in zip(REGIONS, some, strict=True) if not there] for some in present]
+        images = prepared(subject, [Image.fromarray(scene.image(without)) for without in removed])
+        value = dict(zip(present, predict(subject.model, images)[:, subject.predicted[index]].tolist(), strict=True))
+        for region in range(len(REGIONS)):
+            for some in present:
+                if some[region]:
+                    without = (*some[:region], False, *some[region + 1 :])
+                    others = sum(some) - 1
+                    weight = factorial(others) * factorial(len(REGIONS) - others - 1) / factorial(len(REGIONS))
+                    worth[index, region] += weight * (value[some] - value[without])
+    return worth.to(subject.pixel_values.device, torch.float32)
+
+
+def on_patches(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(N, 1, H, W) as a map of so many patches shows it: the mean over each, and bilinear between them."""
+    coarse = F.adaptive_avg_pool2d(maps, grid)
+    return F.interpolate(coarse, size=maps.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def spread(worth: Tensor, regions: Tensor) -> Tensor:
+    """(N, 1, H, W): what each region is worth (N, P), the same for all of its pixels (N, P, H, W), summing to it."""
+    area = regions.float().sum(dim=(2, 3)).clamp_min(1)
+    return ((worth / area)[:, :, None, None] * regions).sum(dim=1, keepdim=True)
+
+
+def true_maps(subject: Subject, masks: dict[str, Tensor], shapley: Tensor) -> dict[str, tuple[Tensor, Any]]:
+    """
+    Maps that know the truth: energy (N, 1, H, W), and what ranks the parts: (N, 1, H, W), or (N, P) itself.
+
+    `true mask` is on all deciding parts and on nothing else; `true worth` gives each region its Shapley value; `on
+    patches`: as much of it as our map's patches can show. `removals on another ground` is a second measurement of what
+    the parts' importance is compared with.
+    """
+    mask = masks["deciding"].float()
+    worth = spread(shapley, masks["regions"])
+    grid = patch_grid(subject.size, subject.model.config.contribution_grid)
+    again = removals(subject, [elsewhere(scene).to_json() for scene in subject.rows["scene"]])
+    coarse_mask, coarse_worth = on_patches(mask, grid), on_patches(worth, grid)
+    return {
+        "true mask": (mask, mask),
+        "true mask, on patches": (coarse_mask, coarse_mask),
+        "true worth": (worth.clamp(min=0), shapley),
+        "true worth, on patches": (coarse_worth.clamp(min=0), coarse_worth),
+        "removals on another ground": (spread(again.clamp(min=0), masks["regions"]), again),
+    }
