@@ -74,6 +74,8 @@ types: install ## mypy
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
 	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+	$(PY) -m mypy benchmarks/*.py docs/*.py
+	$(PY) -m mypy benchmarks/faithfulness
 
 docs: install ## the reference, from the docstrings
 	$(PY) docs/make_reference.py

@@ -99,6 +99,7 @@ def train(settings: RunSettings, dataset: datasets.DatasetDict, plain: bool) -> 
     data = load(dataset, settings)
     set_seed(args.seed)
     model: Any
+    checkpoint: Any
     model, processor = build_model(settings, data)
     images = data.with_transforms(processor, settings.run.augmentation or settings.task.default_augmentation)
     parts = {"train_dataset": images.train, **settings.task.trainer_parts(data)}
@@ -115,7 +116,7 @@ def train(settings: RunSettings, dataset: datasets.DatasetDict, plain: bool) -> 
     seconds = time.time() - start
     metrics = trainer.evaluate(images.test, metric_key_prefix="test")  # type: ignore[arg-type]
     trainer.save_model(str(folder))
-    result = {"metrics": {key: value for key, value in metrics.items() if "_8" in key or "nme" in key}}
+    result: dict[str, Any] = {"metrics": {key: value for key, value in metrics.items() if "_8" in key or "nme" in key}}
     result |= {"seconds": seconds, "train_images": len(images.train or []), "test_images": len(images.test or [])}
     if not plain:
         processor.save_pretrained(folder)
@@ -241,7 +242,8 @@ def main() -> None:
     parser.add_argument("--figure_seed", type=int, default=0, help="which test images Figure 4 shows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
-    options, options.further = parser.parse_known_args()
+    options, further = parser.parse_known_args()
+    options.further = further
     torch.set_num_threads(options.threads)
     for split in options.splits:
         dataset = load_splits(options.dataset_name, split, options.subject_column)

@@ -52,6 +52,11 @@ def classes(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[st
     return [*lines, f"{right} of {len(said)} right"], outputs.interpretation_map, wrong
 
 
+def _piped(task: str, folder: str) -> Any:
+    make: Any = pipeline  # transformers' own types know its own tasks alone
+    return make(task, model=folder)
+
+
 def landmarks(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
     """How far the points of each image are from the truth, in pixels; and where the pipeline says otherwise."""
     processor = AutoImageProcessor.from_pretrained(folder)
@@ -65,7 +70,7 @@ def landmarks(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[
         float(np.linalg.norm(np.asarray(one["keypoints"]) - np.asarray(true), axis=1).mean())
         for one, true in zip(found, rows["landmarks"], strict=True)
     ]
-    piped = pipeline("antehoc-landmark-detection", model=folder)(images)
+    piped = _piped("antehoc-landmark-detection", folder)(images)
     wrong = [
         f"image {index}: the pipeline gives other points"
         for index, (answer, one) in enumerate(zip(piped, found, strict=True))
@@ -81,7 +86,7 @@ def captions(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[s
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     said = tokenizer.batch_decode(model.generate(pixel_values=pixel_values), skip_special_tokens=True)
     maps = model.caption(pixel_values).interpretation_map
-    piped = pipeline("antehoc-image-captioning", model=folder)(list(rows["image"]))
+    piped = _piped("antehoc-image-captioning", folder)(list(rows["image"]))
     wrong = [
         f"image {index}: the pipeline says {answer['generated_text']!r}"
         for index, (answer, text) in enumerate(zip(piped, said, strict=True))

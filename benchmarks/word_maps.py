@@ -15,6 +15,7 @@ import argparse
 import io
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def measure(folder: str, images: int, split: str) -> dict[str, dict[str, list[fl
     model = AnteHocForImageCaptioning.from_pretrained(folder).eval()
     tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
     height, width = model.config.image_size
-    counts = {"train": 0, "validation": 0, "test": 0} | {split: images}
+    counts: dict[str, Any] = {"train": 0, "validation": 0, "test": 0} | {split: images}
     data = load_shapes(image_size=height, **counts)[split].with_format(None)
     data = data.cast_column("part_masks", data.features["part_masks"].__class__(decode=False))
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

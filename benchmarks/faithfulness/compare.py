@@ -145,7 +145,8 @@ def summarise(options: argparse.Namespace) -> str:
     settings = trained_with(options, options.seeds[0]) | {"split": options.split, "images": options.images}
     settings["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     found: dict[str, Any] = {"settings": settings, "seeds": options.seeds, "parts": {}}
-    lines, accuracies = [], {}
+    lines: list[str] = []
+    accuracies: dict[int, float] = {}
     for part in PARTS:
         seeds = options.seeds[:1] if part == "cost" else options.seeds
         files = [file_of(part, seed, options) for seed in seeds]
