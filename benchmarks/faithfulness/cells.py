@@ -124,8 +124,9 @@ def verdict(cell: Cell, values: Mapping[str, Tensor], others: list[str], control
         found[f"gain_over_{short}"] = gain(ours, value, cell.higher)
     found["difference_to_best"] = difference(values[OURS], values[best]).to_dict() if best else None
     found["met"] = _met(cell, found)
-    gap = found["difference_to_best"]
-    found["certain"] = bool(gap) and (gap["low"] > 0 if cell.higher else gap["high"] < 0)
+    # Where no image of a map gains there is no interval.
+    edge = (found["difference_to_best"] or {}).get("low" if cell.higher else "high")
+    found["certain"] = edge is not None and (edge > 0 if cell.higher else edge < 0)
     return found
 
 
