@@ -27,6 +27,7 @@ def tiny_protocol(monkeypatch):
     )
     roles = dict.fromkeys(("classifier", "comparison"), flags)
     roles["landmarks"] = ("--task", "landmark-detection", *flags[2:])
+    roles["captioner"] = ("--task", "image-captioning", *flags[2:], "--min_word_count", "1")
     monkeypatch.setitem(protocols.PROTOCOLS, "cpu", replace(protocols.PROTOCOLS["cpu"], shapes=roles, noise=(0.2,)))
 
 
@@ -77,6 +78,14 @@ def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):
     assert numbers["rows"]["center, all"]["map_mean"]["mean"] == pytest.approx(0.36, abs=0.02)
     for picture in ("figure-4-shapes.png", "figures/figure-4-shapes.png"):
         assert (tmp_path / picture).stat().st_size > 5000
+
+
+def test_figure_5_names_its_data_set(tmp_path, tiny_protocol):
+    """Captions of several data sets are drawn into one folder."""
+    assert run(tmp_path, "--table", "4", "--figure", "5") == 0
+    found = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert "figure-5-shapes-predictions.png" in found
+    assert all(name.startswith("figure-5-shapes-") for name in found)
 
 
 @pytest.mark.slow

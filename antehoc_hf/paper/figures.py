@@ -100,7 +100,11 @@ def _parts(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) 
 def _captions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
     network = Network("captioner", key, source, seed)
     task = bench.workshop.settings(network).task
-    return list(task.save_figures(bench.workshop.model(network), bench.workshop.test_images(network), folder))
+    drawn = task.save_figures(bench.workshop.model(network), bench.workshop.test_images(network), folder)
+    files = [f"figure-5-{key}-{name}" for name in drawn]
+    for name, file in zip(drawn, files, strict=True):
+        (folder / name).replace(folder / file)
+    return files
 
 
 def _opened(bench: Bench, network: Network, count: int) -> tuple[Any, Any, Tensor, Tensor]:
