@@ -190,9 +190,11 @@ def _wanted(config: AnteHocConfig, points: list[TapPoint]) -> int:
     else:
         wanted = config.num_attention_maps or min(DEFAULT_NUM_ATTENTION_MAPS, len(points))
     if wanted > len(points):
+        named = isinstance(config.taps, list)
+        there = "taps names only" if named else f"the backbone {config.backbone!r} has only"
         raise ValueError(
-            f"num_attention_maps={wanted}, but the backbone {config.backbone!r} has only {len(points)} layers to tap: "
-            f"ask for at most {len(points)}, or leave it out."
+            f"num_attention_maps={wanted}, but {there} {len(points)} layers{'' if named else ' to tap'}: ask for at "
+            f"most {len(points)}, or leave it out."
         )
     return wanted
 

@@ -133,6 +133,8 @@ def test_image_too_small_for_the_backbone(backbone, size):
 def test_more_maps_than_layers(build):
     with pytest.raises(ValueError, match=r"num_attention_maps=99.*only 12 layers to tap: ask for at most 12"):
         build(num_attention_maps=99)
+    with pytest.raises(ValueError, match="num_attention_maps=8, but taps names only 2 layers: ask for at most 2"):
+        build(num_attention_maps=8, taps=["layer1.0.act1", "layer4.0.act1"])
 
 
 @pytest.mark.parametrize(
