@@ -22,7 +22,7 @@ SCENE = Recipe(seed=0, split="test", index=3, image_size=64)
 def shape_truth(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module("shape_truth")
-    for name in ("shape_truth", "subjects"):
+    for name in ("shape_truth", "coalition_truth", "subjects"):
         sys.modules.pop(name, None)
 
 

@@ -8,15 +8,18 @@ Sec. 5. Chance, and any map that depends on no class, is 0.25.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from cells import OURS
-from subjects import Explain, Subject, maps_of, signed_map
+from coalition_truth import coalitions, on_patches, shapley, spread
+from subjects import Explain, Subject, maps_of, predict, signed_map
 from torch import Tensor
 from torch.nn import functional as F
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
+from antehoc_hf.modeling.contributions import patch_grid
 
 _SIDE = 2
 
@@ -72,14 +75,19 @@ def quadrants(count: int, size: tuple[int, int]) -> Tensor:
     return masks
 
 
-def play(explain: Explain, images: Tensor, classes: Tensor, title: str) -> dict[str, Any]:
-    """The share of the positive energy in the right quadrant, and whether the maximum lies there, in [0, 1]."""
-    masks = quadrants(len(images), (images.shape[-2], images.shape[-1])).to(images.device)
-    shares, hits = [], []
-    for place in range(_SIDE**2):
-        maps = maps_of(explain, images, classes[:, place], f"{title}, quadrant {place + 1} of {_SIDE**2}").clamp(min=0)
-        shares.append(energy_share(maps, masks[place]))
-        hits.append(pointing_game(maps, masks[place], first_index=place * len(images)))
+def play(maps: Sequence[Tensor]) -> dict[str, Any]:
+    """
+    The share of the positive energy in the right quadrant, and whether the maximum lies there, in [0, 1].
+
+    Args:
+        maps: (B, 1, H, W) of the class in each of the four quadrants, row by row.
+    """
+    masks = quadrants(len(maps[0]), (maps[0].shape[-2], maps[0].shape[-1])).to(maps[0].device)
+    positive = [of_class.clamp(min=0) for of_class in maps]
+    shares = [energy_share(energy, masks[place]) for place, energy in enumerate(positive)]
+    hits = [
+        pointing_game(energy, masks[place], first_index=place * len(energy)) for place, energy in enumerate(positive)
+    ]
     # The four maps of a mosaic belong together: the mosaics are what is drawn for the interval.
     share, hit = torch.stack(shares, dim=1).cpu(), torch.stack(hits, dim=1).cpu()
     defined = share.nanmean(dim=1)
@@ -88,6 +96,38 @@ def play(explain: Explain, images: Tensor, classes: Tensor, title: str) -> dict[
         "maximum in the quadrant": bootstrap_mean(hit.float().mean(dim=1)).to_dict(),
         "empty maps": {"value": int(torch.isnan(share).sum()), "low": None, "high": None, "count": share.numel()},
     }
+
+
+def quadrant_worth(model: Any, images: Tensor, classes: Tensor) -> Tensor:
+    """
+    What each quadrant is worth to each of the four classes, from all 16 images that show some of the quadrants and
+    the mosaic's mean colour elsewhere.
+
+    Returns:
+        (4, B, 4): class, mosaic, quadrant.
+    """
+    masks = quadrants(len(images), (images.shape[-2], images.shape[-1])).to(images.device)
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    worth = []
+    for some in coalitions(len(masks)):
+        shown = masks[torch.tensor(some)].any(dim=0)
+        worth.append(predict(model, torch.where(shown, images, mean)).gather(1, classes))
+    return shapley(torch.stack(worth)).permute(2, 1, 0)
+
+
+def true_maps(model: Any, images: Tensor, classes: Tensor) -> dict[str, list[Tensor]]:
+    """
+    Maps that know the truth, of the class in each quadrant: `right quadrant` is on it and on nothing else, whatever
+    the network looks at; `quadrants' worth` gives each quadrant its Shapley value; `on patches`: as much of it as our
+    map's patches can show.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    masks = quadrants(len(images), size).to(images.device)
+    worth = [spread(of_class, masks.squeeze(2).transpose(0, 1)) for of_class in quadrant_worth(model, images, classes)]
+    found = {"right quadrant": [mask.float() for mask in masks], "quadrants' worth": worth}
+    grid = patch_grid(size, model.config.contribution_grid)
+    coarse = {f"{name}, on patches": [on_patches(of_class, grid) for of_class in maps] for name, maps in found.items()}
+    return found | coarse
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
@@ -105,5 +145,11 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
             continue  # the network takes one size only
         shown = images if size == "twice" else F.interpolate(images, size=subject.size, mode="area")
         for name, explain in explainers.items():
-            found["scores"][f"{name} ({size} size)"] = play(explain, shown, classes, f"Grid, {name}")
+            maps = [
+                maps_of(explain, shown, of_quadrant, f"Grid, {name}, quadrant {place} of {_SIDE**2}")
+                for place, of_quadrant in enumerate(classes.T, start=1)
+            ]
+            found["scores"][f"{name} ({size} size)"] = play(maps)
+        for name, truth in true_maps(subject.model, shown, classes).items():
+            found["scores"][f"{name} ({size} size)"] = play(truth)
     return found

@@ -6,15 +6,13 @@ score. No map can be asked for more.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
-from math import factorial
 from typing import Any
 
 import torch
+from coalition_truth import coalitions, on_patches, shapley, spread
 from PIL import Image
 from subjects import Subject, predict
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from antehoc_hf.evaluation.parts import removal_effects
@@ -48,36 +46,19 @@ def elsewhere(scene: str) -> Recipe:
 
 def shapley_values(subject: Subject) -> Tensor:
     """
-    (N, P): what each region is worth to the predicted class, Shapley's mean over all orders in which the regions can
-    be taken away, computed from all 2^P images of a scene. Removing one region alone misses what any two can do.
+    (N, P): what each region is worth to the predicted class, computed from all 2^P images of a scene. Removing one
+    region alone misses what any two can do.
     """
-    present = list(product((False, True), repeat=len(REGIONS)))
-    worth = torch.zeros(len(subject.rows), len(REGIONS), dtype=torch.float64)
+    found = []
     for index, text in enumerate(tqdm(subject.rows["scene"], desc="Shapley values of parts", leave=False)):
         scene = draw(Recipe.from_json(text))
-        removed = [[name for name, there in zip(REGIONS, some, strict=True) if not there] for some in present]
+        removed = [
+            [name for name, present in zip(REGIONS, some, strict=True) if not present]
+            for some in coalitions(len(REGIONS))
+        ]
         images = prepared(subject, [Image.fromarray(scene.image(without)) for without in removed])
-        value = dict(zip(present, predict(subject.model, images)[:, subject.predicted[index]].tolist(), strict=True))
-        for region in range(len(REGIONS)):
-            for some in present:
-                if some[region]:
-                    without = (*some[:region], False, *some[region + 1 :])
-                    others = sum(some) - 1
-                    weight = factorial(others) * factorial(len(REGIONS) - others - 1) / factorial(len(REGIONS))
-                    worth[index, region] += weight * (value[some] - value[without])
-    return worth.to(subject.pixel_values.device, torch.float32)
-
-
-def on_patches(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(N, 1, H, W) as a map of so many patches shows it: the mean over each, and bilinear between them."""
-    coarse = F.adaptive_avg_pool2d(maps, grid)
-    return F.interpolate(coarse, size=maps.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def spread(worth: Tensor, regions: Tensor) -> Tensor:
-    """(N, 1, H, W): what each region is worth (N, P), the same for all of its pixels (N, P, H, W), summing to it."""
-    area = regions.float().sum(dim=(2, 3)).clamp_min(1)
-    return ((worth / area)[:, :, None, None] * regions).sum(dim=1, keepdim=True)
+        found.append(shapley(predict(subject.model, images)[:, subject.predicted[index]]))
+    return torch.stack(found).to(subject.pixel_values.device)
 
 
 def true_maps(subject: Subject, masks: dict[str, Tensor], shapley: Tensor) -> dict[str, tuple[Tensor, Any]]:

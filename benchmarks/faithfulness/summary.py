@@ -20,7 +20,10 @@ _OURS, _OTHERS, _CONTROL = "#b5350b", "#23527c", "#9a9a9a"
 _SHOWN_CONTROLS = ("random", "center", "sobel")
 _NOTES = {
     "grid": "Share of the positive energy of a class's map in the quadrant of its image, and how often the maximum "
-    "lies there; chance 0.25, aim 0.8. `antehoc, contributions`: positive part of the contributions.",
+    "lies there; chance 0.25, aim 0.8. `antehoc, contributions`: positive part of the contributions. The last rows "
+    "know the truth: which quadrant is right, and what each is worth to the class in the network's own eyes (Shapley "
+    "values, from all 16 images that show some of the quadrants), as pixels and as a map of so many patches can show "
+    "it.",
     "sanity": "Rank correlation with the trained network's map of its prediction. After randomising it should be near "
     "`another image`, or 0.",
     "stability": "Rank correlation of the maps with and without salt and pepper (higher is steadier), and change of "
