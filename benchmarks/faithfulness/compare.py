@@ -4,6 +4,7 @@ The honest comparison: our maps for each class beside all other methods, on the 
 For every seed one classifier is trained (or taken from OUTPUT/seed-N), and measured in parts:
 
     maps       insertion − deletion in four forms, Average Drop on equal areas, the paper's Drop, Inc and Win
+    worth      what a map scores that knows the patches' Shapley values, and how near the methods' maps are to these
     grid       the grid pointing game on mosaics of four images
     sanity     similarity of the maps after randomising head and last stage, and to the second class's map
     stability  similarity of the maps, and change of Drop and Inc, under salt and pepper
@@ -36,6 +37,7 @@ import part_maps
 import part_sanity
 import part_shapes
 import part_stability
+import part_worth
 import torch
 from subjects import SHAPES, Subject, check_same, load_subject, trained_with
 from summary import maps_lines, part_lines, picture, plain
@@ -44,8 +46,9 @@ METHODS = (
     *("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"),
     "integrated-gradients",
 )
+WORTH_METHODS = ("grad-cam", "score-cam", "sise")
 GRID_METHODS = ("grad-cam", "grad-cam++", "integrated-grad-cam", "integrated-gradients")
-PARTS = ("maps", "grid", "sanity", "stability", "shapes", "cost")
+PARTS = ("maps", "worth", "grid", "sanity", "stability", "shapes", "cost")
 # Four by four positions in the last stage at 32 pixels, eight by eight at 64.
 BACKBONE_KWARGS = {"channels": [32, 64, 96, 128], "stem_width": 16, "output_stride": 8}
 
@@ -54,6 +57,7 @@ def settings_of(part: str, options: argparse.Namespace) -> dict[str, Any]:
     """What a part's numbers depend on."""
     names = {
         "maps": ("split", "images", "methods"),
+        "worth": ("split", "images", "worth_images", "worth_orders", "worth_methods"),
         "grid": ("split", "images", "mosaics", "confidence", "grid_methods", "mosaic_sizes"),
         "sanity": ("split", "images"),
         "stability": ("split", "images"),
@@ -73,6 +77,8 @@ def computed(part: str, subject: Subject | None, options: argparse.Namespace) ->
         values = part_maps.image_values(subject, options.methods)
         torch.save(values, file_of("maps", subject.seed, options).with_suffix(".pt"))
         return found | {"scores": part_maps.scores([values]), "verdicts": part_maps.verdicts([values])}
+    if part == "worth":
+        return found | part_worth.measure(subject, options)
     if part == "grid":
         return found | part_grid.measure(subject, options)
     if part == "sanity":
@@ -203,6 +209,11 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", help="of timm; the recipe's if left out")
     add("--backbone_kwargs", default=json.dumps(BACKBONE_KWARGS), metavar="JSON", help="{} for another backbone")
     add("--training_flags", default="", help="further flags of `antehoc train`, as one text")
+    worth = parser.add_argument_group("worth of patches")
+    add = worth.add_argument
+    add("--worth_images", type=int, default=100, help="the first of the images")
+    add("--worth_orders", type=int, default=128, help="in which the patches of an image are shown")
+    add("--worth_methods", nargs="*", default=list(WORTH_METHODS))
     grid = parser.add_argument_group("grid pointing game")
     add = grid.add_argument
     add("--mosaics", type=int, default=100)

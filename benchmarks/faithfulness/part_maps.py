@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,8 +21,14 @@ Values = dict[str, dict[str, Tensor]]
 """Name of a map → name of a cell → (N,) one value an image, NaN where the measure says nothing."""
 
 
-def image_values(subject: Subject, methods: list[str]) -> Values:
-    """What every method's map of every image scores; the target is the model's own prediction."""
+def image_values(subject: Subject, methods: list[str], known: Mapping[str, Tensor] | None = None) -> Values:
+    """
+    What every method's map of every image scores; the target is the model's own prediction.
+
+    Args:
+        known: further maps that are there already, (N, 1, H, W).
+    """
+    known = known or {}
     settings = EvaluationSettings(
         target="prediction",
         area=0.2,
@@ -31,7 +38,7 @@ def image_values(subject: Subject, methods: list[str]) -> Values:
     )
     judged = JudgedClassifier(subject.model)
     explainers = {name: subject.explainer(name) for name in (OURS, *methods)}
-    found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in (*explainers, *CONTROLS)}
+    found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in (*explainers, *known, *CONTROLS)}
     starts = range(0, len(subject.labels), BATCH)
     with tqdm(total=len(starts) * len(found), desc=f"Maps, seed {subject.seed}", unit="batch") as bar:
         for start in starts:
@@ -43,6 +50,8 @@ def image_values(subject: Subject, methods: list[str]) -> Values:
                 bar.set_postfix_str(name)
                 if name in CONTROLS:
                     maps = CONTROLS[name](scorer.pixel_values, settings.seed, start)
+                elif name in known:
+                    maps = known[name][part]
                 else:
                     maps = explainers[name](scorer.pixel_values, scorer.target)
                 for cell, values in _cells(p_image, scorer.map_values(maps), settings.tolerance).items():

@@ -19,6 +19,9 @@ from antehoc_hf.evaluation import CONTROLS
 _OURS, _OTHERS, _CONTROL = "#b5350b", "#23527c", "#9a9a9a"
 _SHOWN_CONTROLS = ("random", "center", "sobel")
 _NOTES = {
+    "worth": "Maps that know the patches' Shapley values, measured on the network by sampling orders, beside those of "
+    "the methods, on the same images. `rank correlation with worth`: over the patches of an image; of the worth "
+    "itself that of two measurements with half of the orders each, so how well it is known.",
     "grid": "Share of the positive energy of a class's map in the quadrant of its image, and how often the maximum "
     "lies there; chance 0.25, aim 0.8. `antehoc, contributions`: positive part of the contributions. The last rows "
     "know the truth: which quadrant is right, and what each is worth to the class in the network's own eyes (Shapley "
