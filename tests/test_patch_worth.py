@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from antehoc_hf import AnteHocForImageClassification
+
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "faithfulness"
 
 
@@ -82,3 +84,21 @@ def test_patches_that_decide(part_worth):
     assert torch.allclose(
         part_worth.patch_worth(subject, missing["mean colour"], 8, "worth"), torch.zeros(()), atol=1e-6
     )
+
+
+def test_the_part_of_the_comparison(part_worth):
+    """A model of ours from end to end: every map has its numbers, and knows itself best."""
+    torch.manual_seed(0)
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", num_labels=4, image_size=64, weight_network="contributions", contribution_grid=4
+    ).eval()
+    images = torch.randn(3, 3, 64, 64)
+    probabilities = sys.modules["subjects"].predict(model, images)
+    predicted = probabilities.argmax(dim=1)
+    subject = sys.modules["subjects"].Subject(0, model, None, images, predicted, predicted, probabilities, None)
+    options = SimpleNamespace(worth_images=2, worth_orders=8, worth_methods=["grad-cam"])
+    scores = part_worth.measure(subject, options)["scores"]
+    assert list(scores) == ["worth, mean colour", "worth, black", "antehoc", "grad-cam"]
+    for of_map in scores.values():
+        assert of_map["Average Drop, 20 % kept"]["count"] == 2
+        assert -1 <= of_map["rank correlation with worth, black"]["value"] <= 1
