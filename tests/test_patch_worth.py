@@ -1,9 +1,7 @@
 """The measured worth of patches, on games and a network whose answer is known."""
 
-import importlib
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,15 +11,10 @@ from torch import nn
 
 from antehoc_hf import AnteHocForImageClassification
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "faithfulness"
-
 
 @pytest.fixture
-def part_worth(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("part_worth")
-    for name in ("part_worth", "part_maps", "subjects", "cells"):
-        sys.modules.pop(name, None)
+def part_worth(comparison):
+    return comparison("part_worth")
 
 
 def test_an_order_and_its_reverse_are_all_orders_of_two(part_worth):
@@ -32,6 +25,12 @@ def test_an_order_and_its_reverse_are_all_orders_of_two(part_worth):
 
     halves = part_worth.sampled_shapley(lambda shown: value(shown.float()), 2, 4, torch.Generator().manual_seed(0))
     assert torch.equal(halves, torch.tensor([[2.5, 3.5], [2.5, 3.5]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("orders", [0, 2, 6])
+def test_orders_that_make_no_halves(part_worth, orders):
+    with pytest.raises(ValueError, match=f"worth_orders={orders} must be a multiple of 4"):
+        part_worth.sampled_shapley(lambda shown: shown.float().sum(dim=1), 2, orders, torch.Generator())
 
 
 def test_worth_sums_to_what_there_is(part_worth):
@@ -70,24 +69,19 @@ class Subject:
 
 
 def test_patches_that_decide(part_worth):
-    """Four of 4 × 6 patches of 2 × 2 pixels decide in rows, three in columns: each has a share of what is seen."""
+    """Of 4 × 6 patches of 2 × 2 pixels the six in the upper left quarter decide, and share what is seen."""
     images = torch.full((1, 3, 8, 12), 1.2)  # 0.8 as a pixel
     subject = Subject(SeesTheCorner(), images, torch.tensor([0]))
-    missing = part_worth.missing_colours(subject)
-    assert torch.allclose(missing["black"], torch.full((1, 3, 1, 1), -2.0))
-    assert torch.allclose(missing["mean colour"], torch.full((1, 3, 1, 1), 1.2))
-    halves = part_worth.patch_worth(subject, missing["black"], 8, "worth")
+    halves = part_worth.patch_worth(subject, "black", 8)
     assert halves.shape == (2, 1, 1, 4, 6)
     expected = torch.zeros(4, 6)
     expected[:2, :3] = 0.8 / 6  # six patches, and nothing is left of black
     assert torch.allclose(halves[0, 0, 0], expected, atol=1e-4)
-    assert torch.allclose(
-        part_worth.patch_worth(subject, missing["mean colour"], 8, "worth"), torch.zeros(()), atol=1e-6
-    )
+    assert torch.allclose(part_worth.patch_worth(subject, "mean colour", 8), torch.zeros(()), atol=1e-6)
 
 
 def test_the_part_of_the_comparison(part_worth):
-    """A model of ours from end to end: every map has its numbers, and knows itself best."""
+    """A model of ours from end to end: every map has its numbers."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(
         "test_resnet", num_labels=4, image_size=64, weight_network="contributions", contribution_grid=4

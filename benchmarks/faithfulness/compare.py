@@ -224,7 +224,12 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add = cost.add_argument
     add("--rounds", type=int, default=12)
     add("--cost_backbones", nargs="+", default=["resnet18", "resnet50"])
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.worth_orders < 4 or options.worth_orders % 4:
+        parser.error(
+            f"--worth_orders {options.worth_orders} must be a multiple of 4: two halves, each also backwards."
+        )
+    return options
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,17 +28,10 @@ from tqdm import tqdm
 from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.training.coalitions import background_images, black_of, shown_images
 
-
-def missing_colours(subject: Subject) -> dict[str, Tensor]:
-    """What stands for patches that are not shown, normalised, (N, 3, 1, 1): as in the measures."""
-    images, config = subject.pixel_values, subject.model.config
-    mean = torch.tensor(config.image_mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(config.image_std, device=images.device).view(1, 3, 1, 1)
-    return {
-        "mean colour": images.mean(dim=(2, 3), keepdim=True),
-        "black": (-mean / std).expand(len(images), -1, -1, -1),
-    }
+MISSING = {"mean colour": "mean", "black": "black"}
+"""What stands for patches that are not shown, in the measures too, by its name in training."""
 
 
 def sampled_shapley(
@@ -50,38 +43,55 @@ def sampled_shapley(
     Args:
         value: coalitions (M, P) bool → what they win, (M,).
         players: P.
-        orders: at least 4; as many as a multiple of 4 holds.
+        orders: a multiple of 4: two halves, of pairs.
         generator: of the orders.
 
     Returns:
         (2, P) float64, of the first and the second half of the orders. Their mean sums exactly to what all win
         together, less what nobody does.
+
+    Raises:
+        ValueError: for another number of orders.
     """
+    if orders < 4 or orders % 4:
+        raise ValueError(f"worth_orders={orders} must be a multiple of 4: two halves of orders, each also backwards.")
     halves = torch.zeros(2, players, dtype=torch.float64)
-    pairs = orders // 4
     for half in range(2):
-        for _ in range(pairs):
+        for _ in range(orders // 4):
             order = torch.randperm(players, generator=generator)
             for sequence in (order, order.flip(0)):
                 place = sequence.argsort()
                 shown = place < torch.arange(players + 1)[:, None]
                 halves[half] += value(shown).double().cpu().diff()[place]
-    return halves / (2 * pairs)
+    return halves / (orders // 2)
 
 
-def patch_worth(subject: Subject, missing: Tensor, orders: int, title: str) -> Tensor:
-    """(2, N, 1, g, w) float32: of all patches of all images, by two halves of the orders."""
-    size = subject.size
-    grid = patch_grid(size, subject.model.config.contribution_grid)
+def patch_worth(subject: Subject, missing: str, orders: int) -> Tensor:
+    """
+    What every patch is worth to the predicted class.
+
+    Args:
+        subject: N images.
+        missing: what stands for patches that are not shown, one of `MISSING`.
+        orders: of each image, see `sampled_shapley`.
+
+    Returns:
+        (2, N, 1, g, w) float32, by two halves of the orders, in units of probability.
+    """
+    config = subject.model.config
+    grid = patch_grid(subject.size, config.contribution_grid)
+    backgrounds = background_images(subject.pixel_values, MISSING[missing], black_of(config))
     generator = torch.Generator().manual_seed(0)
     found = []
-    for index in tqdm(range(len(subject.predicted)), desc=title, unit="image", leave=False):
-        image, colour, target = subject.pixel_values[index], missing[index], subject.predicted[index]
+    for index in tqdm(range(len(subject.predicted)), desc=f"Worth of patches, {missing}", unit="image", leave=False):
+        image, background = subject.pixel_values[index : index + 1], backgrounds[index : index + 1]
+        target = subject.predicted[index]
 
-        def value(shown: Tensor, image: Tensor = image, colour: Tensor = colour, target: Tensor = target) -> Tensor:
-            coarse = shown.to(image.device).view(-1, 1, *grid).float()
-            mask = F.interpolate(coarse, size=size, mode="nearest").bool()
-            return predict(subject.model, torch.where(mask, image, colour))[:, target]
+        def value(
+            shown: Tensor, image: Tensor = image, background: Tensor = background, target: Tensor = target
+        ) -> Tensor:
+            images = shown_images(image, shown.to(image.device).unflatten(1, grid), background)
+            return predict(subject.model, images)[:, target]
 
         found.append(sampled_shapley(value, grid[0] * grid[1], orders, generator))
     return torch.stack(found, dim=1).float().unflatten(2, (1, *grid))
@@ -95,14 +105,11 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
         **{name: getattr(subject, name)[:count] for name in ("pixel_values", "labels", "predicted", "probabilities")},
     )
     device = few.pixel_values.device
-    worth = {
-        colour: patch_worth(few, missing, options.worth_orders, f"Worth of patches, {colour}").to(device)
-        for colour, missing in missing_colours(few).items()
-    }
+    worth = {missing: patch_worth(few, missing, options.worth_orders).to(device) for missing in MISSING}
     # As our map shows its contributions: bilinear between patches.
     known = {
-        f"worth, {colour}": F.interpolate(halves.mean(dim=0), size=few.size, mode="bilinear", align_corners=False)
-        for colour, halves in worth.items()
+        f"worth, {missing}": F.interpolate(halves.mean(dim=0), size=few.size, mode="bilinear", align_corners=False)
+        for missing, halves in worth.items()
     }
     values = image_values(few, options.worth_methods, known)
     names = (*known, OURS, *options.worth_methods)
@@ -120,11 +127,11 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     maps[OURS] = maps_of(
         lambda pixels, classes: signed_map(few.model, pixels, classes), few.pixel_values, few.predicted
     )
-    for colour, halves in worth.items():
+    for missing, halves in worth.items():
         truth = halves.mean(dim=0)
         for name in names:
-            found[name][f"rank correlation with worth, {colour}"] = _agreement(maps[name], truth)
-        found[f"worth, {colour}"][f"rank correlation with worth, {colour}"] = _agreement(halves[0], halves[1])
+            found[name][f"rank correlation with worth, {missing}"] = _agreement(maps[name], truth)
+        found[f"worth, {missing}"][f"rank correlation with worth, {missing}"] = _agreement(halves[0], halves[1])
     return {"scores": found}
 
 
