@@ -1,20 +1,12 @@
 """The comparison's verdicts, on scores made up so that the answer is known."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "faithfulness"
-
 
 @pytest.fixture
-def cells(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("cells")
-    sys.modules.pop("cells", None)
+def cells(comparison):
+    return comparison("cells")
 
 
 def cell_of(cells, aim, higher):

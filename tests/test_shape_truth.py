@@ -1,9 +1,6 @@
 """The comparison's truth about `shapes`, checked on a network whose use of the parts is known."""
 
-import importlib
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,16 +11,12 @@ from torch import nn
 from antehoc_hf.shapes import REGIONS, part_mask
 from antehoc_hf.shapes.scene import Recipe, draw
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "faithfulness"
 SCENE = Recipe(seed=0, split="test", index=3, image_size=64)
 
 
 @pytest.fixture
-def shape_truth(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("shape_truth")
-    for name in ("shape_truth", "coalition_truth", "subjects"):
-        sys.modules.pop(name, None)
+def shape_truth(comparison):
+    return comparison("shape_truth")
 
 
 class WingsOrTail(nn.Module):
