@@ -190,12 +190,13 @@ def _wanted(config: AnteHocConfig, points: list[TapPoint]) -> int:
     else:
         wanted = config.num_attention_maps or min(DEFAULT_NUM_ATTENTION_MAPS, len(points))
     if wanted > len(points):
-        named = isinstance(config.taps, list)
-        there = "taps names only" if named else f"the backbone {config.backbone!r} has only"
-        raise ValueError(
-            f"num_attention_maps={wanted}, but {there} {len(points)} layers{'' if named else ' to tap'}: ask for at "
-            f"most {len(points)}, or leave it out."
+        found = f"{len(points)} layers"
+        there = (
+            f"taps names only {found}"
+            if isinstance(config.taps, list)
+            else f"the backbone {config.backbone!r} has only {found} to tap"
         )
+        raise ValueError(f"num_attention_maps={wanted}, but {there}: ask for at most {len(points)}, or leave it out.")
     return wanted
 
 
