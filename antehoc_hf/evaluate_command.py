@@ -165,7 +165,7 @@ def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):
         raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or hasattr(model, "weight_network")):
+    if asked and not (options.explainers or hasattr(model, "map_head")):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
     if options.sanity_images < 0 or not all(0 < share <= 1 for share in options.noise_shares):
         raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
@@ -185,7 +185,7 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             explainers=_explainers(options.explainers, model),
         )
     if options.sanity_images:
-        own = ["antehoc"] if hasattr(model, "weight_network") else []
+        own = ["antehoc"] if hasattr(model, "map_head") else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
         makers = {name: partial(load_explainer, name) for name in names}

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from antehoc_hf.evaluation.captions import CAPTION_NORMALIZER, normalise_caption
-from antehoc_hf.modeling.caption_options import IGNORED
+from antehoc_hf.modeling.configuration_captions import IGNORED
 from antehoc_hf.training.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
 from antehoc_hf.training.columns import column_values, find_column
 from antehoc_hf.training.errors import DataError

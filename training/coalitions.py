@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.modeling.contribution_map import patch_grid
 from antehoc_hf.training.arguments import AnteHocTrainingArguments, CoalitionBackground, CoalitionSampling
 
 _BACKGROUNDS = ("mean", "blur", "black")

@@ -62,7 +62,7 @@ class PushingTrainer(Trainer):
     def _progress(self) -> dict[str, Any]:
         described = describe_training(
             self.args,
-            has_maps=hasattr(self.model, "weight_network"),
+            has_maps=hasattr(self.model, "map_head"),
             class_conditional=getattr(self.model, "class_conditional", False),
         )
         return {"steps": self.state.global_step, "epochs": self.state.epoch, **described}

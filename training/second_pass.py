@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from antehoc_hf.modeling.contributions import class_map, of_class
+from antehoc_hf.modeling.contribution_map import contribution_map, of_target
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.coalitions import CoalitionGame, black_of, coalition_loss
 from antehoc_hf.training.objectives import InterpretationObjective
@@ -76,7 +76,7 @@ class SecondPass:
         self.accelerator = accelerator
         self.objective = InterpretationObjective.from_arguments(args, model.prediction_kind)
         self.game: CoalitionGame | None = None
-        if getattr(model, "class_conditional", False):
+        if model.config.map_head.objective == "coalitions":
             _check_coalition_arguments(args)
             self.game = CoalitionGame(args, black_of(model.config))
 
@@ -107,8 +107,7 @@ class SecondPass:
         if self.args.target_eval:
             with torch.no_grad(), preserved_random_state(target.device), model.interpretation_phase("eval"):
                 target = model.prediction(wrapped(**kept, phase="task"))
-        maps_from = outputs.soft_attention_maps if self.game is None else outputs.tap_features
-        return FirstPass(kept, maps_from[:count], target, mask)
+        return FirstPass(kept, outputs.tap_values[:count], target, mask)
 
     def run(
         self, model: Any, wrapped: nn.Module, first: FirstPass, micro_batches: int, step: int = 0
@@ -132,8 +131,8 @@ class SecondPass:
             model.interpretation_phase(self.args.interpretation_batch_norm, train_backbone=weight > 0),
             scaled_gradients(task_parameters(model) if weight > 0 else [], weight),
         ):
-            outputs = wrapped(**first.inputs, soft_attention_maps=maps, phase="interpretation")
-            network_input = model.weight_network_input(maps) if self.args.reconstruction_weight else maps
+            outputs = wrapped(**first.inputs, tap_values=maps, phase="interpretation")
+            network_input = model.map_head.network_input(maps) if self.args.reconstruction_weight else maps
             loss = self.objective(outputs, model.prediction(outputs), first.target, network_input, first.mask)
             self.accelerator.backward(loss / micro_batches)
         map_means = outputs.interpretation_map.detach().float().mean(dim=(1, 2, 3))
@@ -145,7 +144,7 @@ class SecondPass:
         """Coalitions of patches through the frozen network, without gradient; then the weight network alone."""
 
         def judge(images: Tensor) -> Tensor:
-            return model.class_probabilities(wrapped(pixel_values=images, phase="prediction").logits)
+            return model.worth(wrapped(pixel_values=images, phase="prediction"))
 
         pixel_values = first.inputs["pixel_values"]
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
@@ -153,19 +152,19 @@ class SecondPass:
         predicted = first.target.argmax(dim=-1)
 
         def contributions() -> Tensor:
-            return wrapped(**first.inputs, tap_features=first.kept, phase="interpretation").contributions
+            return wrapped(**first.inputs, tap_values=first.kept, phase="interpretation").contributions
 
         with preserved_random_state(first.kept.device), model.interpretation_phase("eval"):
             with torch.no_grad():
-                ranking = of_class(contributions(), predicted)[:, 0] if game.needs_ranking else None
+                ranking = of_target(contributions(), predicted)[:, 0] if game.needs_ranking else None
                 outcome = game.play(pixel_values, grid, judge, step, ranking)
             of_classes = contributions()
             loss = coalition_loss(of_classes, outcome.contrasts, outcome.gains)
             self.accelerator.backward(loss / micro_batches)
         with torch.no_grad():
             nothing: Any = self.accelerator.reduce(outcome.nothing, "mean")
-            model.weight_network.nothing.lerp_(nothing.to(model.weight_network.nothing), _MEMORY / micro_batches)
-            maps, degenerate = class_map(of_class(of_classes, predicted), size)
+            model.map_head.baseline_worth.lerp_(nothing.to(model.map_head.baseline_worth), _MEMORY / micro_batches)
+            maps, degenerate = contribution_map(of_target(of_classes, predicted), size)
         return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
 
 
@@ -196,12 +195,12 @@ def _first(value: Any, count: int) -> Any:
 
 def weight_parameters(model: Any) -> list[nn.Parameter]:
     """The second pass's parameters: the weight network's."""
-    return list(model.weight_network.parameters())
+    return list(model.map_head.parameters())
 
 
 def task_parameters(model: Any) -> list[nn.Parameter]:
     """The first pass's parameters: all but the weight network's, in the model's order."""
-    of_weight_network = {id(parameter) for parameter in model.weight_network.parameters()}
+    of_weight_network = {id(parameter) for parameter in model.map_head.parameters()}
     return [parameter for parameter in model.parameters() if id(parameter) not in of_weight_network]
 
 

@@ -77,12 +77,12 @@ class AnteHocTrainer(ResumableTrainer):
         self.partial_images: PartialImages | None = None
         if self.args.partial_image_share > 0:
             config = self.model.config
-            self.partial_images = PartialImages(self.args, black_of(config), config.contribution_grid)
+            self.partial_images = PartialImages(self.args, black_of(config), config.map_head.grid)
         if self.args.update_order == "sequential":
             self.add_callback(_AfterOptimizerStep(self._step_weight_network))
 
     def _check_setup(self) -> None:
-        if not hasattr(self.model, "weight_network") or not hasattr(self.model, "interpretation_phase"):
+        if not hasattr(self.model, "map_head") or not hasattr(self.model, "interpretation_phase"):
             raise ValueError(
                 f"AnteHocTrainer trains ante-hoc models such as AnteHocForImageClassification, and "
                 f"{type(self.model).__name__} has no weight network: use transformers.Trainer for it."
@@ -187,7 +187,7 @@ class AnteHocTrainer(ResumableTrainer):
             if not own <= held:
                 raise ValueError(
                     "The optimizer that was given does not hold the weight network's parameters "
-                    "(model.weight_network.parameters()), so the second pass would train nothing: add them to it."
+                    "(model.map_head.parameters()), so the second pass would train nothing: add them to it."
                 )
             return super().create_optimizer(model)
         with source.task_phase():

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from antehoc_hf.command_inputs import load_model, model_config
 from antehoc_hf.explainers.network import Kind, Network
-from antehoc_hf.modeling.caption_options import check_tokenizer
+from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.training.run_arguments import UsageError
 
 _KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}

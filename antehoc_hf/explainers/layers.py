@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.tap_layout import TapPoint
+from antehoc_hf.modeling.taps import TapPoint
 from antehoc_hf.modeling.tap_search import LayerCall, stage_taps
 
 # A grid of a single position shows nothing.

@@ -20,7 +20,7 @@ from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_capt
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
-from antehoc_hf.modeling.caption_options import SHORTEST_LIMIT, check_tokenizer
+from antehoc_hf.modeling.configuration_captions import SHORTEST_LIMIT, check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
 from antehoc_hf.training.captions import (
     CaptionCollator,
