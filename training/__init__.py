@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from antehoc_hf.training.errors import BadImageError, DataError, LabelError
     from antehoc_hf.training.metrics import metrics_of
     from antehoc_hf.training.panels import PanelCallback
-    from antehoc_hf.training.recipe import read_recipe, recipe_names
+    from antehoc_hf.training.runs.recipes import read_recipe, recipe_names
     from antehoc_hf.training.trainer import AnteHocTrainer
 
 # Looked up on first use: the data loading needs no trainer, and neither needs matplotlib.
@@ -28,8 +28,8 @@ _HOMES = {
     "last_whole_checkpoint": "checkpoints",
     "load_image_data": "data",
     "metrics_of": "metrics",
-    "read_recipe": "recipe",
-    "recipe_names": "recipe",
+    "read_recipe": "runs.recipes",
+    "recipe_names": "runs.recipes",
 }
 
 __all__ = [

@@ -31,8 +31,8 @@ from antehoc_hf.training.captions import (
     token_accuracy,
 )
 from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.run import train
-from antehoc_hf.training.run_arguments import DataArguments
+from antehoc_hf.training.runs.options import DataArguments
+from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
 from antehoc_hf.training.trainer import AnteHocTrainer
 

@@ -16,6 +16,7 @@ from torch.utils.data import Subset as TorchSubset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.settings import EvaluationSettings
@@ -31,9 +32,9 @@ from antehoc_hf.training.captions import (
 )
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.run_arguments import DataArguments, ModelArguments, UsageError
-from antehoc_hf.training.tables import aligned, cell
+from antehoc_hf.training.runs.options import DataArguments, ModelArguments
+from antehoc_hf.training.runs.results import FIGURE_FILE
+from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.targets import ReadTargets
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import denormalise

@@ -21,9 +21,9 @@ from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.labels import LabelSpace, read_label_space
 from antehoc_hf.training.masks import WithMasks, check_mask_column
 from antehoc_hf.training.metrics import metrics_of
-from antehoc_hf.training.objective_choice import Objective
-from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.tables import aligned, cell
+from antehoc_hf.training.runs.objective_choice import Objective
+from antehoc_hf.training.runs.results import FIGURE_FILE
+from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.targets import ReadTargets
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel

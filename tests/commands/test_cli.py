@@ -14,7 +14,7 @@ import torch
 from antehoc_hf import cli
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHAPES = [
     "--dataset_name",
     "shapes",

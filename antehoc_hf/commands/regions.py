@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from tqdm.auto import tqdm
 
-from antehoc_hf.command_inputs import image_files, images_first, load_model, opened_images
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import image_files, images_first, load_model, opened_images
 from antehoc_hf.concepts import Region, dominant_regions
 from antehoc_hf.explainers import EXPLAINERS, Explainer, load_explainer
-from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.results import write_results
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.runs.results import write_results
+from antehoc_hf.training.runs.settings import OptionParser
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.gallery import gallery
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.commands.errors import UsageError
 
 Objective = Literal["energy", "contributions"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from antehoc_hf.command_inputs import image_files
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import image_files
 from antehoc_hf.demo.space import PACKAGE, export_space
-from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.runs.settings import OptionParser
 
 # What `make demo` trains.
 _TRAINED = ("outputs/demo", "outputs/demo-landmarks", "outputs/demo-captions")

@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
-from antehoc_hf.command_inputs import model_config
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import model_config
 from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.model_types import OURS, model_type_of, refuse_map_options
-from antehoc_hf.training.recipe import OptionParser, chosen_task, task_arguments
-from antehoc_hf.training.results import (
+from antehoc_hf.training.runs.model_types import OURS, model_type_of, refuse_map_options
+from antehoc_hf.training.runs.options import DataArguments
+from antehoc_hf.training.runs.results import (
     RESULTS_FILE,
     describe_data,
     describe_model,
@@ -28,7 +29,7 @@ from antehoc_hf.training.results import (
     versions,
     write_results,
 )
-from antehoc_hf.training.run_arguments import DataArguments, UsageError
+from antehoc_hf.training.runs.settings import OptionParser, chosen_task, task_arguments
 from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 

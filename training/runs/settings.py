@@ -7,30 +7,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from transformers import HfArgumentParser
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.model_types import OURS, check_baseline_options, map_options, refuse_map_options
-from antehoc_hf.training.objective_choice import chosen_objective
-from antehoc_hf.training.run_arguments import (
+from antehoc_hf.training.runs.model_types import OURS, check_baseline_options, map_options, refuse_map_options
+from antehoc_hf.training.runs.objective_choice import chosen_objective
+from antehoc_hf.training.runs.options import (
     CardArguments,
     ConfigArguments,
     DataArguments,
     ModelArguments,
     RunArguments,
-    UsageError,
 )
+from antehoc_hf.training.runs.recipes import DEFAULTS, read_recipe, recipe_names
 from antehoc_hf.training.tasks import TASKS, Task, baseline_task, task_named
-
-RECIPES = Path(__file__).parent / "recipes"
-# A key of recipes alone: the recipe whose values are taken where this one has none.
-BASED_ON = "based_on"
-DEFAULTS = "defaults"
 
 _DESCRIPTION = """
 Trains a model that predicts and shows what it looked at, and writes model, image processor, panels and results.json
@@ -59,36 +53,6 @@ class RunSettings:
     training: AnteHocTrainingArguments
     given: dict[str, Any]
     facts: Facts
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != DEFAULTS)
-
-
-def read_recipe(name_or_path: str) -> dict[str, Any]:
-    """
-    The options of a recipe, with those of the recipe it is based on.
-
-    Args:
-        name_or_path (`str`): one of [`recipe_names`], or the path of a YAML file.
-
-    Raises:
-        UsageError: if there is no such recipe, or it is no mapping of names to values.
-    """
-    values: dict[str, Any] = {}
-    seen: list[Path] = []
-    wanted: str | None = name_or_path
-    folder = Path()
-    while wanted is not None:
-        path = _recipe_path(wanted, folder)
-        if path in seen:
-            raise UsageError(f"Recipe {name_or_path!r} is based on itself: remove {BASED_ON} from {path}.")
-        seen.append(path)
-        own = _read_yaml(path)
-        wanted, folder = own.pop(BASED_ON, None), path.parent
-        values = {**own, **values}
-    return values
 
 
 def parse_settings(argv: Sequence[str]) -> RunSettings:
@@ -217,36 +181,6 @@ class OptionParser(HfArgumentParser):
         for action in self._actions:
             action.default = argparse.SUPPRESS
         return vars(self.parse_known_args(list(argv))[0])
-
-
-def _recipe_path(name: str, folder: Path) -> Path:
-    """A named recipe, or a file; `based_on` may also name a file beside the recipe."""
-    if not isinstance(name, str):
-        raise UsageError(f"A recipe is a name or a path, not {name!r}.")
-    own = RECIPES / f"{name}.yaml"
-    for path in (own, folder / name, Path(name).expanduser()):
-        if path.is_file():
-            return path
-    near = difflib.get_close_matches(name, recipe_names(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(recipe_names())}, or give a file's path."
-    raise UsageError(f"There is no recipe {name!r}: {hint}")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or "it cannot be read"
-        raise UsageError(f"Recipe {path} is no YAML{where}: {reason}.") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"Recipe {path} is no text file.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"Recipe {path} must hold lines such as 'learning_rate: 0.001', not {type(values).__name__}.")
-    return {str(key): value for key, value in values.items()}
 
 
 def _known(values: dict[str, Any], recipe: str, names: Sequence[str]) -> dict[str, Any]:

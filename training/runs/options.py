@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocConfig
 from antehoc_hf.modeling.configuration_antehoc import CHOICES, HEAD_CHOICES
 
@@ -19,10 +20,6 @@ _NOT_DERIVED = (
     *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
     "max_caption_length",  # an option of the task, which cuts the captions
 )
-
-
-class UsageError(ValueError):
-    """The command line or a recipe asks for something that makes no sense; one sentence."""
 
 
 @dataclass

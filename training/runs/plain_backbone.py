@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from antehoc_hf.training.results import RESULTS_FILE
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.training.runs.results import RESULTS_FILE
 
 # Options that change what is learned or measured and stand nowhere else in the results; with their defaults.
 _OPTIONS = {

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from antehoc_hf.command_inputs import (
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import (
     image_files,
     images_first,
     load_model,
@@ -21,9 +22,8 @@ from antehoc_hf.command_inputs import (
     unique_names,
 )
 from antehoc_hf.explainers import EXPLAINERS, Explainer, Explanation, load_explainer
-from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.results import write_results
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.runs.results import write_results
+from antehoc_hf.training.runs.settings import OptionParser
 from antehoc_hf.visualization import comparison, denormalise
 
 EXPLANATIONS_FILE = "explanations.json"

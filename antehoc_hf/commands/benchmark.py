@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.paper.cells import Bench, CellStore
 from antehoc_hf.paper.figures import draw
@@ -20,9 +21,8 @@ from antehoc_hf.paper.plots import plot
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, PROTOCOLS, DataSource, protocol_named
 from antehoc_hf.paper.tables import Table, tables_of
 from antehoc_hf.paper.workshop import Workshop
-from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.results import versions, write_results
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.runs.results import versions, write_results
+from antehoc_hf.training.runs.settings import OptionParser
 
 DATA_SETS = {**LANDMARKS, **CAPTIONS, **CLASSIFICATION}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from antehoc_hf.cli import main
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.paper import protocols
 from antehoc_hf.paper.cells import CellStore, spread
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS
 from antehoc_hf.paper.tables import Table, Value
-from antehoc_hf.training.run_arguments import UsageError
 
 COUNTS = {"image_size": 64, "train": 32, "validation": 16, "test": 24, "seed": 0}
 

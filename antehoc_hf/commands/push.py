@@ -17,8 +17,8 @@ from antehoc_hf.model_cards import (
     travelling_files,
     write_card,
 )
-from antehoc_hf.training.recipe import OptionParser
-from antehoc_hf.training.run_arguments import CardArguments
+from antehoc_hf.training.runs.options import CardArguments
+from antehoc_hf.training.runs.settings import OptionParser
 
 
 @dataclass

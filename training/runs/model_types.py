@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.run_arguments import ConfigArguments, ModelArguments, UsageError, read_json
+from antehoc_hf.training.runs.options import ConfigArguments, ModelArguments, read_json
 
 OURS = "antehoc"
 # What a baseline takes of the model's flags, and of the run's those that a model with maps alone can follow.
