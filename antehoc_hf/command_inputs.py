@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-from antehoc_hf.training.errors import BadImageError
-from antehoc_hf.training.images import decode_image
+from antehoc_hf.training.data.errors import BadImageError
+from antehoc_hf.training.data.images import decode_image
 from antehoc_hf.training.run_arguments import UsageError
 from antehoc_hf.training.tasks import task_of
 

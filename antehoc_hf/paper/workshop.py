@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf.paper.protocols import DataSource, Protocol, Role
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.masks import WithMasks
+from antehoc_hf.training.data.masks import WithMasks
 from antehoc_hf.training.model_types import OURS
 from antehoc_hf.training.recipe import RunSettings, parse_settings
 from antehoc_hf.training.results import RESULTS_FILE
