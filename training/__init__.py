@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antehoc_hf.training.arguments import AnteHocTrainingArguments
-    from antehoc_hf.training.data.augmentation import AUGMENTATIONS
     from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint
     from antehoc_hf.training.data import ImageData, load_image_data
+    from antehoc_hf.training.data.augmentation import AUGMENTATIONS
     from antehoc_hf.training.data.errors import BadImageError, DataError, LabelError
     from antehoc_hf.training.metrics import metrics_of
     from antehoc_hf.training.panels import PanelCallback

@@ -1,4 +1,4 @@
-"""Data sets by name or folder: found, checked, split, and made into batches of `pixel_values` and what a task learns."""
+"""Data sets by name or folder: found, checked, split, and made into batches of tensors."""
 
 from antehoc_hf.training.data.loading import (
     ImageData,

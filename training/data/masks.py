@@ -5,8 +5,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.data.loading import ImageData, ImageDataset
 from antehoc_hf.training.data.images import decode_image
+from antehoc_hf.training.data.loading import ImageData, ImageDataset
 from antehoc_hf.training.run_arguments import UsageError
 
 

@@ -24,10 +24,10 @@ from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_groups import LandmarkScheme, chosen_points, scheme_of
 from antehoc_hf.training.data.landmarks import LandmarkTargets
 from antehoc_hf.training.data.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.results import FIGURE_FILE
 from antehoc_hf.training.run_arguments import ModelArguments
 from antehoc_hf.training.tables import aligned
-from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
