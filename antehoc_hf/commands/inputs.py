@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.training.errors import BadImageError
-from antehoc_hf.training.images import decode_image
+from antehoc_hf.training.data.errors import BadImageError
+from antehoc_hf.training.data.images import decode_image
 from antehoc_hf.training.tasks import task_of
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}

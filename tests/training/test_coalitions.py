@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from antehoc_hf.evaluation import insertion_deletion
-from antehoc_hf.modeling.contribution_map import ContributionMap, with_total
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.coalitions import (
     CoalitionGame,

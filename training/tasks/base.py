@@ -13,9 +13,9 @@ from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
+from antehoc_hf.training.data.targets import ReadTargets, T
 from antehoc_hf.training.runs.objective_choice import Objective, weight_network_for
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
-from antehoc_hf.training.targets import ReadTargets, T
 
 Panel = Callable[[str], Any]
 """Draws what the model made of a batch: title → matplotlib figure."""

@@ -14,7 +14,7 @@ from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
-from antehoc_hf.training.labels import LabelSpace
+from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.model_types import baseline_class
 from antehoc_hf.training.runs.options import ModelArguments, read_json

@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from antehoc_hf.evaluation.captions import CAPTION_NORMALIZER, normalise_caption
 from antehoc_hf.modeling.configuration_captions import IGNORED
-from antehoc_hf.training.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
-from antehoc_hf.training.columns import column_values, find_column
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.targets import Encode
+from antehoc_hf.training.data.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
+from antehoc_hf.training.data.columns import column_values, find_column
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.targets import Encode
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def build_tokenizer(captions: Sequence[str], min_word_count: int, max_caption_le
 @dataclass(frozen=True)
 class CaptionSpace:
     """
-    The captions of a data set, as `antehoc_hf.training.targets.Targets`.
+    The captions of a data set, as `antehoc_hf.training.data.targets.Targets`.
 
     Attributes:
         columns: those of the captions.

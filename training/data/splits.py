@@ -18,7 +18,7 @@ import numpy as np
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.errors import DataError
 
 SHAPES = "shapes"
 _ALIASES = {

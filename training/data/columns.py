@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.errors import DataError
 
 # Looked for in this order, whatever the case of the letters; the names of one group are equally good.
 _IMAGE_NAMES = (

@@ -11,10 +11,10 @@ import datasets
 import torch
 from PIL import Image
 
-from antehoc_hf.training.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
-from antehoc_hf.training.columns import class_label, column_values, may_hold_labels, type_name
-from antehoc_hf.training.errors import DataError, LabelError
-from antehoc_hf.training.targets import Encode
+from antehoc_hf.training.data.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
+from antehoc_hf.training.data.columns import class_label, column_values, may_hold_labels, type_name
+from antehoc_hf.training.data.errors import DataError, LabelError
+from antehoc_hf.training.data.targets import Encode
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Kind = Literal["index", "indices", "multi-hot", "number", "vector"]

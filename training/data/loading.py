@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antehoc_hf.training.augmentation import ImageProcessor
-from antehoc_hf.training.columns import find_image_column, find_label_column
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.images import decode_image, find_unreadable, raw_images
-from antehoc_hf.training.labels import LabelSpace, read_label_space
-from antehoc_hf.training.splits import Source, Split, find_splits, hold_out, load_source, take
-from antehoc_hf.training.targets import Encode, ReadTargets, T, Targets
+from antehoc_hf.training.data.augmentation import ImageProcessor
+from antehoc_hf.training.data.columns import find_image_column, find_label_column
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.images import decode_image, find_unreadable, raw_images
+from antehoc_hf.training.data.labels import LabelSpace, read_label_space
+from antehoc_hf.training.data.splits import Source, Split, find_splits, hold_out, load_source, take
+from antehoc_hf.training.data.targets import Encode, ReadTargets, T, Targets
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class ImageData(Generic[T]):
 
         Args:
             processor: the model's image processor.
-            augmentation: by name; for classification a key of `antehoc_hf.training.augmentation.AUGMENTATIONS`.
+            augmentation: by name; for classification a key of `antehoc_hf.training.data.augmentation.AUGMENTATIONS`.
 
         Raises:
             DataError: unknown augmentation.
@@ -198,7 +198,7 @@ def load_data(
 
     Args:
         name_or_path: a name on the Hub, a folder (data set, class folders, saved to disk), "shapes", or a data set
-            already loaded; see `antehoc_hf.training.splits.load_source`.
+            already loaded; see `antehoc_hf.training.data.splits.load_source`.
         read_targets: (first split, image column, name of the data set) → what the task learns from.
         config: configuration of the data set.
         revision: branch, tag or commit on the Hub.

@@ -17,7 +17,7 @@ from timm.data.transforms import ResizeKeepRatio
 from torch import Tensor
 from torchvision import transforms
 
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.errors import DataError
 
 Transform = Callable[[list[Image.Image]], Tensor]
 

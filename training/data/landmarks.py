@@ -14,14 +14,14 @@ from torch import Tensor
 
 from antehoc_hf.evaluation.landmarks import normalizers, part_mask
 from antehoc_hf.modeling.image_geometry import ImageGeometry
-from antehoc_hf.training.augmentation import ImageProcessor
-from antehoc_hf.training.columns import column_values
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.images import image_size, raw_images
-from antehoc_hf.training.keypoints import KeypointFormat, Points
-from antehoc_hf.training.landmark_augmentation import RandomAffine, check_augmentation, mirrored
-from antehoc_hf.training.landmark_groups import LandmarkScheme, flip_within, parts_within
-from antehoc_hf.training.targets import Encode
+from antehoc_hf.training.data.augmentation import ImageProcessor
+from antehoc_hf.training.data.columns import column_values
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.images import image_size, raw_images
+from antehoc_hf.training.data.keypoints import KeypointFormat, Points
+from antehoc_hf.training.data.landmark_augmentation import RandomAffine, check_augmentation, mirrored
+from antehoc_hf.training.data.landmark_groups import LandmarkScheme, flip_within, parts_within
+from antehoc_hf.training.data.targets import Encode
 
 _BATCH = 256
 # Points may lie outside the image, where a face is cut off, but not by more than its size.

@@ -15,7 +15,7 @@ from datasets.utils import tqdm
 from PIL import ExifTags, Image, ImageOps
 
 from antehoc_hf.modeling.rgb import to_rgb
-from antehoc_hf.training.errors import BadImageError
+from antehoc_hf.training.data.errors import BadImageError
 
 # What Pillow's decoders raise on broken files of the various formats.
 _DECODING_ERRORS: tuple[type[Exception], ...] = (

@@ -6,8 +6,8 @@ from torch.utils.data import Dataset
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.data import ImageData, ImageDataset
-from antehoc_hf.training.images import decode_image
+from antehoc_hf.training.data.images import decode_image
+from antehoc_hf.training.data.loading import ImageData, ImageDataset
 
 
 class WithMasks(Dataset):

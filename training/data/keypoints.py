@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from antehoc_hf.training.columns import column_values, find_column
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.columns import column_values, find_column
+from antehoc_hf.training.data.errors import DataError
 
 Points = NDArray[np.float64]
 Layout = Literal["points", "flat", "flat triples", "rows", "mapping"]

@@ -9,7 +9,7 @@ import datasets
 from PIL import Image
 from torch import Tensor
 
-from antehoc_hf.training.augmentation import ImageProcessor
+from antehoc_hf.training.data.augmentation import ImageProcessor
 
 Encode = Callable[[list[Image.Image], Mapping[str, Sequence[Any]]], list[dict[str, Tensor]]]
 """B upright RGB images and the target columns' B values each → B items as the data loader collates them. It can be

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision import transforms
 
 from antehoc_hf.modeling.image_geometry import ImageGeometry
-from antehoc_hf.training.augmentation import NormalisedTensor
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.augmentation import NormalisedTensor
+from antehoc_hf.training.data.errors import DataError
 
 LANDMARK_AUGMENTATIONS = {
     "none": "the evaluation transform: no augmentation",
