@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .configuration_antehoc import DEFAULT_NUM_ATTENTION_MAPS, AnteHocConfig, backbone_defaults
+from .other_network import build_other_network, is_other_network
 from .tap_search import (
     LayerCall,
     at_fixed_intervals,
@@ -35,6 +36,11 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
         ValueError: if timm refuses the combination; timm's reason is repeated.
     """
     options = {**(config.backbone_kwargs or {}), **overrides}
+    if is_other_network(config.backbone):
+        try:
+            return build_other_network(config.backbone, num_outputs, options)
+        except (TypeError, AssertionError, RuntimeError, KeyError) as error:
+            raise ValueError(_refusal(config, error)) from error
     default_size = list(_default_size(config.backbone))
     # A recipe or a user may have set the size through backbone_kwargs; ours is config.image_size.
     if config.image_size != default_size and "img_size" not in options:

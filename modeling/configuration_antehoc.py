@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from .contribution_map import ContributionMapConfig
 from .energy_map import EnergyMapConfig
 from .map_head import MapHeadConfig
+from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
@@ -64,7 +65,14 @@ class BackboneConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        if is_other_network(self.backbone):
+            check_other_network(self.backbone, self.backbone_kwargs)
         own = backbone_defaults(self.backbone)
+        missing = [name for name in ("image_mean", "image_std") if getattr(self, name) is None and name not in own]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} must be given: how images are normalised is not known of {self.backbone!r}."
+            )
         if self.image_size is None:
             self.image_size = own["input_size"][1:]
         self.image_mean = as_list(own["mean"] if self.image_mean is None else self.image_mean)
@@ -223,9 +231,13 @@ def backbone_defaults(backbone: str) -> dict[str, Any]:
     """
     Input size (C, H, W), mean and std of a timm architecture, without building it.
 
+    Of a network that is not timm's the size alone, a guess.
+
     Raises:
         ValueError: if timm does not know it; names that come near are offered.
     """
+    if is_other_network(backbone):
+        return {"input_size": (3, 224, 224)}
     architecture = str(backbone).split(".", 1)[0]
     if not isinstance(backbone, str) or not timm.is_model(architecture):
         near = _nearest_names(architecture)

@@ -16,6 +16,10 @@ _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "con
 _MIN_POSITIONS = 2
 
 
+PrefixOf = Callable[[int, tuple[int, int]], int]
+"""(number of tokens, height and width of the image) → how many of the tokens are no positions."""
+
+
 @dataclass(frozen=True)
 class LayerCall:
     """One call of a module during the watched pass, in the order in which calls ended."""
@@ -41,12 +45,13 @@ def watch(backbone: nn.Module, image: Tensor) -> list[LayerCall]:
     calls: list[LayerCall] = []
     counts: dict[str, int] = {}
     size = (image.shape[-2], image.shape[-1])
-    prefix = int(getattr(backbone, "num_prefix_tokens", 0) or 0)
+    fixed = int(getattr(backbone, "num_prefix_tokens", 0) or 0)
+    prefix_of: PrefixOf = getattr(backbone, "num_prefix_tokens_of", lambda tokens, size: fixed)
     channels = {info["module"]: info["num_chs"] for info in _feature_info(backbone)}
     handles = []
     for name, module in backbone.named_modules():
         if name:
-            handles.append(module.register_forward_hook(_watcher(name, calls, counts, size, prefix, channels)))
+            handles.append(module.register_forward_hook(_watcher(name, calls, counts, size, prefix_of, channels)))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -62,10 +67,12 @@ def _watcher(
     calls: list[LayerCall],
     counts: dict[str, int],
     size: tuple[int, int],
-    prefix: int,
+    prefix_of: "PrefixOf",
     channels: dict[str, int],
 ) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        tokens = output[0] if isinstance(output, (tuple, list)) and output else output
+        prefix = prefix_of(tokens.shape[1], size) if isinstance(tokens, Tensor) and tokens.ndim == 3 else 0
         layout = find_layout(output, size, channels.get(name), prefix)
         leaf = next(module.children(), None) is None
         calls.append(LayerCall(name, counts.get(name, 0), _kind(module), layout, leaf))
