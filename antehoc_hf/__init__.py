@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
         "antehoc_hf is being imported from a checkout that is not installed: run `pip install -e .` in it first."
     ) from None
 
-from antehoc_hf.registration import register_auto_classes, register_pipelines, register_push
+from antehoc_hf.registration import register_auto_classes, register_pipelines, register_push, register_sources
 
 if TYPE_CHECKING:
     from antehoc_hf.shapes import load_shapes
@@ -59,6 +59,7 @@ __all__ = [
 register_auto_classes()
 register_pipelines()
 register_push()
+register_sources()
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,17 @@ def register_push() -> None:
     AnteHocPreTrainedModel.pusher = staticmethod(push_model)
 
 
+def _read_classifier(source: Any, **options: Any) -> Any:
+    from antehoc_hf.sources import read_classifier  # only needed here
+
+    return read_classifier(source, **options)
+
+
+def register_sources() -> None:
+    """Lets `AnteHocForImageClassification.from_classifier` read finished classifiers."""
+    AnteHocForImageClassification.classifier_reader = staticmethod(_read_classifier)
+
+
 def register_pipelines() -> None:
     """Registers our pipelines with `transformers.pipeline`; calling it again does nothing."""
     pipelines: dict[str, tuple[type, Any]] = {

@@ -1,7 +1,8 @@
 """The image classifier: timm's network with its own head, and the map."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
 
     onnx_outputs: ClassVar[tuple[str, ...]] = ("logits", "interpretation_map")
 
+    # How a finished classifier is read; set by the project, and not there where this code travels alone.
+    classifier_reader: ClassVar[Callable[..., Any] | None] = None
+
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)
         if not config.num_labels:
@@ -52,6 +56,38 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         self.num_labels = config.num_labels
         self._build(num_outputs=config.num_labels)
         self.post_init()
+
+    @classmethod
+    def from_classifier(
+        cls,
+        source: Any,
+        *,
+        backbone: str | None = None,
+        backbone_kwargs: dict[str, Any] | None = None,
+        token: str | None = None,
+        **config: Any,
+    ) -> "AnteHocForImageClassification":
+        """
+        A finished classifier, unchanged to the bit, with a map head that is still to be taught.
+
+        Args:
+            source: a network in memory (timm's, torchvision's or transformers'), a timm name, the folder or Hub name
+                of a checkpoint, or a file of weights.
+            backbone (`str`, *optional*): the timm architecture, where the source does not say.
+            backbone_kwargs (`dict`, *optional*): options that timm's network was made with.
+            token (`str`, *optional*): for a private repository on the Hub.
+            config: options of [`AnteHocConfig`] such as `image_mean`, `image_std`, `id2label`, `map_head`.
+
+        Raises:
+            ValueError: if it is not a classifier that can be explained, or something must be said that it does not.
+            OSError: if it cannot be read or fetched.
+        """
+        if cls.classifier_reader is None:
+            raise ValueError(
+                "from_classifier needs the package antehoc-hf: pip install antehoc-hf, import antehoc_hf."
+            )
+        found = cls.classifier_reader(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
+        return found.model(**config)  # type: ignore[no-any-return]
 
     @property
     def prediction_kind(self) -> PredictionKind:

@@ -8,7 +8,6 @@ the options of transformers' own configuration, or of torchvision's function.
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 PREFIXES = ("transformers:", "torchvision:")

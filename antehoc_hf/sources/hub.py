@@ -1,0 +1,26 @@
+"""Checkpoints on the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+_WANTED = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+def fetched(name: str, token: str | None = None) -> Path:
+    """
+    The folder of a repository's checkpoint, from the cache where it is there.
+
+    Raises:
+        OSError: if it cannot be had.
+    """
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED), token=token))
+    except Exception as error:  # huggingface_hub and httpx raise many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise OSError(
+            f"Could not fetch {name!r} from the Hub ({type(error).__name__}: {reason}). Is the name right, and, for a "
+            "private repository, a token given?"
+        ) from error
