@@ -96,8 +96,8 @@ class FinishedClassifier:
         if names is not None:
             if len(names) != self.num_labels:
                 raise ValueError(
-                    f"{self.origin} predicts {self.num_labels} classes, but there are {len(names)} names: give one for "
-                    "each, in the order of its outputs."
+                    f"{self.origin} predicts {self.num_labels} classes, but there are {len(names)} names: give one "
+                    "for each, in the order of its outputs."
                 )
             labels = {int(index): str(name) for index, name in names.items()}
             options |= {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
@@ -132,8 +132,8 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if wrong:
         raise ValueError(
-            f"The weights of {origin} do not fit {backbone!r}: {wrong[0]} is {tuple(weights[wrong[0]].shape)} there and "
-            f"{tuple(own[wrong[0]].shape)} in the network. Name the architecture that they were trained in, or its "
+            f"The weights of {origin} do not fit {backbone!r}: {wrong[0]} is {tuple(weights[wrong[0]].shape)} there "
+            f"and {tuple(own[wrong[0]].shape)} in the network. Name the architecture that they were trained in, or its "
             "backbone_kwargs."
         )
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]

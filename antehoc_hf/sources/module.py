@@ -37,7 +37,7 @@ def of_module(
         ValueError: if it cannot be built again from a configuration.
     """
     network = unwrapped(network)
-    origin = origin or f"this {type(network).__name__}"
+    origin = origin or f"This {type(network).__name__}"
     library = type(network).__module__.split(".", 1)[0]
     if library == "transformers" and hasattr(network, "timm_model"):  # TimmWrapper
         return of_timm_module(network, network.timm_model, backbone, backbone_kwargs, origin, preprocessing)
@@ -48,8 +48,8 @@ def of_module(
     if library == "torchvision":
         return _of_torchvision_module(network, origin, preprocessing)
     raise ValueError(
-        f"{type(network).__name__} is not a network of timm, torchvision or transformers, so a model around it could "
-        "not be loaded again. If its weights are those of a timm architecture, name it: backbone='resnet50' for instance."
+        f"{type(network).__name__} is not a network of timm, torchvision or transformers, so a model around it "
+        "could not be loaded again. If its weights are those of a timm architecture, name it: backbone='resnet50'."
     )
 
 
@@ -73,6 +73,7 @@ def of_timm_module(
 ) -> FinishedClassifier:
     """A network of timm, or one whose weights have the names of one."""
     cfg = dict(getattr(inner, "pretrained_cfg", None) or {})
+    cfg |= getattr(getattr(network, "config", None), "pretrained_cfg", None) or {}  # a TimmWrapper's own
     name = backbone or cfg.get("architecture")
     if not name:
         raise ValueError(f"{origin} does not say which architecture of timm it is: name it with backbone=….")
@@ -119,8 +120,10 @@ def _of_transformers_module(network: Any, origin: str, preprocessing: Preprocess
 
 # Of transformers' configuration what says nothing about the network.
 _NOT_THE_NETWORKS = frozenset(
-    ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version", "_name_or_path")
-    + ("problem_type", "model_type", "auto_map", "_attn_implementation_autoset")
+    (
+        *("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version", "_name_or_path"),
+        *("problem_type", "model_type", "auto_map", "_attn_implementation_autoset"),
+    )
 )
 
 
@@ -164,8 +167,8 @@ def _of_torchvision_module(network: nn.Module, origin: str, preprocessing: Prepr
                 network=network,
             )
     raise ValueError(
-        f"No function of torchvision makes a network with the layers of {origin}: it was changed after it was made, so "
-        "a model around it could not be loaded again."
+        f"No function of torchvision makes a network with the layers of {origin}: it was changed after it was made, "
+        "so a model around it could not be loaded again."
     )
 
 

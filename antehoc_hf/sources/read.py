@@ -79,8 +79,8 @@ def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClass
     except Exception as error:  # huggingface_hub and httpx raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise OSError(
-            f"Could not load the pretrained weights of {name!r} ({type(error).__name__}: {reason}). Without a network, "
-            "download the file beforehand and give its path with backbone=…."
+            f"Could not load the pretrained weights of {name!r} ({type(error).__name__}: {reason}). Without a "
+            "network, download the file beforehand and give its path with backbone=…."
         ) from error
     if not getattr(network, "num_classes", 0):
         raise ValueError(f"The weights {name!r} have no classifier: they give features, and nothing to explain.")
@@ -119,9 +119,7 @@ def _of_folder(folder: Path, origin: str, backbone_kwargs: dict[str, Any] | None
     if not isinstance(config, dict):
         raise ValueError(f"config.json in {origin} describes no network.")
     if "map_head" in config:
-        raise ValueError(
-            f"{origin} explains itself already: train its map on with `antehoc train --train_task false`."
-        )
+        raise ValueError(f"{origin} explains itself already: use it as it is, or train its map on.")
     _refuse_pickles(folder, origin)
     if "architecture" in config:
         return _of_timm_folder(folder, config, origin, backbone_kwargs)

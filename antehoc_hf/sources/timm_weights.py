@@ -49,8 +49,8 @@ def of_weights(
     count = classes_of(fitting, classifier)
     if count is None:
         raise ValueError(
-            f"The weights of {origin} hold no classifier {classifier!r} of {backbone!r}: a network without one predicts "
-            "nothing that could be explained. Was it trained in another architecture?"
+            f"The weights of {origin} hold no classifier {classifier!r} of {backbone!r}: a network without one "
+            "predicts nothing that could be explained. Was it trained in another architecture?"
         )
     return FinishedClassifier(
         backbone=backbone,
