@@ -18,7 +18,7 @@ from antehoc_hf.demo.models import DemoModel, load_demo_models
 from antehoc_hf.demo.pictures import view
 from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
 from antehoc_hf.explainers import EXPLAINERS
-from antehoc_hf.modeling.rgb import to_rgb
+from antehoc_hf.modeling.image_input import to_rgb
 from antehoc_hf.training.run_arguments import UsageError
 
 INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
