@@ -87,11 +87,13 @@ class TimmPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """
-        As in transformers; the weights end up in aligned memory of their own.
+        As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it is
+        loaded); the weights end up in aligned memory of their own.
 
         Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
         (1e-8): a reloaded model would not give the very same numbers.
         """
+        kwargs.setdefault("use_safetensors", True)
         with explained_damage(args[0] if args else kwargs.get("pretrained_model_name_or_path")):
             loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

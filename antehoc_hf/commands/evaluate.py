@@ -16,6 +16,7 @@ from antehoc_hf.commands.inputs import model_config
 from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
+from antehoc_hf.model_weights import load_weights
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.runs.model_types import OURS, model_type_of, refuse_map_options
@@ -107,7 +108,7 @@ def evaluate(argv: Sequence[str]) -> dict[str, Any]:
     if not (task.has_maps or options.explainers):
         refuse_map_options(flags, model_type)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = task.model_class.from_pretrained(options.model).to(device).eval()
+    model = load_weights(task.model_class, options.model).to(device).eval()
     processor = AutoImageProcessor.from_pretrained(options.model)
     data = task.load_data(data_options, model)
     _check_robustness(options, task, model)
