@@ -30,6 +30,13 @@ from antehoc_hf.pipelines import (
 )
 
 
+def register() -> None:
+    """Registers everything; calling it again does nothing."""
+    register_auto_classes()
+    register_pipelines()
+    register_push()
+
+
 def register_auto_classes() -> None:
     """Registers configuration, models and image processor; calling it again does nothing."""
     AutoConfig.register(AnteHocConfig.model_type, AnteHocConfig, exist_ok=True)
