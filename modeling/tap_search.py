@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .tap_layout import TapPoint, find_layout
+from .taps import TapPoint, find_layout
 
 # How residual shortcuts are called across timm's families.
 _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))

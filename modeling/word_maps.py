@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention_maps import minmax
 from .caption_decoder import CaptionDecoder
-from .resize import resize
+from .scaling import minmax, resize
 
 # Decoder rows (images × positions) at a time: bounds the memory of their logits.
 _ROWS = 1024

@@ -15,7 +15,7 @@ from antehoc_hf.training.objectives.base import Objective
 from antehoc_hf.training.options import flags_of
 
 if TYPE_CHECKING:
-    from antehoc_hf.training.resuming import ResumableTrainer
+    from antehoc_hf.training.resumable_trainer import ResumableTrainer
 
 _TASK_PASS = (
     *("learning_rate", "weight_decay", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size"),

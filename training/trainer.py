@@ -14,12 +14,11 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.launch import check_launch
 from antehoc_hf.training.meters import MapMeter, TrainingMeter
-from antehoc_hf.training.objectives import model_api
-from antehoc_hf.training.objectives.base import Objective, called, map_parameters, task_parameters
+from antehoc_hf.training.objectives.base import Objective, called, has_map, map_parameters, task_parameters
 from antehoc_hf.training.objectives.registry import objective_for
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
 from antehoc_hf.training.random_state import preserved_random_state
-from antehoc_hf.training.resuming import ResumableTrainer
+from antehoc_hf.training.resumable_trainer import ResumableTrainer
 
 
 class AnteHocTrainer(ResumableTrainer):
@@ -73,7 +72,7 @@ class AnteHocTrainer(ResumableTrainer):
         self._position = (-1, 0)  # optimizer step and micro-batch of the last training step
         self._map_meter = MapMeter()
         super().__init__(model=model, args=args, **kwargs)
-        self._has_map = model_api.has_map_head(self.model)
+        self._has_map = has_map(self.model)
         self.objective = objective_for(self.model, objective)
         self._check_setup()
         self.meter = TrainingMeter(self.args.device)

@@ -13,7 +13,7 @@ from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.layers import last_layer, named_layers
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import ClassTarget, Target
-from antehoc_hf.modeling.tap_layout import TapPoint
+from antehoc_hf.modeling.taps import TapPoint
 
 
 class LayerFeatures:

@@ -19,9 +19,9 @@ from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Target
-from antehoc_hf.modeling.outputs import AnteHocLandmarkOutput
+from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image
-from antehoc_hf.training.images import image_size
+from antehoc_hf.training.data.images import image_size
 from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import denormalise
 

@@ -24,7 +24,7 @@ from antehoc_hf.evaluation.maps import binarise_equal_area, degenerate_maps, mea
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.results import MapRow
 from antehoc_hf.evaluation.settings import EvaluationSettings
-from antehoc_hf.modeling.caption_options import IGNORED
+from antehoc_hf.modeling.configuration_captions import IGNORED
 
 CaptionExplainer = Callable[[Tensor, Tensor], Tensor]
 """(pixel_values (B, 3, H, W), labels (B, T)) → maps (B, 1, H, W) in [0, 1]."""

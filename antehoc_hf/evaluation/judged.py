@@ -49,7 +49,7 @@ class JudgedClassifier:
         image_std: Sequence[float] | None = None,
     ) -> None:
         self.model: Any = model
-        self.explains_itself = callable(getattr(model, "energy_map", None)) and hasattr(model, "weight_network")
+        self.explains_itself = callable(getattr(model, "energy_map", None)) and hasattr(model, "map_head")
         config = getattr(model, "config", None)
         problem = getattr(config, "problem_type", None)
         if problem not in (None, "single_label_classification") or getattr(config, "num_labels", 2) < 2:

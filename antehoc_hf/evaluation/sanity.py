@@ -185,7 +185,7 @@ def prediction(model: nn.Module, pixel_values: Tensor) -> Tensor:
 
 def _body(model: nn.Module) -> tuple[str, nn.Module]:
     """The network that predicts, and what its names begin with."""
-    if hasattr(model, "weight_network") and isinstance(getattr(model, "backbone", None), nn.Module):
+    if hasattr(model, "map_head") and isinstance(getattr(model, "backbone", None), nn.Module):
         return "backbone.", model.backbone  # type: ignore[return-value]
     return "", model
 

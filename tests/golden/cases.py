@@ -26,7 +26,7 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.captions import CaptionCollator
+from antehoc_hf.training.data.captions import CaptionCollator
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SIZE, PAD, BOS, EOS, STEPS = 64, 0, 1, 2, 20
@@ -65,10 +65,7 @@ def build_model(case: str) -> Any:
             "test_resnet", image_size=SIZE, vocab_size=9, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
             max_caption_length=8, decoder_embedding_size=16, decoder_hidden_size=24,
         )  # fmt: skip
-    network = "contributions" if kind == "contributions" else "autoencoder"
-    return AnteHocForImageClassification.from_backbone(
-        "test_resnet", image_size=SIZE, num_labels=4, weight_network=network
-    )
+    return AnteHocForImageClassification.from_backbone("test_resnet", image_size=SIZE, num_labels=4, map_head=kind)
 
 
 def train(model: Any, task: str, folder: str) -> AnteHocTrainer:
@@ -92,7 +89,7 @@ def values_of(case: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = train(model, task, folder)
     model.eval()
-    map_prefix = "weight_network."
+    map_prefix = "map_head."
     state = model.state_dict()
     found: dict[str, Any] = {
         "backbone": _summary(tensor for name, tensor in state.items() if not name.startswith(map_prefix)),

@@ -7,7 +7,7 @@ from transformers import AutoModel
 
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForLandmarkDetection
-from antehoc_hf.modeling.contributions import class_map, of_class, on_grid, patch_grid, scaled_vectors
+from antehoc_hf.modeling.contribution_map import contribution_map, of_target, on_grid, patch_grid, scaled_vectors
 
 KIND = {"weight_network": "contributions"}
 TAPS = ["stages.1", "stages.2"]  # not the last stage: what the head reads has other channels
@@ -91,7 +91,7 @@ def test_an_untrained_network_shows_the_heads_evidence(build, noise):
     features = F.interpolate(model.backbone.forward_features(pixels), size=(8, 8), mode="bilinear")
     against_mean = (weight - weight.mean(dim=0))[output.logits.argmax(dim=1)]
     evidence = torch.einsum("bchw,bc->bhw", features, against_mean)[:, None]
-    expected, _ = class_map(evidence, (64, 64))
+    expected, _ = contribution_map(evidence, (64, 64))
     assert torch.allclose(output.interpretation_map, expected, atol=1e-3)
 
 
@@ -125,10 +125,10 @@ def test_a_head_that_is_no_linear_layer_gets_vectors_of_the_networks_own(build, 
 
 def test_the_map_of_a_class_by_hand():
     contributions = torch.tensor([[[[0.0, 0.0]], [[-1.0, 3.0]]]])
-    map_, degenerate = class_map(of_class(contributions, torch.tensor([1])), (1, 2))
+    map_, degenerate = contribution_map(of_target(contributions, torch.tensor([1])), (1, 2))
     assert map_.flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
     assert not degenerate.any()
-    map_, degenerate = class_map(of_class(contributions, torch.tensor([0])), (1, 2))
+    map_, degenerate = contribution_map(of_target(contributions, torch.tensor([0])), (1, 2))
     assert map_.sum() == 0
     assert degenerate.all()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antehoc_hf.modeling.resize import halve, resize
+from antehoc_hf.modeling.scaling import halve, resize
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (7, 5), (32, 1)])

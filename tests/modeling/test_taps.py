@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocModel
-from antehoc_hf.modeling.tap_layout import TapPoint, find_layout, grid_of_tokens
-from antehoc_hf.modeling.taps import forward_with_taps
+from antehoc_hf.modeling.taps import TapPoint, find_layout, forward_with_taps, grid_of_tokens
 
 RESNET50 = "act1 layer1.2.act1 layer2.1.act2 layer2.3.act3 layer3.1.act3 layer3.4.act1 layer4.0.act2 layer4.2.act3"
 RESNET18 = "act1 layer1.0.act2 layer2.0.act1 layer2.1.act1 layer3.0.act1 layer3.1.act1 layer4.0.act2 layer4.1.act2"

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.objectives import model_api
 from antehoc_hf.training.objectives.partial_images import PartialImages
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
 from antehoc_hf.training.options import Options
@@ -94,9 +93,9 @@ def check_map(objective: Objective, model: AnteHocPreTrainedModel) -> None:
     Raises:
         ValueError: if the model's map is taught by another one.
     """
-    wanted = model_api.objective_name(model)
+    wanted = model.config.map_head.objective
     if wanted != objective.name:
-        head = type(model_api.map_head(model)).__name__
+        head = type(model.map_head).__name__
         raise ValueError(
             f"{type(objective).__name__} cannot teach this model's {head}, which learns by objective={wanted!r}: "
             "leave objective out, or build the model with another map."
@@ -113,9 +112,14 @@ def called(objective: Objective) -> str:
     return f"{type(objective).__name__}({', '.join(given)})"
 
 
+def has_map(model: nn.Module) -> bool:
+    """Whether a model has a map head that a second pass can teach."""
+    return hasattr(model, "map_head") and hasattr(model, "interpretation_phase")
+
+
 def map_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The second pass's parameters: the map head's."""
-    return list(model_api.map_head(model).parameters())
+    return list(model.map_head.parameters())
 
 
 def task_parameters(model: nn.Module) -> list[nn.Parameter]:

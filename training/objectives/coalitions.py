@@ -15,10 +15,9 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from antehoc_hf.modeling.contributions import class_map, of_class
+from antehoc_hf.modeling.contribution_map import contribution_map, of_target
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.objectives import model_api
 from antehoc_hf.training.objectives.base import (
     CardSentences,
     FirstPassChange,
@@ -119,7 +118,7 @@ class CoalitionObjective(Objective):
         if share == 0:
             return None
         return PartialImages(
-            model.config, share, self.options.sampling, self.options.background, model_api.grid(model)
+            model.config, share, self.options.sampling, self.options.background, model.config.map_head.grid
         )
 
     def second_pass(self, step: TrainingStep, first: FirstPassRecord) -> SecondPassResult:
@@ -128,26 +127,25 @@ class CoalitionObjective(Objective):
         predicted = first.prediction.argmax(dim=-1)
 
         def worth(images: Tensor) -> Tensor:
-            return model_api.worth(model, step.call(pixel_values=images, phase="prediction"))
+            return model.worth(step.call(pixel_values=images, phase="prediction"))
 
         def contributions() -> Tensor:
-            taps = model_api.tap_argument(model, first.tap_values)
-            return step.call(**first.inputs, **taps, phase="interpretation").contributions
+            return step.call(**first.inputs, tap_values=first.tap_values, phase="interpretation").contributions
 
         with model.interpretation_phase("eval"):
             with torch.no_grad():
                 needs_ranking = self.options.sampling == "ranked"
-                ranking = of_class(contributions(), predicted)[:, 0] if needs_ranking else None
+                ranking = of_target(contributions(), predicted)[:, 0] if needs_ranking else None
                 grid = (first.tap_values.shape[-2], first.tap_values.shape[-1])
                 outcome = self.play(pixel_values, grid, worth, black_of(model.config), step.generator(0), ranking)
             of_targets = contributions()
             loss = coalition_loss(of_targets, outcome.contrasts, outcome.gains)
             step.backward(loss)
         with torch.no_grad():
-            memory: Any = model_api.map_head(model).nothing
+            memory: Any = model.map_head.baseline_worth
             memory.lerp_(step.mean_over_processes(outcome.nothing).to(memory), _MEMORY / step.micro_batches)
             size = (pixel_values.shape[-2], pixel_values.shape[-1])
-            maps, degenerate = class_map(of_class(of_targets, predicted), size)
+            maps, degenerate = contribution_map(of_target(of_targets, predicted), size)
         return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
 
     def play(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.objectives import model_api
 from antehoc_hf.training.objectives.base import (
     CardSentences,
     Objective,
@@ -163,8 +162,7 @@ class EnergyObjective(Objective):
             model.interpretation_phase(self.options.batch_norm, train_backbone=weight > 0),
             scaled_gradients(task_parameters(model) if weight > 0 else [], weight),
         ):
-            taps = model_api.tap_argument(model, first.tap_values)
-            outputs = step.call(**first.inputs, **taps, phase="interpretation")
+            outputs = step.call(**first.inputs, tap_values=first.tap_values, phase="interpretation")
             loss = prediction_distance(
                 model.prediction(outputs), first.prediction, model.prediction_kind, self.options.target, first.mask
             )
@@ -188,7 +186,7 @@ class EnergyObjective(Objective):
         """
         options = self.options
         if options.reconstruction_weight:
-            seen = model.weight_network_input(soft_attention_maps)
+            seen = model.map_head.network_input(soft_attention_maps)
             loss = loss + options.reconstruction_weight * reconstruction_error(outputs.weight_logits, seen)
         if options.area_weight:
             loss = loss + options.area_weight * outputs.interpretation_map.mean()

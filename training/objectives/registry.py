@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from antehoc_hf.training.objectives import model_api
-from antehoc_hf.training.objectives.base import Objective
+from antehoc_hf.training.objectives.base import Objective, has_map
 from antehoc_hf.training.objectives.coalitions import CoalitionObjective
 from antehoc_hf.training.objectives.energy import EnergyObjective
 
@@ -27,16 +26,16 @@ def objective_for(model: nn.Module, objective: Objective | str | None = "auto") 
     Raises:
         ValueError: if there is no such objective, or the model has no map to teach.
     """
-    if objective is None or (objective == "auto" and not model_api.has_map_head(model)):
+    if objective is None or (objective == "auto" and not has_map(model)):
         return None
-    if not model_api.has_map_head(model):
+    if not has_map(model):
         raise ValueError(
             f"{type(model).__name__} has no map head that an objective could teach: pass objective=None to train it "
             "in one pass, or leave objective out."
         )
     if not isinstance(objective, str):
         return objective
-    name = model_api.objective_name(model) if objective == "auto" else objective
+    name = model.config.map_head.objective if objective == "auto" else objective
     if name not in OBJECTIVES:
         raise ValueError(
             f"There is no objective {name!r}: choose one of {', '.join(map(repr, OBJECTIVES))}, or pass an object."

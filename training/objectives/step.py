@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
-from antehoc_hf.training.objectives import model_api
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class FirstPassRecord:
             known |= model.interpretation_inputs_from(outputs)
         kept = {name: _first(known[name], count) for name in names if known.get(name) is not None}
         mask = model.prediction_mask(kept) if hasattr(model, "prediction_mask") else None
-        return cls(kept, model_api.tap_values(outputs)[:count], prediction[:count], mask)
+        return cls(kept, outputs.tap_values[:count], prediction[:count], mask)
 
 
 @dataclass(frozen=True)
