@@ -64,12 +64,6 @@ class BaselineClassification(ImageClassification):
         own = {**(model.model_options or {}), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **shared, **own)
 
-    def trainer_class(self) -> Any:
-        """One pass a step."""
-        from antehoc_hf.training.one_pass_trainer import OnePassTrainer
-
-        return OnePassTrainer
-
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics; of CBAH also `concept_accuracy`, that of what the concepts alone predict."""
         parts = super().trainer_parts(data)
