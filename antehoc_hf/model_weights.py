@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling.pretrained import explained_damage
+from antehoc_hf.modeling.timm_model import explained_damage
 
 
 def load_weights(model_class: Any, name: str | Path) -> Any:

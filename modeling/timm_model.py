@@ -1,20 +1,22 @@
 """A timm network at home in transformers: what every model of this project shares, whatever it explains."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import timm
 import torch
+from safetensors import SafetensorError
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.models import load_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
-from .pretrained import (
-    explained_damage,
-    forget_fresh_values,
-    load_pretrained_backbone,
-    pretrained_labels,
-    restore_missing,
-)
 
 
 class TimmPreTrainedModel(PreTrainedModel):
@@ -128,3 +130,166 @@ class TimmPreTrainedModel(PreTrainedModel):
                 f"{type(self).__name__} around {self.config.backbone!r} was built for images of "
                 f"{self.config.image_size} pixels and takes no other; these have {list(pixel_values.shape[-2:])}."
             )
+
+
+# -- weights from elsewhere ------------------------------------------------------------------------------------
+
+
+def load_pretrained_backbone(
+    backbone: nn.Module, config: Any, num_outputs: int, source: bool | str | PathLike[str]
+) -> None:
+    """
+    Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
+
+    Args:
+        backbone: the network of `config`.
+        config: its configuration.
+        num_outputs: size of its classifier.
+        source: True for timm's weights from the Hub, or the path of a file of weights.
+
+    Raises:
+        OSError: if the weights cannot be had.
+        ValueError: if they do not fit.
+    """
+    overrides: dict[str, Any] = {"pretrained": True}
+    if not isinstance(source, bool):
+        classes = _classes_in_file(source, config.backbone)
+        overlay: dict[str, Any] = {"file": str(source)}
+        if classes is not None:  # timm would keep a classifier only if it has as many classes as the tag's
+            overlay |= {"num_classes": classes, **({"label_offset": 0} if classes == num_outputs else {})}
+        overrides["pretrained_cfg_overlay"] = overlay
+    try:
+        # A build of its own, with timm's own care for other sizes of head, position embedding and input.
+        with torch.random.fork_rng():
+            loaded = create_backbone(config, num_outputs, **overrides)
+    except ValueError as error:
+        raise ValueError(f"The pretrained weights cannot be used: {error}") from error
+    except Exception as error:  # huggingface_hub and httpx raise many kinds
+        raise _unavailable(f"the pretrained weights of {config.backbone!r}", error) from error
+    backbone.load_state_dict(loaded.state_dict())
+
+
+def _unavailable(what: str, error: Exception) -> OSError:
+    reason = " ".join(str(error).split())[:200]
+    return OSError(
+        f"Could not load {what} ({type(error).__name__}: {reason}). Without a network, download the file beforehand "
+        "and pass its path as pretrained=…, or use pretrained=False."
+    )
+
+
+def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
+    """
+    How many classes the classifier in a file of weights has; None where it has none or timm alone can read the file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    if not Path(path).is_file():
+        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+    if Path(path).suffix == ".npz":
+        return None
+    try:
+        weights = load_state_dict(str(path))
+    except Exception as error:  # torch, pickle and safetensors raise many kinds
+        if "weights_only" in str(error):  # torch and timm go on to say how to switch the protection off
+            raise OSError(
+                f"{path} is a pickle that holds more than tensors, and could run any code when it is loaded: save the "
+                "weights as safetensors."
+            ) from None
+        raise _unavailable(str(path), error) from error
+    cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    names = (cfg.classifier if cfg is not None else None) or ()
+    for name in (names,) if isinstance(names, str) else names:
+        for part in ("bias", "weight"):
+            if f"{name}.{part}" in weights:
+                return len(weights[f"{name}.{part}"])
+    return None
+
+
+def pretrained_labels(backbone: str, source: bool | str | PathLike[str] = True) -> dict[str, Any]:
+    """
+    `id2label` and `label2id` of the data set a timm tag was trained on; the number of classes alone where timm does
+    not know their names, or a file of weights (`source`) has another number; empty where nothing is known.
+    """
+    cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    subset = infer_imagenet_subset(cfg.to_dict()) if cfg is not None else None
+    classes = cfg.num_classes if cfg is not None else None
+    if not isinstance(source, bool):
+        in_file = _classes_in_file(source, backbone)
+        subset = subset if in_file in (None, classes) else None
+        classes = in_file or classes
+    if not subset:
+        return {"num_labels": classes} if classes else {}
+    info = ImageNetInfo(subset)
+    descriptions = info.label_descriptions(as_dict=True)
+    names = [descriptions[synset] for synset in info.label_names()]
+    unique = len(set(names)) == len(names)
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)} if unique else None,
+    }
+
+
+@contextmanager
+def explained_damage(name: Any) -> Iterator[None]:
+    """
+    Turns the failure to read a checkpoint's weights into one sentence.
+
+    Args:
+        name: folder or Hub name of the checkpoint.
+
+    Raises:
+        OSError: if they are cut short or damaged, or there are none but pickled ones.
+    """
+    try:
+        yield
+    except (OSError, UnpicklingError) as error:
+        pickled = next((path.name for path in sorted(Path(str(name)).glob("*.bin"))), None)
+        if isinstance(error, OSError) and (pickled is None or any(Path(str(name)).glob("*.safetensors"))):
+            raise
+        raise OSError(
+            f"The weights in {str(name)!r} are pickled{f' ({pickled})' if pickled else ''}, and a pickle can run any "
+            "code when it is loaded: ask for model.safetensors, or convert them on a machine that holds nothing else."
+        ) from None
+    except SafetensorError as error:
+        raise OSError(
+            f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
+            "again with force_download=True."
+        ) from error
+
+
+def forget_fresh_values(model: nn.Module) -> None:
+    """Drops what [`restore_missing`] kept while a checkpoint was loaded."""
+    model.__dict__.pop("_fresh_values", None)
+    model.__dict__.pop("_module_names", None)
+
+
+def restore_missing(model: nn.Module, module: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """
+    Fills the parameters and buffers of `module` that no checkpoint filled from a freshly built model.
+
+    transformers builds on the meta device and leaves non-persistent buffers (blur kernels, position indices) and
+    missing parameters without value; a generic initialisation would be wrong for many timm families.
+
+    Args:
+        model: the whole model.
+        module: one of its modules.
+        build: makes a fresh model of the same configuration on the CPU; called at most once a model.
+    """
+    own = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    missing = {name: tensor for name, tensor in own.items() if not getattr(tensor, "_is_hf_initialized", False)}
+    if not missing:
+        return
+    fresh = model.__dict__.get("_fresh_values")
+    if fresh is None:
+        with torch.random.fork_rng(), torch.device("cpu"):
+            source = build()
+        fresh = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+        prefixes = {id(child): name for name, child in model.named_modules()}
+        model.__dict__["_fresh_values"], model.__dict__["_module_names"] = fresh, prefixes
+    prefix = model.__dict__["_module_names"][id(module)]
+    for name, tensor in missing.items():
+        value = fresh[f"{prefix}.{name}" if prefix else name]
+        with torch.no_grad():
+            tensor.copy_(value.to(device=tensor.device, dtype=tensor.dtype))
+        tensor._is_hf_initialized = True  # type: ignore[attr-defined]

@@ -20,13 +20,6 @@ from antehoc_hf.training.tasks import task_of
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-def images_first(argv: Sequence[str]) -> list[str]:
-    """The first words, which have no dashes, as the option they are: `--images`; and `-o` as `--output_dir`."""
-    arguments = ["--output_dir" if argument == "-o" else argument for argument in argv]
-    first = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    return [*arguments[first:], "--images", *arguments[:first]] if first else arguments
-
-
 def image_files(given: Sequence[str]) -> list[Path]:
     """
     Files, and all images within folders, in order.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
-from antehoc_hf.modeling.pretrained import pretrained_labels
+from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.hub import fetched
 from antehoc_hf.sources.module import of_module
