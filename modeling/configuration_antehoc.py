@@ -65,6 +65,7 @@ class BackboneConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        check_backbone_kwargs(self.backbone_kwargs)
         if is_other_network(self.backbone):
             check_other_network(self.backbone, self.backbone_kwargs)
         own = backbone_defaults(self.backbone)
@@ -79,6 +80,23 @@ class BackboneConfig(PreTrainedConfig):
         self.image_std = as_list(own["std"] if self.image_std is None else self.image_std)
         self._check_backbone()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        As in transformers.
+
+        Raises:
+            ValueError: if these are the values of another type of model.
+        """
+        kind = config_dict.get("model_type")
+        if kind not in (None, "", cls.model_type):
+            raise ValueError(
+                f"This is the configuration of a model of type {kind!r}, not {cls.model_type!r}: load it with "
+                "transformers' Auto classes, or put a map on a finished classifier with "
+                "AnteHocForImageClassification.from_classifier."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     def _check_backbone(self) -> None:
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
@@ -90,17 +108,10 @@ class BackboneConfig(PreTrainedConfig):
             raise ValueError(
                 f"problem_type={self.problem_type!r} is not one of {', '.join(map(repr, PROBLEM_TYPES))}."
             )
-        if self.backbone_kwargs is not None and not isinstance(self.backbone_kwargs, dict):
-            raise ValueError(f"backbone_kwargs={self.backbone_kwargs!r} must be a dictionary of timm's options.")
         try:
             json.dumps(self.backbone_kwargs)
         except TypeError as error:
             raise ValueError(f"backbone_kwargs must hold what JSON can hold, to be saved: {error}.") from None
-        # A configuration may come from anywhere: it must not name files or addresses that weights are read from.
-        sources = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-        ours = {"num_classes", "features_only", "in_chans", *sources} & set(self.backbone_kwargs or {})
-        if ours:
-            raise ValueError(f"backbone_kwargs must not hold {min(ours)!r}, which the model itself decides.")
 
 
 class AnteHocConfig(BackboneConfig):
@@ -225,6 +236,32 @@ def map_head_options(value: Any, known: MapHeadConfig | None = None) -> MapHeadC
     if known is not None and known.kind == kind:
         options = {name: getattr(known, name) for name in known.option_names()} | options
     return _MAP_HEADS[kind](**options)
+
+
+# What a backbone's options must not name: files and addresses that weights or code are read from (a configuration may
+# come from anywhere), and what the model itself decides.
+_OF_THE_MODEL = frozenset(
+    (
+        *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "hf_hub_id"),
+        *("weights", "weights_backbone", "transformers_weights", "quantization_config", "auto_map", "name_or_path"),
+        *("use_pretrained_backbone", "use_timm_backbone", "backbone", "backbone_config", "_attn_implementation"),
+        *("num_classes", "num_labels", "features_only", "in_chans", "num_channels"),
+    )
+)
+
+
+def check_backbone_kwargs(options: Any) -> None:
+    """
+    Raises:
+        ValueError: if a backbone's options are not a dictionary, or name what they must not.
+    """
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"backbone_kwargs={options!r} must be a dictionary of the backbone's options.")
+    refused = _OF_THE_MODEL & set(options or {})
+    if refused:
+        raise ValueError(f"backbone_kwargs must not hold {min(refused)!r}, which the model itself decides.")
+    if (options or {}).get("attn_implementation") not in (None, "eager", "sdpa"):
+        raise ValueError("backbone_kwargs: attn_implementation must be 'eager' or 'sdpa'.")
 
 
 def backbone_defaults(backbone: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import timm
@@ -87,7 +88,7 @@ def of_timm_module(
         backbone_kwargs=backbone_kwargs,
         weights=found.weights,
         num_labels=found.num_labels,
-        names=labels or cfg.get("label_names") or _imagenet_names(cfg, found.num_labels),
+        names=labels or cfg.get("label_names") or imagenet_names(cfg, found.num_labels),
         preprocessing=preprocessing or (of_timm(cfg) if cfg and classifier else Preprocessing()),
         origin=origin,
         network=network,
@@ -101,6 +102,8 @@ def _of_transformers_module(network: Any, origin: str, preprocessing: Preprocess
     if preprocessing is None and getattr(config, "name_or_path", ""):
         preprocessing = _preprocessing_of(config.name_or_path, origin)
     options = {name: value for name, value in config.to_diff_dict().items() if name not in _NOT_THE_NETWORKS}
+    if getattr(config, "_attn_implementation", None) == "eager":  # it rounds otherwise than the default
+        options["attn_implementation"] = "eager"
     size = getattr(config, "image_size", None)
     known = preprocessing or Preprocessing()
     if known.image_size is None and size is not None:
@@ -122,7 +125,8 @@ def _of_transformers_module(network: Any, origin: str, preprocessing: Preprocess
 _NOT_THE_NETWORKS = frozenset(
     (
         *("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version", "_name_or_path"),
-        *("problem_type", "model_type", "auto_map", "_attn_implementation_autoset"),
+        *("problem_type", "model_type", "auto_map", "_attn_implementation_autoset", "_attn_implementation"),
+        *("attn_implementation", "output_hidden_states", "output_attentions", "return_dict"),
     )
 )
 
@@ -186,10 +190,12 @@ def _names(labels: Any) -> list[str] | None:
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
-def _imagenet_names(cfg: dict[str, Any], count: int) -> list[str] | None:
+def imagenet_names(cfg: dict[str, Any], count: int) -> list[str] | None:
+    """Names of ImageNet's classes, if the tag of timm's weights (`a1_in1k`) says that they were trained on it."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
-    subset = infer_imagenet_subset(cfg) if cfg.get("tag") else None
+    on_imagenet = re.search(r"in\d+k", str(cfg.get("tag") or ""))
+    subset = infer_imagenet_subset(cfg) if on_imagenet else None
     if not subset or cfg.get("num_classes") != count:
         return None
     info = ImageNetInfo(subset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -12,17 +13,20 @@ import timm
 import torch
 from torch import nn
 
-from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
+from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.hub import fetched
-from antehoc_hf.sources.module import of_module
+from antehoc_hf.sources.module import imagenet_names, of_module
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
 from antehoc_hf.sources.weights import SUFFIXES, read_weights
 
 Source = str | PathLike[str] | nn.Module
 _PROCESSOR = "preprocessor_config.json"
+_NAMES_OTHER_FILES = (
+    *("transformers_weights", "quantization_config", "use_pretrained_backbone", "use_timm_backbone", "backbone"),
+)
 
 
 def read_classifier(
@@ -70,6 +74,7 @@ def read_classifier(
 def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClassifier:
     """timm's pretrained weights of a tag."""
     backbone_defaults(name)  # for its error
+    check_backbone_kwargs(backbone_kwargs)
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise ValueError(f"timm has no pretrained weights for {name!r}: name a tag of timm.list_pretrained().")
@@ -120,13 +125,24 @@ def _of_folder(folder: Path, origin: str, backbone_kwargs: dict[str, Any] | None
         raise ValueError(f"config.json in {origin} describes no network.")
     if "map_head" in config:
         raise ValueError(f"{origin} explains itself already: use it as it is, or train its map on.")
-    _refuse_pickles(folder, origin)
+    _refuse_what_is_elsewhere(folder, origin)
     if "architecture" in config:
         return _of_timm_folder(folder, config, origin, backbone_kwargs)
     return _of_transformers_folder(folder, config, origin)
 
 
-def _refuse_pickles(folder: Path, origin: str) -> None:
+def _refuse_what_is_elsewhere(folder: Path, origin: str) -> None:
+    """
+    Raises:
+        ValueError: if the weights are pickled, are an adapter to another model's, or lie outside the folder.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{origin} holds an adapter to another model: merge the two, and save the whole network.")
+    for index in folder.glob("*.safetensors.index.json"):
+        names = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+        outside = [name for name in names if Path(str(name)).name != name or not (folder / str(name)).is_file()]
+        if outside:
+            raise ValueError(f"{index.name} in {origin} names a file that is not in the folder: {outside[0]!r}.")
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pth", ".pt", ".ckpt"))
     if pickles and not any(folder.glob("*.safetensors")):
         raise ValueError(
@@ -142,13 +158,15 @@ def _of_timm_folder(
     names = config.get("label_names") or cfg.get("label_names")
     if not names and isinstance(config.get("id2label"), dict):
         names = [config["id2label"][key] for key in sorted(config["id2label"], key=int)]
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{origin} holds no weights (model.safetensors).")
     weights = {name: value for path in files for name, value in read_weights(path).items()}
     options = backbone_kwargs or config.get("model_args") or None
     found = of_weights(weights, str(config["architecture"]), options, origin, cfg, names)
-    if names and len(names) != found.num_labels:
+    if not names:
+        return replace(found, names=imagenet_names(cfg, found.num_labels))
+    if len(names) != found.num_labels:
         raise ValueError(
             f"config.json of {origin} names {len(names)} classes, but its weights have {found.num_labels}: give the "
             "names with id2label."
@@ -157,7 +175,7 @@ def _of_timm_folder(
 
 
 def _of_transformers_folder(folder: Path, config: dict[str, Any], origin: str) -> FinishedClassifier:
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = config.get("model_type")
@@ -167,11 +185,21 @@ def _of_transformers_folder(folder: Path, config: dict[str, Any], origin: str) -
             f"{origin} is of model type {kind!r}, which transformers does not know{asks}: load it yourself, with "
             "trust_remote_code=True if you trust it, and hand the network over."
         )
+    if kind == "timm_wrapper":
+        raise ValueError(f"config.json in {origin} does not say which architecture of timm it is ('architecture').")
+    elsewhere = {name: config[name] for name in _NAMES_OTHER_FILES if config.get(name)}
+    if elsewhere:
+        raise ValueError(
+            f"config.json in {origin} has {min(elsewhere)!r}, for which more would be read than its weights: load the "
+            "network yourself, and hand it over."
+        )
+    attention = {"_attn_implementation", "attn_implementation"}  # may name code on the Hub
+    known = {name: value for name, value in config.items() if name not in attention}
     try:
         network, report = AutoModelForImageClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True
+            folder, config=AutoConfig.for_model(**known), use_safetensors=True, output_loading_info=True
         )
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"{origin} is not an image classifier that transformers can load: {reason}") from error
     if report["missing_keys"]:

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 
-from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
+from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.preprocessing import of_timm
 from antehoc_hf.sources.weights import classes_of, without_prefix
@@ -37,6 +37,7 @@ def of_weights(
         ValueError: if timm does not know the architecture, or the weights hold no classifier of it.
     """
     backbone_defaults(backbone)  # for its error
+    check_backbone_kwargs(backbone_kwargs)  # before timm sees options that may come from a stranger's file
     registered = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     classifier = (cfg or {}).get("classifier") or (registered.classifier if registered is not None else None)
     try:

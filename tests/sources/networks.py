@@ -1,0 +1,59 @@
+"""Finished classifiers of several libraries and families, small and with values of their own."""
+
+from typing import Any
+
+import timm
+import torch
+import torchvision
+import transformers
+from torch import nn
+
+NORMALISATION: dict[str, Any] = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25]}
+_TOKENS = {"image_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 8}
+_STAGES = {"hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
+CLASSES = ["ant", "bee", "cat", "dog", "elk"]
+
+TIMM = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test_byobnet")
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "ViT": {**_TOKENS, "intermediate_size": 64},
+    "DeiT": {**_TOKENS, "intermediate_size": 64},
+    "Dinov2": _TOKENS,
+    "Swin": {
+        **{"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2], "num_heads": [1, 2, 2]},
+        **{"window_size": 4, "patch_size": 4},
+    },
+    "ResNet": {**_STAGES, "embedding_size": 16},
+    "ConvNext": {**_STAGES, "image_size": 64},
+}
+TORCHVISION = ("mobilenet_v3_small",)
+NAMES = (*TIMM, *TRANSFORMERS, *TORCHVISION)
+
+
+def network(name: str) -> nn.Module:
+    """A classifier of five classes in evaluation mode, with batch statistics that are not the initial ones."""
+    torch.manual_seed(len(name))
+    made: Any
+    if name in TIMM:
+        made = timm.create_model(name, num_classes=5)
+    elif name in TORCHVISION:
+        made = torchvision.models.get_model(name, num_classes=5)
+    else:
+        config = getattr(transformers, f"{name}Config")(**TRANSFORMERS[name], id2label=dict(enumerate(CLASSES)))
+        made = getattr(transformers, f"{name}ForImageClassification")(config)
+    for buffer_name, buffer in made.named_buffers():
+        if buffer_name.endswith(("running_mean", "running_var")):
+            buffer.add_(torch.rand_like(buffer) / 4)
+    return made.eval()
+
+
+@torch.no_grad()
+def logits_of(made: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """What it predicts."""
+    output = made(pixels)
+    return getattr(output, "logits", output)
+
+
+def pixels_for(name: str, count: int = 2) -> torch.Tensor:
+    """Images of a size that the network takes."""
+    side = 160 if name in TIMM else 64
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(3))
