@@ -172,7 +172,10 @@ def test_a_network_with_the_weights_of_timms_is_one_when_it_is_named() -> None:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: nn.Sequential(nn.Conv2d(3, 3, 3)), "Sequential is not a network of timm, torchvision or transformers"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 3, 3)),
+            "Sequential is not a network of timm, torchvision or transformers",
+        ),
         (lambda: torchvision.models.squeezenet1_0(num_classes=5), "has no linear classifier"),
         (
             lambda: transformers.ViTModel(transformers.ViTConfig(**networks.TRANSFORMERS["ViT"])),

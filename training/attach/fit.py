@@ -19,11 +19,10 @@ from tqdm.auto import tqdm
 
 from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
 from antehoc_hf.modeling.map_head import Targets
-from antehoc_hf.training.arguments import CoalitionBackground, CoalitionSampling
 from antehoc_hf.training.attach.equations import NormalEquations
 from antehoc_hf.training.attach.judge import Judge, Precision, Setting
 from antehoc_hf.training.attach.pairs import Pairs
-from antehoc_hf.training.coalitions import black_of
+from antehoc_hf.training.objectives.patches import Background, Sampling, black_of
 
 _PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 _BATCH = 8
@@ -53,8 +52,8 @@ class FitOptions:
     pairs: int = 8
     likely: int = 3
     random: int = 1
-    sampling: CoalitionSampling = "contiguous"
-    background: CoalitionBackground = "mixed"
+    sampling: Sampling = "contiguous"
+    background: Background = "mixed"
     held_out: int = 8
     batch_size: int | None = None
     channels_last: bool | None = None

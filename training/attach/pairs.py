@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from antehoc_hf.training.arguments import CoalitionBackground, CoalitionSampling
-from antehoc_hf.training.coalitions import background_images, draw_coalitions, draw_sizes, shown_images
+from antehoc_hf.training.objectives.patches import (
+    Background,
+    Sampling,
+    background_images,
+    draw_coalitions,
+    draw_sizes,
+    shown_images,
+)
 
 _BACKGROUNDS = ("mean", "blur", "black")
 
@@ -25,9 +31,7 @@ class Pairs:
         seed (`int`): of the random numbers.
     """
 
-    def __init__(
-        self, pairs: int, sampling: CoalitionSampling, background: CoalitionBackground, black: Tensor, seed: int
-    ) -> None:
+    def __init__(self, pairs: int, sampling: Sampling, background: Background, black: Tensor, seed: int) -> None:
         self.pairs, self.sampling, self.background, self.black, self.seed = pairs, sampling, background, black, seed
 
     def generator(self, index: int) -> torch.Generator:
