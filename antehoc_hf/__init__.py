@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from antehoc_hf.attaching import attach
     from antehoc_hf.modeling import (
         AnteHocConfig,
         AnteHocForImageCaptioning,
@@ -39,6 +40,7 @@ _HOMES = {
     "AnteHocPreTrainedModel": "antehoc_hf.modeling",
     "AnteHocTrainer": "antehoc_hf.training",
     "AnteHocTrainingArguments": "antehoc_hf.training",
+    "attach": "antehoc_hf.attaching",
     "load_shapes": "antehoc_hf.shapes",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "AnteHocPreTrainedModel",
     "AnteHocTrainer",
     "AnteHocTrainingArguments",
+    "attach",
     "load_shapes",
 ]
 

@@ -15,6 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Each is a module of `antehoc_hf.commands`.
 COMMANDS: dict[str, str] = {
+    "attach": "put a map on a finished classifier, unchanged, from images without labels",
     "train": "train a model on a data set, by flags or a recipe",
     "evaluate": "measure a model's maps next to maps that explain nothing",
     "benchmark": "compute the paper's tables and figures again",

@@ -245,7 +245,7 @@ _OF_THE_MODEL = frozenset(
         *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "hf_hub_id"),
         *("weights", "weights_backbone", "transformers_weights", "quantization_config", "auto_map", "name_or_path"),
         *("use_pretrained_backbone", "use_timm_backbone", "backbone", "backbone_config", "_attn_implementation"),
-        *("num_classes", "num_labels", "features_only", "in_chans", "num_channels"),
+        *("num_classes", "num_labels", "features_only", "in_chans"),
     )
 )
 
@@ -260,6 +260,8 @@ def check_backbone_kwargs(options: Any) -> None:
     refused = _OF_THE_MODEL & set(options or {})
     if refused:
         raise ValueError(f"backbone_kwargs must not hold {min(refused)!r}, which the model itself decides.")
+    if (options or {}).get("num_channels", 3) != 3:
+        raise ValueError("backbone_kwargs: num_channels must be 3, since images are red, green and blue.")
     if (options or {}).get("attn_implementation") not in (None, "eager", "sdpa"):
         raise ValueError("backbone_kwargs: attn_implementation must be 'eager' or 'sdpa'.")
 

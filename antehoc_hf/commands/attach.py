@@ -1,0 +1,114 @@
+"""`antehoc attach`: a finished classifier, unchanged, gets a map; from unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.options import OptionParser, option
+
+
+@dataclass
+class AttachArguments:
+    """What gets a map, and how."""
+
+    group: ClassVar[str] = "attach"
+
+    source: str = option(
+        help="A timm name, a folder, a Hub repository, or a file of weights (with --backbone).", positional="SOURCE"
+    )
+    images: str = option(help="Images without labels: a folder however nested, or a data set by name.")
+    output_dir: str = option(help="Folder for the model, its card, results.json and predictions.png.", short="-o")
+    backbone: str | None = option(None, "The timm architecture, for a file of weights.")
+    backbone_kwargs: dict[str, Any] | None = option(None, "Options that the network was made with, as JSON.")
+    image_size: list[int] | None = option(None, "Side, or height and width, where the source does not say.")
+    image_mean: list[float] | None = option(None, "Mean of the three channels, where the source does not say.")
+    image_std: list[float] | None = option(None, "Their standard deviation, where the source does not say.")
+    crop_pct: float | None = option(None, "Share of the resized image that is kept, where the source does not say.")
+    interpolation: str | None = option(None, "bilinear, bicubic or lanczos, where the source does not say.")
+    class_names: str | None = option(None, "A text file with the name of a class on each line, in order.")
+    split: str | None = option(None, "Split of a data set; by default its training split.")
+    max_images: int = option(2000, "Images that the map is fitted to, at random.")
+    held_out: int = option(200, "Further images on which the map is judged; at most a fifth of all.")
+    pairs: int = option(8, "Pairs of partly covered images that the network sees of each image.")
+    grid: int = option(8, "Patches of the map along the image's shorter side.")
+    taps: list[str] = option([], "Layers that the map reads: auto, convolutions, stages, or names of modules.")
+    until: Literal["fitted", "good"] = option(
+        "fitted", "good: with more coalitions until the map may be trusted more than Grad-CAM, or that does not help."
+    )
+    batch_size: int = option(32, "Images at a time when the map is measured.")
+    channels_last: bool | None = option(
+        None, "Memory layout while fitting; by default the faster one, by a short timing."
+    )
+    seed: int = option(0, "Of the choice of images and of what is covered.")
+    token: str | None = option(None, "For a private repository on the Hub.")
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and len(self.image_size) not in (1, 2):
+            raise UsageError(f"image_size takes one number or two (height and width), not {len(self.image_size)}.")
+
+
+def parse(argv: Sequence[str]) -> AttachArguments:
+    """The options; see [`OptionParser`] for the errors."""
+    parser = OptionParser(
+        AttachArguments,
+        prog="antehoc attach",
+        description="Puts a map on a finished classifier, without labels and without changing what it predicts.",
+    )
+    return parser.parse(argv, AttachArguments)[0]
+
+
+def run(options: AttachArguments) -> None:
+    """
+    Fits, saves, measures and shows.
+
+    Raises:
+        ValueError: one sentence on what is wrong with source, images or options.
+        OSError: if something cannot be read, fetched or written.
+    """
+    from antehoc_hf.attaching import AttachOptions, attach
+    from antehoc_hf.training.attach import FitOptions
+
+    config: dict[str, Any] = {
+        "image_size": options.image_size[0] if options.image_size and len(options.image_size) == 1 else None,
+        "image_mean": options.image_mean,
+        "image_std": options.image_std,
+        "id2label": _names(options.class_names),
+        "taps": (options.taps[0] if options.taps in (["auto"], ["convolutions"], ["stages"]) else options.taps)
+        or None,
+    }
+    if options.image_size and len(options.image_size) == 2:
+        config["image_size"] = options.image_size
+    attach(
+        options.source,
+        options.images,
+        options.output_dir,
+        options=AttachOptions(
+            max_images=options.max_images,
+            held_out=options.held_out,
+            until=options.until,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            fit=FitOptions(pairs=options.pairs, channels_last=options.channels_last),
+        ),
+        backbone=options.backbone,
+        backbone_kwargs=options.backbone_kwargs,
+        crop_pct=options.crop_pct,
+        interpolation=options.interpolation,
+        split=options.split,
+        token=options.token,
+        map_head={"kind": "contributions", "closed_form": True, "grid": options.grid},
+        **{name: value for name, value in config.items() if value is not None},
+    )
+
+
+def _names(path: str | None) -> dict[int, str] | None:
+    """Class names, one a line."""
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise UsageError(f"class_names: there is no file {path}.")
+    return dict(enumerate(Path(path).read_text(encoding="utf-8").splitlines()))
