@@ -32,6 +32,7 @@ from antehoc_hf.training.runs.results import (
 from antehoc_hf.training.runs.settings import chosen_task
 from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
 from antehoc_hf.training.tasks.image_classification import ImageClassification
+from antehoc_hf.training.trainer import AnteHocTrainer
 
 
 def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
@@ -165,5 +166,5 @@ def _metrics(
         report_to="none",
         **task.trainer_arguments(),
     )
-    trainer = task.trainer_class()(model=model, args=args, **task.trainer_parts(data))
+    trainer = AnteHocTrainer(model=model, args=args, **task.trainer_parts(data))
     return telling_metrics(trainer.evaluate(images, metric_key_prefix="eval"), "eval")  # type: ignore[arg-type]

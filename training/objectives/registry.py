@@ -8,8 +8,8 @@ from antehoc_hf.training.objectives.base import Objective, has_map
 from antehoc_hf.training.objectives.coalitions import CoalitionObjective
 from antehoc_hf.training.objectives.energy import EnergyObjective
 
-OBJECTIVES: dict[str, Callable[[], Objective]] = {kind.name: kind for kind in (CoalitionObjective, EnergyObjective)}
-"""Name → objective with its default options. An objective of your own may be added."""
+OBJECTIVES: dict[str, Callable[..., Objective]] = {kind.name: kind for kind in (CoalitionObjective, EnergyObjective)}
+"""Name → what makes the objective, of its options. An objective of your own may be added."""
 
 
 def objective_for(model: nn.Module, objective: Objective | str | None = "auto") -> Objective | None:

@@ -134,12 +134,6 @@ class Task(ABC, Generic[T]):
         """What the maps are where nobody says."""
         return self.default_map
 
-    def trainer_class(self) -> Any:
-        """The Trainer that trains its models."""
-        from antehoc_hf.training.trainer import AnteHocTrainer
-
-        return AnteHocTrainer
-
     def check_training(self, args: AnteHocTrainingArguments) -> None:
         """
         Whether the trainer's arguments suit the models.
