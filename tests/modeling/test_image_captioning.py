@@ -277,8 +277,8 @@ def test_second_pass_reads_the_same_words(build, noise):
     labels = torch.tensor([[5, 6, EOS], [8, EOS, -100]])
     first = model(pixels, labels=labels, phase="task")
     assert first.interpretation_map is None
-    maps = first.soft_attention_maps
-    second = model(pixels, labels=labels, soft_attention_maps=maps, phase="interpretation")
+    maps = first.tap_values
+    second = model(pixels, labels=labels, tap_values=maps, phase="interpretation")
     assert second.loss is None
     energy = model.energy_map(pixels, second.interpretation_map)
     assert torch.allclose(second.logits, model(energy, labels=labels).logits, atol=1e-5)

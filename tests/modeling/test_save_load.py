@@ -156,7 +156,7 @@ def test_a_checkpoint_explains_itself_where_the_package_is_not_installed(build, 
 
 @pytest.mark.parametrize("remote", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_class_conditional_maps_come_back_in_a_fresh_process(build, tmp_path, remote):
-    case, expected = saved(build, tmp_path / "model", "test_resnet", weight_network="contributions")
+    case, expected = saved(build, tmp_path / "model", "test_resnet", map_head="contributions")
     results, _ = in_a_fresh_process(tmp_path, [case], remote=remote)
     assert results[0]["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
     assert torch.equal(results[0]["logits"], expected.logits)

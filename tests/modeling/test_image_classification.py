@@ -81,4 +81,4 @@ def test_loss_trains_the_backbone_and_its_head(build, noise, kind):
     labels = torch.tensor([3, 1]) if kind is None else torch.rand(2, 4)
     model(noise(2, 64), labels=labels, phase="task").loss.backward()
     assert all(parameter.grad is not None for parameter in model.backbone.parameters())
-    assert all(parameter.grad is None for parameter in model.weight_network.parameters())
+    assert all(parameter.grad is None for parameter in model.map_head.parameters())
