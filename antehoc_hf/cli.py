@@ -11,49 +11,49 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _train(argv: Sequence[str]) -> None:
-    from antehoc_hf.training.run import train
+    from antehoc_hf.training.runs.train import train
 
     train(argv)
 
 
 def _evaluate(argv: Sequence[str]) -> None:
-    from antehoc_hf.evaluate_command import evaluate
+    from antehoc_hf.commands.evaluate import evaluate
 
     evaluate(argv)
 
 
 def _explain(argv: Sequence[str]) -> None:
-    from antehoc_hf.explain_command import explain
+    from antehoc_hf.commands.explain import explain
 
     explain(argv)
 
 
 def _regions(argv: Sequence[str]) -> None:
-    from antehoc_hf.regions_command import regions
+    from antehoc_hf.commands.regions import regions
 
     regions(argv)
 
 
 def _benchmark(argv: Sequence[str]) -> None:
-    from antehoc_hf.benchmark_command import benchmark
+    from antehoc_hf.commands.benchmark import benchmark
 
     benchmark(argv)
 
 
 def _export(argv: Sequence[str]) -> None:
-    from antehoc_hf.export import export_command
+    from antehoc_hf.commands.export import export
 
-    export_command(argv)
+    export(argv)
 
 
 def _push(argv: Sequence[str]) -> None:
-    from antehoc_hf.push_command import push
+    from antehoc_hf.commands.push import push
 
     push(argv)
 
 
 def _demo(argv: Sequence[str]) -> None:
-    from antehoc_hf.demo_command import demo
+    from antehoc_hf.commands.demo import demo
 
     demo(argv)
 

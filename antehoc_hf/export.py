@@ -1,6 +1,5 @@
 """ONNX: one graph from pixels to prediction and interpretation map."""
 
-import argparse
 import contextlib
 import json
 import logging
@@ -56,7 +55,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         OSError: if the model cannot be loaded or the file not written.
     """
     _check_packages()
-    model = _loaded(model_or_folder)
+    model = loaded_model(model_or_folder)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = model.config.image_size
@@ -99,21 +98,8 @@ def _write(
     program.save(str(path), external_data=False)
 
 
-def export_command(argv: Sequence[str]) -> None:
-    """`antehoc export MODEL --output model.onnx`."""
-    parser = argparse.ArgumentParser("antehoc export", description="Writes a model as ONNX.")
-    parser.add_argument("model", help="folder or Hub name of a trained model")
-    parser.add_argument("--output", type=Path, help="the file to write; model.onnx in the folder if left out")
-    options = parser.parse_args(list(argv))
-    folder = Path(options.model)
-    output = options.output or (folder / "model.onnx" if folder.is_dir() else Path("model.onnx"))
-    model = _loaded(options.model)
-    path = export_onnx(model, output)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → {', '.join(model.onnx_outputs)}")
-
-
-def _loaded(model_or_folder: Any) -> Any:
-    from antehoc_hf.command_inputs import model_config
+def loaded_model(model_or_folder: Any) -> Any:
+    from antehoc_hf.commands.inputs import model_config
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):

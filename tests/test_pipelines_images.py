@@ -14,7 +14,7 @@ from transformers import pipeline
 from antehoc_hf import AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 from antehoc_hf.pipelines.images import open_image
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 TASKS = ("antehoc-image-classification", "antehoc-landmark-detection", "antehoc-image-captioning")
 

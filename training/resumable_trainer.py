@@ -13,10 +13,11 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import TrainOutput
 
-from antehoc_hf.training import checkpoints, run_identity
+from antehoc_hf.training import checkpoints
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.pushing_trainer import PushingTrainer
 from antehoc_hf.training.random_state import ReplayableDataset
+from antehoc_hf.training.runs.identity import claim, describe_run
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,11 @@ class ResumableTrainer(PushingTrainer):
 
     def _claim_folder(self, resume: str | bool | None) -> str | None:
         """The main process decides, so that all of them go on or stop together."""
-        identity = run_identity.describe_run(self.model, self.train_dataset, self.args)
+        identity = describe_run(self.model, self.train_dataset, self.args)
         verdict: list[Any] = [None, None]
         if self.args.process_index == 0:
             try:
-                verdict[0] = run_identity.claim(str(self.args.output_dir), identity, resume, self.args.overwrite_run)
+                verdict[0] = claim(str(self.args.output_dir), identity, resume, self.args.overwrite_run)
             except checkpoints.RunFolderError as error:
                 verdict[1] = str(error)
         checkpoint, refusal = broadcast_object_list(verdict)

@@ -21,7 +21,7 @@ from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Target
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image
-from antehoc_hf.training.images import image_size
+from antehoc_hf.training.data.images import image_size
 from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import denormalise
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from antehoc_hf.command_inputs import load_model, model_config
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import load_model, model_config
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
-from antehoc_hf.training.run_arguments import UsageError
 
 _KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}
 

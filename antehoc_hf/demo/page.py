@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from antehoc_hf.command_inputs import unique_names
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import unique_names
 from antehoc_hf.demo import parts
 from antehoc_hf.demo.analysis import Analysis, Classes, Compared, analyse, compare, explain_class, measure, read_photo
 from antehoc_hf.demo.models import DemoModel, load_demo_models
@@ -19,7 +20,6 @@ from antehoc_hf.demo.pictures import view
 from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
 from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.modeling.rgb import to_rgb
-from antehoc_hf.training.run_arguments import UsageError
 
 INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
 LARGEST_FILE = "30mb"

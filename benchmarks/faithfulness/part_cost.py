@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.training import AnteHocTrainer
-from antehoc_hf.training.recipe import RunSettings, parse_settings
+from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 
 SIZE, CLASSES, STEP_BATCH = 128, 200, 16
 # Options that the benchmark sets itself.

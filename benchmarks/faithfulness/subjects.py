@@ -20,7 +20,7 @@ from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling.contribution_map import of_target
 from antehoc_hf.training.data import ImageDataset, load_image_data, sample
-from antehoc_hf.training.run import train
+from antehoc_hf.training.runs.train import train
 
 SHAPES = "shapes"
 BATCH = 50

@@ -16,7 +16,7 @@ from antehoc_hf.baselines import PlainForImageClassification, SennForImageClassi
 from antehoc_hf.cli import main
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.one_pass_trainer import OnePassTrainer
-from antehoc_hf.training.run import train
+from antehoc_hf.training.runs.train import train
 
 OURS = ("--map_eval_samples", "0", "--panel_images", "0")
 

@@ -26,7 +26,7 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.captions import CaptionCollator
+from antehoc_hf.training.data.captions import CaptionCollator
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SIZE, PAD, BOS, EOS, STEPS = 64, 0, 1, 2, 20

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForImageTextToText
 
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocModel
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 PAD, BOS, EOS = 0, 1, 2
 WORDS = {

@@ -13,8 +13,13 @@ from timm.data import create_transform
 from transformers import set_seed
 
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.augmentation import AUGMENTATIONS, NormalisedTensor, evaluation_transform, train_transform
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.augmentation import (
+    AUGMENTATIONS,
+    NormalisedTensor,
+    evaluation_transform,
+    train_transform,
+)
+from antehoc_hf.training.data.errors import DataError
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 

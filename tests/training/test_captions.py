@@ -23,16 +23,16 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from antehoc_hf.cli import main
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
-from antehoc_hf.training.captions import (
+from antehoc_hf.training.data.captions import (
     CaptionCollator,
     CaptionSpace,
     build_tokenizer,
     find_caption_columns,
     token_accuracy,
 )
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.run import train
-from antehoc_hf.training.run_arguments import DataArguments
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.runs.options import DataArguments
+from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
 from antehoc_hf.training.trainer import AnteHocTrainer
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Features, List, Value
 
-from antehoc_hf.training.columns import find_image_column, find_label_column
-from antehoc_hf.training.errors import DataError, LabelError
-from antehoc_hf.training.labels import check_labels, read_label_space
+from antehoc_hf.training.data.columns import find_image_column, find_label_column
+from antehoc_hf.training.data.errors import DataError, LabelError
+from antehoc_hf.training.data.labels import check_labels, read_label_space
 
 IMAGE = datasets.Image()
 PETS = ClassLabel(names=["cat", "dog"])

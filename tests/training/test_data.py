@@ -21,7 +21,7 @@ from transformers import Trainer, TrainingArguments, default_data_collator, set_
 
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, load_image_data
-from antehoc_hf.training.errors import BadImageError, DataError, LabelError
+from antehoc_hf.training.data.errors import BadImageError, DataError, LabelError
 
 PETS = ClassLabel(names=["cat", "dog", "bird"])
 PROCESSOR = AnteHocImageProcessor(image_size=32, crop_pct=1.0)

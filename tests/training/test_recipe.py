@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocConfig
-from antehoc_hf.training.recipe import parse_settings, read_recipe, recipe_names
-from antehoc_hf.training.run_arguments import ConfigArguments, ModelArguments, UsageError
+from antehoc_hf.training.runs.options import ConfigArguments, ModelArguments
+from antehoc_hf.training.runs.recipes import read_recipe, recipe_names
+from antehoc_hf.training.runs.settings import parse_settings
 
 
 def parsed(*flags: str, output_dir: Path) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from antehoc_hf.cli import main
-from antehoc_hf.training.run import train
+from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks import image_classification
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}

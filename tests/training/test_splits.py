@@ -13,8 +13,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.splits import Source, Split, find_splits, hold_out, load_source, take
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.splits import Source, Split, find_splits, hold_out, load_source, take
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
 from antehoc_hf.training.tasks.baseline_classification import baseline_task
 from antehoc_hf.training.tasks.image_captioning import ImageCaptioning

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
-from antehoc_hf.training.objective_choice import Objective, weight_network_for
-from antehoc_hf.training.run_arguments import DataArguments, ModelArguments, UsageError
-from antehoc_hf.training.targets import ReadTargets, T
+from antehoc_hf.training.data.targets import ReadTargets, T
+from antehoc_hf.training.runs.objective_choice import Objective, weight_network_for
+from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 
 Panel = Callable[[str], Any]
 """Draws what the model made of a batch: title → matplotlib figure."""

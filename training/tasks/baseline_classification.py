@@ -9,14 +9,15 @@ from typing import Any
 
 from transformers import EvalPrediction
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
-from antehoc_hf.training.labels import LabelSpace
+from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.metrics import accuracy
-from antehoc_hf.training.model_types import baseline_class
-from antehoc_hf.training.run_arguments import ModelArguments, UsageError, read_json
+from antehoc_hf.training.runs.model_types import baseline_class
+from antehoc_hf.training.runs.options import ModelArguments, read_json
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.training.tasks.image_classification import ClassificationArguments, ImageClassification
 

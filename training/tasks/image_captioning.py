@@ -16,25 +16,26 @@ from torch.utils.data import Subset as TorchSubset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import SHORTEST_LIMIT, check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
-from antehoc_hf.training.captions import (
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
+from antehoc_hf.training.data.captions import (
     CaptionCollator,
     CaptionSpace,
     find_caption_columns,
     said_words,
     token_accuracy,
 )
-from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.run_arguments import DataArguments, ModelArguments, UsageError
-from antehoc_hf.training.tables import aligned, cell
-from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.targets import ReadTargets
+from antehoc_hf.training.runs.options import DataArguments, ModelArguments
+from antehoc_hf.training.runs.results import FIGURE_FILE
+from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip

@@ -16,15 +16,15 @@ from torch.utils.data import Subset as TorchSubset
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
-from antehoc_hf.training.columns import find_label_column
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.labels import LabelSpace, read_label_space
-from antehoc_hf.training.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.columns import find_label_column
+from antehoc_hf.training.data.labels import LabelSpace, read_label_space
+from antehoc_hf.training.data.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
-from antehoc_hf.training.objective_choice import Objective
-from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.tables import aligned, cell
-from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.runs.objective_choice import Objective
+from antehoc_hf.training.runs.results import FIGURE_FILE
+from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel
 

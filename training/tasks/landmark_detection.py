@@ -19,15 +19,15 @@ from antehoc_hf.evaluation.landmark_report import LandmarkMapReport, evaluate_la
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.keypoints import find_format
-from antehoc_hf.training.landmark_groups import LandmarkScheme, chosen_points, scheme_of
-from antehoc_hf.training.landmarks import LandmarkTargets
-from antehoc_hf.training.masks import WithMasks, check_mask_column
-from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.run_arguments import ModelArguments
-from antehoc_hf.training.tables import aligned
-from antehoc_hf.training.targets import ReadTargets
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.keypoints import find_format
+from antehoc_hf.training.data.landmark_groups import LandmarkScheme, chosen_points, scheme_of
+from antehoc_hf.training.data.landmarks import LandmarkTargets
+from antehoc_hf.training.data.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.targets import ReadTargets
+from antehoc_hf.training.runs.options import ModelArguments
+from antehoc_hf.training.runs.results import FIGURE_FILE
+from antehoc_hf.training.runs.tables import aligned
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
