@@ -38,6 +38,7 @@ class Explanation(ModelOutput):
     tap_values: Tensor | None = None
 
 
+MOST = 4096  # channels or patches, beyond which a number is a slip
 # What an output always says of its map, what it says on request, and what the passes of training hand to each other.
 MAP_FIELDS = ("interpretation_map", "degenerate")
 DETAIL_FIELDS = ("soft_attention_maps", "weight_maps", "contributions")
@@ -142,8 +143,8 @@ class MapHeadConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
         for name in self.counts:
             value = getattr(self, name)
-            if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1 and at most {MOST}.")
 
     @classmethod
     def option_names(cls) -> list[str]:

@@ -146,11 +146,24 @@ def test_encoder_without_a_classifier(kind):
 @pytest.mark.parametrize(
     ("backbone", "size"), [("resnet18", 32), ("resnet50", 16), ("test_vit", 16), ("test_vit", 8), ("test_nfnet", 16)]
 )
-def test_image_too_small_for_the_backbone(backbone, size):
-    config = AnteHocConfig(backbone=backbone, image_size=size)
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
+def test_image_too_small_for_the_layers_asked_for(backbone, size, kind):
+    config = AnteHocConfig(
+        backbone=backbone, image_size=size, map_head=kind, num_attention_maps=6 if "vit" in backbone else 8
+    )
     with torch.device("meta"), pytest.raises(ValueError, match=rf"{size}.*(at least 2×2|[Ss]ize)") as caught:
         AnteHocForImageClassification(config)
     assert backbone in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "resnet18", "test_efficientnet", "test_convnext"])
+def test_small_images_are_read_at_the_layers_that_have_positions(build, noise, backbone, kind):
+    model = build(backbone, image_size=32, map_head=kind)
+    assert 1 <= model.config.num_attention_maps <= 8
+    outputs = model(noise(2, 32), output_hidden_states=True)
+    assert not outputs.degenerate.any()
+    assert all(min(features.shape[-2:]) >= 2 for features in outputs.hidden_states)
 
 
 def test_more_maps_than_layers(build):

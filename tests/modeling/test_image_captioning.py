@@ -346,10 +346,10 @@ def test_bare_model_of_a_captioner(build, noise, tmp_path, caplog):
     assert torch.equal(bare(noise(1, 64)).interpretation_map, model(noise(1, 64)).interpretation_map)
 
 
-def test_decoder_missing_from_a_file_is_told_and_gets_fresh_values(build, noise, tmp_path, caplog):
+def test_decoder_missing_from_a_file_is_reported_and_gets_fresh_values(build, noise, tmp_path, caplog):
     import logging
 
-    build(kind=AnteHocModel, **WORDS).save_pretrained(tmp_path)
+    build(kind=AnteHocCaptionModel, **WORDS).save_pretrained(tmp_path)
     logging.getLogger("transformers").addHandler(caplog.handler)
     try:
         model = AnteHocForImageCaptioning.from_pretrained(tmp_path)
@@ -447,5 +447,5 @@ def test_compiled(build, noise):
 
 def test_code_that_travels_imports_nothing_of_ours():
     room = Path(__file__).parents[2] / "modeling"
-    for name in ("image_captioning", "caption_decoder", "caption_options", "word_maps"):
+    for name in ("image_captioning", "caption_decoder", "caption_outputs", "configuration_captions", "word_maps"):
         assert "antehoc_hf" not in (room / f"{name}.py").read_text()
