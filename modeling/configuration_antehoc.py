@@ -62,7 +62,9 @@ class BackboneConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         # Sizes may also be set after the fact, by `from_pretrained(..., image_size=96)` among others.
-        super().__setattr__(key, height_and_width(value) if key == "image_size" and value is not None else value)
+        if key == "image_size":
+            value = self.__dict__.get(key) if value is None else height_and_width(value)
+        super().__setattr__(key, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
         _check_labels(self.id2label, self.label2id, kwargs.get("num_labels"))
@@ -282,7 +284,9 @@ def height_and_width(size: Any) -> list[int]:
     """
     values = as_list(size)
     values = [values, values] if is_whole(values) else values
-    if not (isinstance(values, list) and len(values) == 2 and all(is_whole(side) and side > 0 for side in values)):
+    if not (
+        isinstance(values, list) and len(values) == 2 and all(is_whole(side) and 0 < side <= 65_536 for side in values)
+    ):
         raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
     return values
 

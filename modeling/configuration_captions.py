@@ -5,7 +5,7 @@ from typing import Any
 from .configuration_antehoc import AnteHocConfig, check_count, is_number, is_whole
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-IGNORED = -100  # a label that is no word, as in transformers
+IGNORED = -100  # a label to leave out, as in transformers
 MOST_CHANNELS = 65_536
 SHORTEST_LIMIT = 3  # start, one word, end
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -132,7 +132,10 @@ class MapHeadConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         kind = kwargs.pop("kind", self.kind)
         if kind != self.kind:
-            raise ValueError(f"{type(self).__name__} has the options of a map of kind {self.kind!r}, not {kind!r}.")
+            raise ValueError(
+                f"These are the options of a map of kind {self.kind!r}, not {kind!r}: name the kind alone for a new "
+                f"map of it, map_head={kind!r}."
+            )
         unknown = [name for name in kwargs if name not in _OF_TRANSFORMERS]
         if unknown:
             own = ", ".join(self.option_names())

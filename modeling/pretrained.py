@@ -67,7 +67,7 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
         OSError: if the file cannot be read.
     """
     if not Path(path).is_file():
-        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+        raise OSError(f"pretrained={str(path)!r} is not a file of weights.")
     if Path(path).suffix == ".npz":
         return None
     try:

@@ -51,11 +51,11 @@ class TapPoint:
             ValueError: if a key is unknown or the layout is none of the three.
         """
         if not isinstance(values, dict) or "module" not in values or set(values) - set(cls.__dataclass_fields__):
-            raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
         stride = values.get("stride")
         point = cls(**{**values, "stride": tuple(stride) if isinstance(stride, (list, tuple)) else stride})
         if not point._is_sound():
-            raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
         return point
 
     def _is_sound(self) -> bool:
@@ -188,8 +188,9 @@ def forward_with_taps(
     Runs the backbone and reads its taps on the way.
 
     What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
-    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow `register_forward_hook`; where it is at work,
-    each tapped module's table of hooks is replaced by one with another entry and put back afterwards.
+    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow
+    `register_forward_hook`; where it is at work, each tapped module's table of hooks is replaced by one with another
+    entry and put back afterwards.
 
     Args:
         backbone: the timm network.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# What Pillow's decoders raise on broken files of the various formats, beside OSError.
+# What Pillow's decoders raise on broken files of the various formats, besides OSError.
 _DECODING_ERRORS: tuple[type[Exception], ...] = (
     ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
 )  # fmt: skip
@@ -33,7 +33,7 @@ def open_image(image: Any, timeout: float | None = None) -> Any:
         timeout (`float`, *optional*): seconds to wait for a URL.
 
     Raises:
-        ValueError: if it is none of these, can't be read, or is no image.
+        ValueError: if it is none of these, can't be read, or is not an image.
     """
     if isinstance(image, np.ndarray | Tensor):
         return image

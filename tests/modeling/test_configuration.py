@@ -1,11 +1,18 @@
 """Options of the configuration: each does something and is kept; senseless ones end in one clear sentence."""
 
 import json
+import time
 
 import pytest
 import torch
 
-from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification, EnergyMapConfig
+from antehoc_hf.modeling import (
+    AnteHocCaptionConfig,
+    AnteHocConfig,
+    AnteHocForImageClassification,
+    AnteHocLandmarkConfig,
+    EnergyMapConfig,
+)
 
 OF_THE_MODEL = [
     ("num_attention_maps", 4),
@@ -238,6 +245,8 @@ EDITS = [
     {"num_attention_maps": 8.0},
     {"num_attention_maps": 0},
     {"num_attention_maps": None},
+    {"num_labels": 10**9},
+    {"id2label": "x"},
     {"tap_points": "layer1"},
     {"tap_points": {"module": "layer1"}},
     {"tap_points": []},
@@ -315,6 +324,55 @@ def flat(edit):
     for name, value in edit.items():
         yield name, value
         yield from flat(value) if isinstance(value, dict) else ()
+
+
+ABSURD = [
+    {"backbone_kwargs": {"layers": [30_000] * 4}},
+    {"backbone_kwargs": {"layers": 10**9}},
+    {"backbone_kwargs": {"channels": [10**9] * 4}},
+    {"backbone_kwargs": {"stem_width": -1}},
+    {"backbone_kwargs": {"block": "x"}},
+    {"backbone_kwargs": {"block_args": 3}},
+    {"backbone_kwargs": {"cardinality": 0}},
+    {"num_labels": 10**9},
+    {"num_labels": "3"},
+    {"num_labels": 2.5},
+    {"num_labels": True},
+    {"id2label": "x"},
+    {"id2label": ["a", "b"]},
+    {"id2label": {"a": "b"}},
+    {"label2id": "x"},
+    {"num_attention_maps": 10**9},
+    {"image_size": 10**9},
+    {"map_head": {"kind": "contributions", "grid": 10**9}},
+    {"map_head": {"kind": "contributions", "width": 10**9}},
+    {"map_head": {"kind": "energy", "weight_network_width": 10**9}},
+]
+
+
+@pytest.mark.parametrize("options", ABSURD, ids=str)
+def test_absurd_options_end_in_one_sentence_at_once(build, options):
+    begin = time.process_time()
+    with pytest.raises(ValueError, match=next(iter(options))) as caught:
+        build(**options)
+    assert time.process_time() - begin < 1
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "options"),
+    [
+        (AnteHocCaptionConfig, {"vocab_size": 10**9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}),
+        (AnteHocCaptionConfig, {"decoder_hidden_size": 10**9}),
+        (AnteHocCaptionConfig, {"decoder_embedding_size": 10**9}),
+        (AnteHocLandmarkConfig, {"num_landmarks": 10**9}),
+        (AnteHocLandmarkConfig, {"num_landmarks": 2, "landmark_parts": "x"}),
+    ],
+)
+def test_absurd_options_of_the_other_tasks(config_class, options):
+    name = list(options)[-1] if "landmark_parts" in options else next(iter(options))
+    with pytest.raises(ValueError, match=f"{name}="):
+        config_class(backbone="test_resnet", **options)
 
 
 def test_misspelt_option_of_from_backbone(build):

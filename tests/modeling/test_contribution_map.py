@@ -163,10 +163,22 @@ def test_no_gradient_reaches_the_backbone(build, noise):
     assert model.map_head.entry.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("target", [4, -1, [0, 1, 2], 0.5])
+@pytest.mark.parametrize("target", [4, -1, [0, 1, 2], 0.5, 1.7, "cat", [None, 1], {}, True, [[0, 1]], [], 10**30])
 def test_classes_that_do_not_exist_are_refused(model, noise, target):
-    with pytest.raises(ValueError, match=r"target must be a class, 0…3, or one for each of the 2 images, not"):
+    with pytest.raises(
+        ValueError, match=r"target must be a class, 0…3, or one for each of the 2 images, not"
+    ) as caught:
         model.interpretation(noise(2, 64), target)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [1, [1, 1], (1, 1), torch.tensor(1), torch.tensor([1, 1], dtype=torch.uint8)])
+@torch.no_grad()
+def test_a_class_may_be_given_in_any_of_these_ways(model, noise, target):
+    assert torch.equal(
+        model.interpretation(noise(2, 64), target).interpretation_map,
+        model.interpretation(noise(2, 64), torch.tensor([1, 1])).interpretation_map,
+    )
 
 
 def test_a_map_that_depends_on_no_class_takes_no_target(build, noise):
@@ -195,7 +207,7 @@ def test_senseless_configurations_are_refused(options, sentence):
 
 @pytest.mark.parametrize("config_class", [AnteHocLandmarkConfig, AnteHocCaptionConfig])
 def test_where_there_are_no_classes_there_is_no_such_map(config_class):
-    with pytest.raises(ValueError, match="explains the probabilities of classes.*use map_head='energy'"):
+    with pytest.raises(ValueError, match=r"explains the probabilities of classes.*use map_head='energy'"):
         config_class(backbone="test_resnet", **KIND)
 
 

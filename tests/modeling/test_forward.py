@@ -10,8 +10,20 @@ import timm
 import torch
 from torch import nn
 
-from antehoc_hf.modeling import AnteHocModel
+from antehoc_hf.modeling import (
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+    AnteHocModel,
+)
 
+WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+TASKS = {
+    AnteHocForImageClassification: {},
+    AnteHocForLandmarkDetection: {"num_landmarks": 3},
+    AnteHocForImageCaptioning: WORDS,
+    AnteHocModel: {},
+}
 SMALL = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_nfnet", "test_mambaout"]
 
 
@@ -193,6 +205,43 @@ def test_a_loaded_model_holds_its_weights_once(build_each, noise, tmp_path):
     assert len(pickle.dumps(loaded)) < 1.1 * len(pickle.dumps(model))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_made_while_another_thread_runs_the_model(build_each, noise, copied):
+    model, pixels = build_each(awake=True), noise(1, 64)
+    with torch.no_grad():
+        expected = model(pixels)
+    before, over, problems = hooks_of(model), threading.Event(), []
+
+    def serve():
+        while not over.is_set():
+            try:
+                with torch.no_grad():
+                    model(pixels)
+            except Exception as error:
+                problems.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        copies = [copied(model) for _ in range(12)]
+    finally:
+        over.set()
+        thread.join()
+    assert problems == []
+    for other in copies:
+        assert hooks_of(other) == before
+        assert other.backbone.conv1.weight is not model.backbone.conv1.weight
+        with torch.no_grad():
+            assert same(other(pixels), expected)
+
+
+def test_a_copy_keeps_the_users_hooks_and_a_shallow_one_the_modules(build):
+    model = build()
+    model.backbone.layer1.register_forward_hook(print)
+    assert list(copy.deepcopy(model).backbone.layer1._forward_hooks.values()) == [print]
+    assert copy.copy(model).backbone is model.backbone
+
+
 @pytest.mark.parametrize("size", [(96, 64), (64, 160), (65, 99), (224, 224)])
 def test_other_sizes_than_that_of_the_configuration(build_each, noise, size):
     output = build_each(awake=True)(noise(1, *size))
@@ -212,6 +261,31 @@ def test_an_empty_batch(build_each, noise):
     output = build_each()(noise(2, 64)[:0])
     assert output.logits.shape == (0, 4)
     assert output.interpretation_map.shape == (0, 1, 64, 64)
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("images", [torch.float32, torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_images_are_brought_to_the_weights_kind_of_number(build_each, noise, weights, images):
+    model, pixels = build_each(awake=True).to(weights), noise(2, 64).to(images)
+    output, expected = model(pixels), model(pixels.to(weights))
+    assert same(output, expected)
+    assert output.logits.dtype == weights
+    assert output.interpretation_map.dtype == torch.float32
+
+
+@torch.no_grad()
+def test_activations_of_the_taps_on_request(build_each, noise):
+    model, pixels = build_each(taps=["layer1", "layer3"]), noise(2, 64)
+    assert model(pixels).hidden_states is None
+    first, second = model(pixels, output_hidden_states=True).hidden_states
+    seen = []
+    model.backbone.layer3.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert torch.equal(model(pixels).logits, model(pixels, output_hidden_states=True).logits)
+    assert torch.equal(second, seen[0])
+    assert first.shape[-1] == 2 * second.shape[-1]
+    model.config.output_hidden_states = True
+    assert len(model(pixels).hidden_states) == 2
 
 
 @pytest.mark.parametrize("kind", ["strided", "transposed", "expanded", "channels_last"])
@@ -298,10 +372,21 @@ def test_energy_map_of_the_model_uses_its_normalisation(build):
     assert torch.allclose(energy * std + mean, pixels * map_, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3), (1, 4, 64, 64), (2, 1, 3, 64, 64)])
-def test_pixels_of_a_wrong_shape(build, shape):
-    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\)"):
-        build()(torch.zeros(shape))
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((3, 64, 64), r"pixel_values\[None\]"),
+        ((1, 1, 64, 64), r"expand\(-1, 3, -1, -1\)"),
+        ((1, 64, 64, 3), r"permute\(0, 3, 1, 2\)"),
+        ((1, 4, 64, 64), ""),
+        ((2, 1, 3, 64, 64), ""),
+        ((), ""),
+    ],
+)
+@pytest.mark.parametrize("kind", TASKS)
+def test_pixels_of_a_wrong_shape(build, kind, shape, hint):
+    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\), not .*" + hint):
+        build(kind=kind, **TASKS[kind])(torch.zeros(shape))
 
 
 def test_pixels_of_another_size_than_the_only_one(build, noise):

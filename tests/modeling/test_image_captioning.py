@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForImageTextToText
 
-from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocModel
+from antehoc_hf.modeling import AnteHocCaptionModel, AnteHocForImageCaptioning, AnteHocModel
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.training.data.captions import build_tokenizer
 

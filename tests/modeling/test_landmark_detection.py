@@ -15,8 +15,8 @@ from PIL import Image
 from transformers import AutoModelForKeypointDetection
 
 from antehoc_hf import AnteHocForLandmarkDetection, AnteHocImageProcessor
-from antehoc_hf.modeling import AnteHocLandmarkConfig
 from antehoc_hf.export import export_onnx
+from antehoc_hf.modeling import AnteHocLandmarkConfig
 from antehoc_hf.modeling.landmark_cnn import NAME as LANDMARK_CNN
 from antehoc_hf.modeling.landmark_detection import SMOOTH_L1_BETA, AnteHocLandmarkOutput, landmark_loss
 

@@ -249,10 +249,7 @@ def test_dropout_is_off_in_the_second_pass(build_energy, noise, batch_norm):
     assert not torch.equal(first[0].logits, first[1].logits)
     state = torch.get_rng_state()
     with model.interpretation_phase(batch_norm):
-        second = [
-            model(images, tap_values=first[0].tap_values, phase="interpretation").logits
-            for _ in range(2)
-        ]
+        second = [model(images, tap_values=first[0].tap_values, phase="interpretation").logits for _ in range(2)]
     assert torch.equal(second[0], second[1]) or batch_norm == "update"
     assert torch.equal(torch.get_rng_state(), state), "the second pass must not change what pass 1 draws next"
 

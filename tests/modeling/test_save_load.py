@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
-import antehoc_hf
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
 
 SMALL_SWIN = {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 3, 6]}
@@ -221,9 +220,7 @@ def test_classifier_from_the_checkpoint_of_a_bare_model(
     assert torch.equal(output.interpretation_map, expected.interpretation_map)
 
 
-def test_a_bare_model_with_a_map_for_each_class_keeps_its_classifier(
-    build, noise, tmp_path, warnings_of_transformers
-):
+def test_a_bare_model_with_a_map_for_each_class_keeps_its_classifier(build, noise, tmp_path, warnings_of_transformers):
     bare = build(kind=AnteHocModel, awake=True)
     bare.save_pretrained(tmp_path)
     model = AnteHocForImageClassification.from_pretrained(tmp_path)
@@ -236,7 +233,7 @@ def test_a_bare_model_with_a_map_for_each_class_keeps_its_classifier(
 def test_another_number_of_classes(build_each, noise, tmp_path):
     model, pixels = trained(build_each, "test_resnet"), noise(2, 64)
     model.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+    with pytest.raises(ValueError, match=r"do not fit.*is \[4.* in the file and \[9.*ignore_mismatched_sizes"):
         AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9)
     again = AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9, ignore_mismatched_sizes=True)
     own, other = model.backbone.state_dict(), again.backbone.state_dict()
@@ -252,6 +249,41 @@ def test_another_number_of_classes(build_each, noise, tmp_path):
         assert not output.degenerate.any()
     else:
         assert torch.equal(output.interpretation_map, model(pixels).interpretation_map)
+
+
+@pytest.mark.parametrize("size", [96, (64, 64), [128, 128], (96, 64), None])
+@pytest.mark.parametrize("auto_class", [AutoModelForImageClassification, AutoModel])
+def test_a_convolutional_network_for_another_image_size(build_each, noise, tmp_path, size, auto_class):
+    model = build_each(awake=True)
+    model.save_pretrained(tmp_path)
+    again = auto_class.from_pretrained(tmp_path, image_size=size)
+    height, width = {None: (64, 64), 96: (96, 96)}.get(size if isinstance(size, int | None) else 0, size)
+    assert again.config.image_size == [height, width]
+    assert again.config.map_head.to_dict() == model.config.map_head.to_dict()
+    assert again.config.tap_points == model.config.tap_points
+    with torch.no_grad():
+        pixels = noise(1, height, width)
+        assert torch.equal(again(pixels).interpretation_map, model(pixels).interpretation_map)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_coatnet"])
+@pytest.mark.parametrize("auto_class", [AutoModelForImageClassification, AutoModel])
+def test_a_network_of_one_image_size_keeps_it(build_each, tmp_path, backbone, auto_class):
+    build_each(backbone).save_pretrained(tmp_path)
+    assert auto_class.from_pretrained(tmp_path, image_size=(64, 64)).config.image_size == [64, 64]
+    for size in (96, [128, 128], (64, 96)):
+        with pytest.raises(ValueError, match=r"do not fit this configuration: .*image_size") as caught:
+            auto_class.from_pretrained(tmp_path, image_size=size)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["96", 0, -1, (1, 2, 3), 64.0, True, (64, 0), 10**9, "big"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_an_image_size_that_is_none(build, tmp_path, backbone, size):
+    build(backbone).save_pretrained(tmp_path)
+    for auto_class in (AutoModelForImageClassification, AutoModel):
+        with pytest.raises(ValueError, match=r"image_size=.* must be a positive number of pixels"):
+            auto_class.from_pretrained(tmp_path, image_size=size)
 
 
 def test_another_number_of_maps_makes_a_fresh_map_head(build_each, noise, tmp_path):
