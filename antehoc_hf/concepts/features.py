@@ -76,7 +76,7 @@ class LayerFeatures:
             images (`Tensor`): one or more images; only their size matters.
 
         Raises:
-            ValueError: if the layer does not cut the network in two, with what comes after depending on its output alone.
+            ValueError: if the layer does not cut the network in two: what comes after it must depend on it alone.
         """
         images = self.network.checked(images[:1])
         point = self.point(images)

@@ -13,7 +13,13 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
-from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
+from antehoc_hf.modeling import (
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+    AnteHocImageProcessor,
+    AnteHocModel,
+)
 
 SMALL_SWIN = {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 3, 6]}
 MOST_FILES = 17
@@ -153,6 +159,36 @@ def test_a_checkpoint_explains_itself_where_the_package_is_not_installed(build, 
     with torch.no_grad():
         assert torch.equal(result["features"], AnteHocModel.from_pretrained(folder)(pixels).pooler_output)
     assert len(result["classes"]) == 4
+
+
+WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+# Class, its options, the Auto class of its task, and what `AutoModel` gives of the same folder.
+TASKS = [
+    (AnteHocForImageClassification, {}, "AutoModelForImageClassification", "AnteHocModel"),
+    (AnteHocForImageClassification, {"map_head": "energy"}, "AutoModelForImageClassification", "AnteHocModel"),
+    (AnteHocForLandmarkDetection, {"num_landmarks": 3}, "AutoModelForKeypointDetection", "AnteHocLandmarkModel"),
+    (AnteHocForImageCaptioning, WORDS, "AutoModelForImageTextToText", "AnteHocCaptionModel"),
+]
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_every_configuration_through_every_auto_class_in_a_fresh_process(build, tmp_path, remote):
+    cases, models = [], []
+    for index, (kind, options, _, _) in enumerate(TASKS):
+        case, expected = saved(build, tmp_path / str(index), "test_resnet", kind=kind, **options)
+        cases += [case, case]
+        models.append((AutoConfig.from_pretrained(case[0]), expected))
+    names = [name for _, _, auto_class, _ in TASKS for name in (auto_class, "AutoModel")]
+    results, _ = in_a_fresh_process(tmp_path, cases, remote=remote, auto_class=names)
+    for index, (kind, _, _, bare) in enumerate(TASKS):
+        config, expected = models[index]
+        for result, name in zip(results[2 * index : 2 * index + 2], (kind.__name__, bare), strict=True):
+            assert result["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
+            assert result["name"] == name
+            assert result["config"] == type(config).__name__
+            assert result["model_type"] == config.model_type
+            assert result["kind"] == config.map_head.kind
+            assert torch.equal(result["map"], expected.interpretation_map)
 
 
 @pytest.mark.parametrize("remote", [True, pytest.param(False, marks=pytest.mark.slow)])
