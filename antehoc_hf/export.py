@@ -100,11 +100,12 @@ def _write(
 
 def loaded_model(model_or_folder: Any) -> Any:
     from antehoc_hf.commands.inputs import model_config
+    from antehoc_hf.model_weights import load_weights
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):
         task = task_of(model_config(model_or_folder))
-        model_or_folder = task.model_class.from_pretrained(model_or_folder)
+        model_or_folder = load_weights(task.model_class, model_or_folder)
     if not getattr(model_or_folder, "onnx_outputs", ()):
         raise ValueError(
             f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -73,6 +74,11 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
     try:
         weights = load_state_dict(str(path))
     except Exception as error:  # torch, pickle and safetensors raise many kinds
+        if "weights_only" in str(error):  # torch and timm go on to say how to switch the protection off
+            raise OSError(
+                f"{path} is a pickle that holds more than tensors, and could run any code when it is loaded: save the "
+                "weights as safetensors."
+            ) from None
         raise _unavailable(str(path), error) from error
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     names = (cfg.classifier if cfg is not None else None) or ()
@@ -116,10 +122,18 @@ def explained_damage(name: Any) -> Iterator[None]:
         name: folder or Hub name of the checkpoint.
 
     Raises:
-        OSError: if they are cut short or damaged.
+        OSError: if they are cut short or damaged, or there are none but pickled ones.
     """
     try:
         yield
+    except (OSError, UnpicklingError) as error:
+        pickled = next((path.name for path in sorted(Path(str(name)).glob("*.bin"))), None)
+        if isinstance(error, OSError) and (pickled is None or any(Path(str(name)).glob("*.safetensors"))):
+            raise
+        raise OSError(
+            f"The weights in {str(name)!r} are pickled{f' ({pickled})' if pickled else ''}, and a pickle can run any "
+            "code when it is loaded: ask for model.safetensors, or convert them on a machine that holds nothing else."
+        ) from None
     except SafetensorError as error:
         raise OSError(
             f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "

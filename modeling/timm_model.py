@@ -90,7 +90,8 @@ class TimmPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """
-        As in transformers; weights that do not fit are an error, and they end up in aligned memory of their own.
+        As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it is
+        loaded); weights that do not fit are an error, and they end up in aligned memory of their own.
 
         Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
         (1e-8): a reloaded model would not give the very same numbers.
@@ -99,6 +100,7 @@ class TimmPreTrainedModel(PreTrainedModel):
             ValueError: if the options given do not fit the weights.
             OSError: if the weights are damaged.
         """
+        kwargs.setdefault("use_safetensors", True)
         folder = args[0] if args else kwargs.get("pretrained_model_name_or_path")
         with_report, tolerant = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
         with explained_damage(folder):

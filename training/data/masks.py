@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import datasets
 from torch.utils.data import Dataset
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.data.images import decode_image
+from antehoc_hf.training.data.images import decode_image, raw_images
 from antehoc_hf.training.data.loading import ImageData, ImageDataset
 
 
@@ -15,7 +16,8 @@ class WithMasks(Dataset):
 
     def __init__(self, images: ImageDataset, column: str, processor: AnteHocImageProcessor) -> None:
         self.images = images
-        self.masks = images.split.dataset.with_format(None).select_columns([column])
+        masks = images.split.dataset.with_format(None).select_columns([column])
+        self.masks = raw_images(masks, column) if isinstance(masks.features[column], datasets.Image) else masks
         self.column = column
         self.processor = AnteHocImageProcessor(
             image_size=list(processor.image_size),

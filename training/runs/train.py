@@ -44,7 +44,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     args = settings.training
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
-    settings.task.check_model(settings.model, settings.config)
+    settings.task.check_model(settings.model, settings.config, settings.map)
     _seed(args)
     with args.main_process_first(local=False, desc="loading the data"):
         data = settings.task.load_data(settings.data)
@@ -67,7 +67,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
 
 def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[Any, AnteHocImageProcessor]:
     """The model for the data, and the image processor that fits it."""
-    model = settings.task.build_model(settings.model, settings.config, data)
+    model = settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(
@@ -98,6 +98,7 @@ def build_trainer(
         if args.load_best_model_at_end:
             raise UsageError("load_best_model_at_end needs validation images: set validation_fraction above 0.")
         args.eval_strategy = type(args.eval_strategy)("no")
+    _check_best_metric(args, settings.task.metric_names(data))
     parts = settings.task.trainer_parts(data)
     panels = panel_callback(
         images.validation or images.test,
@@ -130,6 +131,20 @@ def build_trainer(
 def _seed(args: AnteHocTrainingArguments) -> None:
     """Before the model is made; the Trainer does so only after."""
     enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+
+
+def _check_best_metric(args: AnteHocTrainingArguments, names: set[str]) -> None:
+    """
+    Raises:
+        UsageError: if the metric that chooses the best checkpoint is not one of those that an evaluation reports.
+    """
+    if args.metric_for_best_model is None:
+        return
+    if args.metric_for_best_model.removeprefix("eval_") not in names:
+        raise UsageError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is not a metric of this run: choose of "
+            f"{', '.join(sorted(names))}."
+        )
 
 
 def _checkpoint(value: str | None) -> str | bool | None:

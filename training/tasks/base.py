@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
-from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.data.targets import ReadTargets, T
-from antehoc_hf.training.runs.objective_choice import Objective, weight_network_for
+from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 
 Panel = Callable[[str], Any]
@@ -75,7 +74,8 @@ class Task(ABC, Generic[T]):
     name: ClassVar[str]
     arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
     model_class: Any  # its `from_pretrained` and `from_backbone` are used
-    objectives: ClassVar[tuple[Objective, ...]] = ("energy",)  # what its maps can learn
+    map_kinds: ClassVar[tuple[str, ...]] = ("energy",)  # what its maps can be
+    default_map: ClassVar[str] = "energy"  # what they are where nobody says, as far as that is known without the data
     has_maps: ClassVar[bool] = True  # whether the models show where they looked
     default_augmentation: ClassVar[str]
 
@@ -113,16 +113,14 @@ class Task(ABC, Generic[T]):
     def config_options(self, data: ImageData[T]) -> dict[str, Any]:
         """What the data decide of the model's configuration."""
 
-    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[T]) -> Any:
+    def build_model(
+        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[T]
+    ) -> Any:
         """A new model for the data."""
-        options = {**config, **self.config_options(data)}
-        objective = model.interpretation_objective or self.default_objective(data)
-        options["weight_network"] = weight_network_for(
-            objective, options.get("weight_network", AnteHocConfig.weight_network)
-        )
+        options = {**config, **config_of(map_choice.settled(self.default_map_for(data))), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
-    def check_model(self, model: ModelArguments, config: Mapping[str, Any]) -> None:
+    def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
         """
         What can be known of a model before its data are there, which may take long to come.
 
@@ -130,22 +128,11 @@ class Task(ABC, Generic[T]):
             ValueError: if the backbone is unknown or cannot be explained, the images are too small for it, or an
                 option of the configuration makes no sense.
         """
-        resolve_taps(AnteHocConfig(backbone=model.backbone, **config))
+        resolve_taps(self.model_class.config_class(backbone=model.backbone, **config, **config_of(map_choice)))
 
-    def default_objective(self, data: ImageData[T]) -> Objective:
-        """What the map learns where nobody says."""
-        return "energy"
-
-    def check_objective(self, objective: Objective | None) -> None:
-        """
-        Raises:
-            UsageError: if the task's maps cannot learn that.
-        """
-        if objective is not None and objective not in self.objectives:
-            raise UsageError(
-                f"interpretation_objective={objective!r} explains the probabilities of classes, which --task "
-                f"{self.name} does not have: leave it out."
-            )
+    def default_map_for(self, data: ImageData[T]) -> str:
+        """What the maps are where nobody says."""
+        return self.default_map
 
     def trainer_class(self) -> Any:
         """The Trainer that trains its models."""
@@ -164,6 +151,10 @@ class Task(ABC, Generic[T]):
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the trainer that the task fixes, such as `label_names`."""
         return {}
+
+    def metric_names(self, data: ImageData[T]) -> set[str]:
+        """What an evaluation during training reports, for `metric_for_best_model`."""
+        return {"loss", *(("map_mean", "degenerate_share") if self.has_maps else ())}
 
     def trainer_parts(self, data: ImageData[T]) -> dict[str, Any]:
         """Keyword arguments of the Trainer: `compute_metrics`, `data_collator`, …"""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
+from transformers import EvalPrediction
 
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
@@ -22,7 +23,7 @@ from antehoc_hf.training.data.labels import LabelSpace, read_label_space
 from antehoc_hf.training.data.masks import WithMasks, check_mask_column
 from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
-from antehoc_hf.training.runs.objective_choice import Objective
+from antehoc_hf.training.runs.options import ClassificationArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
@@ -51,19 +52,6 @@ _PAPER: _Columns = (
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
 
-@dataclass
-class ClassificationArguments:
-    """What only classification is told."""
-
-    _argument_group_name: ClassVar[str] = "task image-classification"
-
-    label_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
-    problem_type: str | None = field(
-        default=None,
-        metadata={"help": "single_label_classification, multi_label_classification or regression. None: by the data."},
-    )
-
-
 class ImageClassification(Task[LabelSpace]):
     """One class an image, several, or numbers."""
 
@@ -71,7 +59,8 @@ class ImageClassification(Task[LabelSpace]):
     arguments = ClassificationArguments
     model_class = AnteHocForImageClassification
     default_augmentation = "crop-flip"
-    objectives = ("energy", "contributions")
+    map_kinds = ("contributions", "energy")
+    default_map = "contributions"
 
     def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
         """The labels; with a model its classes, in its order."""
@@ -101,10 +90,15 @@ class ImageClassification(Task[LabelSpace]):
             "problem_type": data.targets.problem_type,
         }
 
-    def default_objective(self, data: ImageData[LabelSpace]) -> Objective:
+    def default_map_for(self, data: ImageData[LabelSpace]) -> str:
         """Contributions, where there are classes to contribute to."""
         classes = data.targets.problem_type != "regression" and len(data.targets.names) > 1
         return "contributions" if classes else "energy"
+
+    def metric_names(self, data: ImageData[LabelSpace]) -> set[str]:
+        """Those of the kind of problem."""
+        nothing = np.zeros((1, 1))
+        return {*super().metric_names(data), *metrics_of(data.targets.problem_type)(EvalPrediction(nothing, nothing))}
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics of the kind of problem."""

@@ -1,28 +1,21 @@
-"""
-The second pass's loss: how far the prediction on the energy map is from the prediction on the image.
-
-The paper's L_interpret is the mean squared error of the two predictions, Y_first and Y_second; the other readings and
-the penalties are options, off by default.
-"""
+"""Losses of the second pass and penalties on maps, as functions of tensors."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antehoc_hf.training.arguments import AnteHocTrainingArguments, InterpretationTarget
-
 PredictionKind = Literal["categorical", "bernoulli", "vector"]
+Target = Literal["probabilities", "logits", "kl"]
 
 
 def prediction_distance(
     second: Tensor,
     first: Tensor,
     kind: PredictionKind,
-    target: InterpretationTarget = "probabilities",
+    target: Target = "probabilities",
     mask: Tensor | None = None,
 ) -> Tensor:
     """
@@ -40,7 +33,7 @@ def prediction_distance(
         `Tensor`: a float32 scalar, at least 0; 0 if no position counts.
 
     Raises:
-        ValueError: for `target="kl"` with a vector, which is no distribution.
+        ValueError: for `target="kl"` with a vector, which is not a distribution.
     """
     second, first = second.float(), first.detach().float()
     if target == "kl":
@@ -54,7 +47,7 @@ def prediction_distance(
     return counted.sum() / mask.sum().clamp_min(1)
 
 
-def _compared(prediction: Tensor, kind: PredictionKind, target: InterpretationTarget) -> Tensor:
+def _compared(prediction: Tensor, kind: PredictionKind, target: Target) -> Tensor:
     if kind == "vector":
         return prediction
     if target == "probabilities":
@@ -73,15 +66,15 @@ def _divergence(second: Tensor, first: Tensor, kind: PredictionKind) -> Tensor:
     return (yes + no).sum(dim=-1)
 
 
-def check_target(target: InterpretationTarget, kind: PredictionKind) -> None:
+def check_target(target: Target, kind: PredictionKind) -> None:
     """
     Raises:
         ValueError: if this kind of prediction cannot be compared so.
     """
     if target == "kl" and kind == "vector":
         raise ValueError(
-            "interpretation_target='kl' compares distributions, but this model predicts plain numbers: use "
-            "interpretation_target='probabilities', which compares them by their mean squared error."
+            "target='kl' compares distributions, but this model predicts plain numbers: use target='probabilities', "
+            "which compares them by their mean squared error."
         )
 
 
@@ -126,65 +119,23 @@ def reconstruction_error(weight_logits: Tensor, network_input: Tensor) -> Tensor
     return F.mse_loss(logits, network_input)
 
 
-@dataclass(frozen=True)
-class InterpretationObjective:
+def coalition_loss(contributions: Tensor, contrasts: Tensor, gains: Tensor) -> Tensor:
     """
-    L_interpret and the penalties, with their weights.
+    How far the contributions are from what coalitions have ahead of others of the same size.
+
+    The additive game nearest to v, of given sum, minimises Σ_S k(|S|) (v(S) − φ_0 − φ(S))². What the values of one
+    size have in common only says what the mean contribution is, and that is fixed by the sum ([`efficient`]): left are
+    the differences within each size. Asking for these alone takes out the noise of the sizes. With the Shapley kernel
+    as k, φ are Shapley values.
 
     Args:
-        kind (`str`): the model's `prediction_kind`.
-        target, reconstruction_weight, area_weight, tv_weight, entropy_weight:
-            as in [`AnteHocTrainingArguments`].
+        contributions (`Tensor`): φ, (B, K, g, w).
+        contrasts (`Tensor`): (P, B, g, w): 1 where S has a patch and T does not, −1 the other way round, else 0.
+        gains (`Tensor`): v(S) − v(T), (P, B, K).
+
+    Returns:
+        `Tensor`: a scalar: the squared error, summed over the classes, in the mean over pairs and images.
     """
-
-    kind: PredictionKind
-    target: InterpretationTarget = "probabilities"
-    reconstruction_weight: float = 0.0
-    area_weight: float = 0.0
-    tv_weight: float = 0.0
-    entropy_weight: float = 0.0
-
-    @classmethod
-    def from_arguments(cls, args: AnteHocTrainingArguments, kind: PredictionKind) -> "InterpretationObjective":
-        """
-        The objective that the arguments ask for.
-
-        Raises:
-            ValueError: if the target does not fit the kind of prediction.
-        """
-        check_target(args.interpretation_target, kind)
-        return cls(
-            kind=kind,
-            target=args.interpretation_target,
-            reconstruction_weight=args.reconstruction_weight,
-            area_weight=args.area_weight,
-            tv_weight=args.tv_weight,
-            entropy_weight=args.entropy_weight,
-        )
-
-    def __call__(
-        self, outputs: Any, second: Tensor, first: Tensor, network_input: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
-        """
-        The loss of one batch.
-
-        Args:
-            outputs: the second pass's: `interpretation_map` (B, 1, H, W), `weight_maps` (B, η, H, W) and
-                `weight_logits` (B, η, h', w').
-            second, first (`Tensor`): the predictions on the energy map and on the image, (B, …, K).
-            network_input (`Tensor`): what the weight network saw, (B, η, h, w).
-            mask (`Tensor`, *optional*): (B, …), the positions of the prediction that count.
-
-        Returns:
-            `Tensor`: a scalar.
-        """
-        loss = prediction_distance(second, first, self.kind, self.target, mask)
-        if self.reconstruction_weight:
-            loss = loss + self.reconstruction_weight * reconstruction_error(outputs.weight_logits, network_input)
-        if self.area_weight:
-            loss = loss + self.area_weight * outputs.interpretation_map.mean()
-        if self.tv_weight:
-            loss = loss + self.tv_weight * total_variation(outputs.interpretation_map)
-        if self.entropy_weight:
-            loss = loss + self.entropy_weight * weight_entropy(outputs.weight_maps)
-        return loss
+    signs = contrasts.flatten(2).to(contributions.dtype)
+    fitted = torch.einsum("bkd,pbd->pbk", contributions.flatten(2), signs)
+    return (fitted - gains).square().sum(dim=-1).mean()
