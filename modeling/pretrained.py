@@ -1,6 +1,6 @@
 """Weights from elsewhere: timm's pretrained ones, and timm's initial ones where a checkpoint has none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -68,7 +68,7 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
         OSError: if the file cannot be read.
     """
     if not Path(path).is_file():
-        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+        raise OSError(f"pretrained={str(path)!r} is not a file of weights.")
     if Path(path).suffix == ".npz":
         return None
     try:
@@ -139,6 +139,23 @@ def explained_damage(name: Any) -> Iterator[None]:
             f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
             "again with force_download=True."
         ) from error
+
+
+def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> str:
+    """
+    What to say of weights of another shape than the model's.
+
+    Args:
+        name: folder or Hub name of the checkpoint.
+        mismatched: of each such weight the name, its shape in the file and its shape in the model.
+    """
+    (weight, there, here), *others = sorted(mismatched)
+    more = f" (and {len(others)} more)" if others else ""
+    return (
+        f"The weights in {name!r} do not fit this configuration: {weight} is {list(there)} in the file and "
+        f"{list(here)} in the model{more}. Leave out the options that differ from the checkpoint's (image_size among "
+        "them, which not every backbone can change), or begin these weights anew with ignore_mismatched_sizes=True."
+    )
 
 
 def forget_fresh_values(model: nn.Module) -> None:
