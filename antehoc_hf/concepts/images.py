@@ -13,7 +13,7 @@ from torch import Tensor
 from antehoc_hf.command_inputs import image_files
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.images import decode_image, raw_images
-from antehoc_hf.training.data.splits import load_source
+from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.run_arguments import UsageError
 
 

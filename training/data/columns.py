@@ -65,6 +65,11 @@ def find_label_column(
     for candidates in (named[0], typed, named[1]):
         if candidates:
             return _only(candidates, "label", features, source)
+    if list(features) == [image_column]:
+        raise DataError(
+            f"{source} has images but no labels: put them into a folder for each class, or describe them in a "
+            "metadata.csv with the columns file_name and label."
+        )
     raise _missing("label", features, source)
 
 
@@ -126,6 +131,22 @@ def class_label(feature: Any) -> datasets.ClassLabel | None:
     """The classes that a type names, of a value or of the values of a list."""
     inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
     return inner if isinstance(inner, datasets.ClassLabel) and inner.names else None
+
+
+def same_kind(first: Any, other: Any) -> bool:
+    """Whether two columns can be read alike: classes go by their names, numbers and texts by their values."""
+    if isinstance(first, datasets.List | datasets.LargeList) and isinstance(other, datasets.List | datasets.LargeList):
+        return same_kind(first.feature, other.feature)
+    if isinstance(first, Mapping) and isinstance(other, Mapping):
+        return set(first) == set(other) and all(same_kind(first[key], other[key]) for key in first)
+    if isinstance(other, datasets.Value) and isinstance(first, datasets.ClassLabel | datasets.Value):
+        texts = isinstance(first, datasets.ClassLabel) or _is_text(first)
+        return texts == _is_text(other) and other.dtype != "null"
+    return bool(first == other)
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
 def _best(

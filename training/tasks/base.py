@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
+import torch
+
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -94,7 +96,7 @@ class Task(ABC, Generic[T]):
         Raises:
             DataError: one sentence about what is wrong with it.
         """
-        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options())
+        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options(), report=_print_once)
 
     @abstractmethod
     def read_targets(self, model: Any = None) -> ReadTargets[T]:
@@ -198,3 +200,9 @@ class Task(ABC, Generic[T]):
     @abstractmethod
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Draws predictions with their maps; gives the names of the files."""
+
+
+def _print_once(text: str) -> None:
+    """On the main process alone."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        print(text, flush=True)

@@ -1,0 +1,140 @@
+"""Data sets in tables: Parquet, Arrow, CSV and JSON files, and image folders with metadata."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import datasets
+import pyarrow as pa
+
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, quoted
+from antehoc_hf.training.data.images import raw_images
+from antehoc_hf.training.data.layout import Layout, place, role_of
+
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv"}  # else JSON
+_SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+.*$")
+_LOOKED_AT = 100  # values of a column that show whether it holds paths
+
+Load = Callable[..., datasets.Dataset]
+"""`datasets.load_dataset` of one split, with its errors in a sentence: (builder, data_files, further options)."""
+
+
+def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+    """The tables of a folder, by split; relative paths of images in them are those from the table's folder.
+
+    A table belongs to the split that its name or its folder says: `train.csv`, `test-00000-of-00002.parquet`. If none
+    says so, all are training data.
+
+    Raises:
+        DataError: some tables say so and others do not; or a table can't be read.
+    """
+    suffix = next(s for s in TABLE_SUFFIXES if any(table.path.lower().endswith(s) for table in tree.tables))
+    tables = [table for table in tree.tables if table.path.lower().endswith(suffix)]
+    layout.skipped[f"tables that are not {suffix}"] += len(tree.tables) - len(tables)
+    layout.skipped["images next to the tables"] += (
+        0 if suffix in (".csv", ".tsv", ".json", ".jsonl") else len(tree.images)
+    )
+    options = {"delimiter": "\t"} if suffix == ".tsv" else {}
+    splits = {}
+    for split, files in _by_split(tables, named, str(tree.root)).items():
+        loaded = [
+            _absolute(load(_BUILDERS.get(suffix, "json"), [glob.escape(path) for path in paths], **options), folder)
+            for folder, paths in _by_folder(files).items()
+        ]
+        splits[split] = _joined(loaded, split)
+    return splits
+
+
+def read_metadata(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+    """Images described by `metadata.csv`, `.jsonl` or `.parquet` next to them, as the `imagefolder` of `datasets`
+    reads it; the splits are those of the images' folders.
+
+    Raises:
+        DataError: as [`antehoc_hf.training.data.layout.place`], or a table can't be read.
+    """
+    loaded = [load("imagefolder", [glob.escape(table.path)]) for table in tree.metadata]
+    listed = [_image_files(dataset, table) for dataset, table in zip(loaded, tree.metadata, strict=True)]
+    placed = place((file for files in listed for file in files), named, str(tree.root), layout)
+    parts: dict[str, list[datasets.Dataset]] = {}
+    for dataset, files in zip(loaded, listed, strict=True):
+        splits = [placed[file.folder][0] if file.folder in placed else None for file in files]
+        layout.skipped["images outside of the splits' folders"] += splits.count(None)
+        for split in dict.fromkeys(split for split in splits if split is not None):
+            rows = [row for row, own in enumerate(splits) if own == split]
+            parts.setdefault(split, []).append(dataset if len(rows) == len(dataset) else dataset.select(rows))
+    known = {os.path.normpath(file.path) for files in listed for file in files}
+    layout.skipped["images that the metadata do not list"] += sum(
+        os.path.normpath(image.path) not in known for image in tree.images
+    )
+    return {split: _joined(datasets_, split) for split, datasets_ in parts.items()}
+
+
+def _image_files(dataset: datasets.Dataset, table: File) -> list[File]:
+    column = next(name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image))
+    folder = os.path.dirname(table.path)
+    cells = raw_images(dataset.select_columns([column]), column)[:][column]
+    paths = [cell["path"] if cell else os.path.join(folder, "") for cell in cells]
+    inner = [os.path.relpath(os.path.dirname(path), folder).split(os.sep) for path in paths]
+    return [
+        File((*table.folder, *(part for part in parts if part != os.curdir)), path)
+        for parts, path in zip(inner, paths, strict=True)
+    ]
+
+
+def _by_split(tables: Sequence[File], named: Mapping[str, str], source: str) -> dict[str, list[File]]:
+    found: dict[str, list[File]] = {}
+    unclear = []
+    for table in tables:
+        stem = _SHARD.sub("", os.path.splitext(os.path.basename(table.path))[0])
+        names = [stem, *table.folder, "/".join((*table.folder, stem))]
+        split = next((name for name in names if name in named.values()), None)
+        split = split or next((name for name in names[:-1] if role_of(name)), None)
+        if split is None:
+            unclear.append(table)
+        else:
+            found.setdefault(split, []).append(table)
+    if not found or ("." in named.values() and unclear):
+        found["." if "." in named.values() else "train"] = unclear
+    elif unclear and not named:
+        names = [os.path.basename(table.path) for table in unclear]
+        raise DataError(
+            f"{source} has tables of the splits {quoted(list(found))} and others ({quoted(names)}): say which are read, "
+            f"such as --train_split {os.path.splitext(names[0])[0]}, or remove the others."
+        )
+    return found
+
+
+def _by_folder(files: Sequence[File]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        folders.setdefault(os.path.dirname(file.path), []).append(file.path)
+    return folders
+
+
+def _absolute(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
+    """With paths of files, which are relative to the table's folder, made absolute, in whichever columns they are."""
+    for name, feature in dataset.features.items():
+        if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
+            continue
+        shown = [value for value in dataset[:_LOOKED_AT][name] if value]
+        if any(os.path.isfile(os.path.join(folder, value)) for value in shown if not os.path.isabs(value)):
+            values = [
+                value if not value or "://" in value else os.path.join(folder, value) for value in dataset[:][name]
+            ]
+            position = dataset.column_names.index(name)
+            table = dataset.data.table.set_column(position, dataset.data.schema.field(name), pa.array(values))
+            dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
+    return dataset
+
+
+def _joined(parts: list[datasets.Dataset], split: str) -> datasets.Dataset:
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return datasets.concatenate_datasets(parts)
+    except ValueError as error:
+        raise DataError(f"The tables of split {split!r} do not have the same columns: {error}.") from None
