@@ -118,7 +118,7 @@ def test_folder_that_is_not_there() -> None:
 
 def test_folder_with_nothing_in_it(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match="can't be loaded") as caught:
+    with pytest.raises(DataError, match=r"There is no image and no table in .*nothing.*it is empty") as caught:
         load_source(tmp_path / "nothing")
     one_sentence(caught)
 

@@ -15,8 +15,8 @@ from antehoc_hf.training.data.errors import DataError
 
 # Of the formats that are opened, see `antehoc_hf.training.data.images`.
 IMAGE_SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
-    ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm",
+    ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
 }  # fmt: skip
 TABLE_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -58,6 +58,11 @@ class Tree:
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
+    def source(self) -> str:
+        """What to call it in a message."""
+        return readable(str(self.root))
+
+    @property
     def metadata(self) -> list[File]:
         """The tables that say what the images beside them show, as `datasets` has them."""
         return [table for table in self.tables if os.path.basename(table.path) in METADATA]
@@ -76,9 +81,9 @@ def scan(root: Path) -> Tree:
     if root.is_dir():
         _enter(tree, str(root), (), archives, frozenset())
     for folder, path in archives:
-        name = _readable(os.path.splitext(os.path.basename(path))[0])
+        name = readable(os.path.splitext(os.path.basename(path))[0])
         if (*folder, name) in tree.folders:
-            tree.skipped[f"archives already unpacked next to them ({os.path.basename(path)})"] += 1
+            tree.skipped["archives unpacked next to them"] += 1
         elif not holds_images(path, IMAGE_SUFFIXES):
             tree.skipped[".zip"] += 1
         else:
@@ -90,11 +95,11 @@ def scan(root: Path) -> Tree:
     return tree
 
 
-def skipped_in_words(skipped: Counter[str], most: int = 8) -> str:
-    """`"3 .heic, 2 hidden or system files"`; empty if nothing was skipped."""
-    parts = [f"{count} {reason}" for reason, count in skipped.most_common(most)]
+def skipped_in_words(skipped: Counter[str], most: int = 12) -> str:
+    """`".heic (3), hidden or system files (2)"`; empty if nothing was skipped."""
+    parts = [f"{reason} ({count})" for reason, count in skipped.most_common(most)]
     rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
-    return ", ".join([*parts, *([f"{rest} others"] if rest else [])])
+    return ", ".join([*parts, *([f"others ({rest})"] if rest else [])])
 
 
 def quoted(names: Collection[str], most: int = 5) -> str:
@@ -114,9 +119,9 @@ def _enter(tree: Tree, path: str, folder: Folder, archives: list[File], above: f
         suffix = os.path.splitext(entry.name)[1].lower()
         if _is_folder(entry):
             if entry.name in _SYSTEM_FOLDERS or entry.name.startswith(".Trash-"):
-                tree.skipped[f"system folders ({entry.name})"] += 1
+                tree.skipped[f"{entry.name}/"] += 1
             else:
-                _enter(tree, entry.path, (*folder, _readable(entry.name)), archives, above | {identity})
+                _enter(tree, entry.path, (*folder, readable(entry.name)), archives, above | {identity})
         elif entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
             tree.skipped[HIDDEN] += 1
         elif not os.path.isfile(entry.path):
@@ -128,7 +133,7 @@ def _enter(tree: Tree, path: str, folder: Folder, archives: list[File], above: f
         elif suffix == ".zip":
             archives.append(File(folder, entry.path))
         else:
-            tree.skipped[_readable(suffix) or "without extension"] += 1
+            tree.skipped[readable(suffix) or "without extension"] += 1
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:
@@ -146,6 +151,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _readable(name: str) -> str:
-    """A name as text: accents in one form, whichever system wrote them; bytes that are not UTF-8 as `\\xe9`."""
+def readable(name: str) -> str:
+    """A path as text: accents in one form, whichever system wrote them; bytes that are not UTF-8 as `\\xe9`."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

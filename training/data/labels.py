@@ -166,10 +166,11 @@ def read_label_space(
     elif kind == "index" and len(own) == 1:
         unlabelled = " (-1 stands for no label)" if -1 in values else ""
         raise DataError(
-            f"Column {column!r} holds one class only, {own[0]!r}{unlabelled}: add images of at least one other class."
+            f"There is one class only in column {column!r}, {own[0]!r}{unlabelled}: add images of at least one more."
         )
-    by_name = {name: index for index, name in enumerate(own)} if kind in ("index", "indices") else {}
-    return LabelSpace(column, own, found, kind, {**by_name, **lookup})
+    if kind in ("index", "indices"):
+        lookup = {name: index for index, name in enumerate(own)} | lookup
+    return LabelSpace(column, own, found, kind, lookup)
 
 
 def with_class_names(splits: Mapping[str, Split]) -> dict[str, Split]:
@@ -253,9 +254,10 @@ def _renamed(
     position = {name: index for index, name in enumerate(names)}
     shared = set(own) & set(names)
     numbers = nameless and not any(isinstance(value, str) for value in lookup)
-    if numbers and set(lookup) <= set(range(len(names))):
+    indices = [value for value in lookup if isinstance(value, int) and 0 <= value < len(names)]
+    if numbers and len(indices) == len(own):
         by_names = len(shared) == len(own)
-        if shared and any(names[int(value)] != str(value) for value in lookup):
+        if shared and any(names[index] != name for index, name in zip(indices, own, strict=True)):
             logger.warning(
                 "The labels %s may be names of classes or positions among them (%s): they are read as %s.",
                 _shortened(own), _shortened(names), "names" if by_names else "positions",

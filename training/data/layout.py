@@ -27,7 +27,7 @@ _CLASSES = ("innermost", "outermost")
 
 
 def role_of(name: str) -> str | None:
-    """ "train", "validation" or "test" if that is all that a name says; None for "test_tube" and "trainval"."""
+    """The split that a name stands for: "train", "validation" or "test"; None for "test_tube" and "trainval"."""
     words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word]
     telling = [word for word in words if word not in _FILLERS | _TABLE_FILLERS]
     if len(telling) != 1:
@@ -68,11 +68,9 @@ def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) ->
     """
     if classes not in (None, *_CLASSES):
         raise DataError(f"classes={classes!r} is unknown: use {' or '.join(map(repr, _CLASSES))}.")
-    layout, source = Layout(), str(tree.root)
+    layout, source = Layout(), tree.source
     placed = place(tree.images, named, source, layout)
-    training = next(
-        (split for split, _ in placed.values() if split == named.get("train") or role_of(split) == "train"), ""
-    )
+    training = training_split([split for split, _ in placed.values()], named)
     stripped, front = _without_common_parts({rest for _, rest in placed.values()})
     class_of = _classes({stripped[rest] for _, rest in placed.values()} - {()}, classes, source)
     for image in tree.images:
@@ -89,8 +87,13 @@ def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) ->
         for folder, (split, rest) in placed.items()
         if split == training and stripped[rest] in class_of and folder[len(folder) - len(rest) :] == rest
     }
-    _check_empty_folders(tree, layout, placed, beside)
+    _check_empty_folders(tree, layout, beside)
     return layout
+
+
+def training_split(splits: Iterable[str], named: Mapping[str, str]) -> str | None:
+    """The one that is called so, or was named; None if there is none."""
+    return next((split for split in splits if split == named.get("train") or role_of(split) == "train"), None)
 
 
 def place(
@@ -149,7 +152,7 @@ def _placed_by_name(folders: list[Folder], named: Mapping[str, str], source: str
             there = sorted({folder[0] for folder in folders if folder})
             raise DataError(f"{role}_split={name!r} is not a folder of images in {source}: there are {quoted(there)}.")
         wanted.append((start, name))
-    placed = {}
+    placed: dict[Folder, tuple[str, Folder]] = {}
     for start, name in sorted(wanted, key=lambda pair: len(pair[0])):  # the closest folder that was named counts
         placed |= {folder: (name, folder[len(start) :]) for folder in folders if folder[: len(start)] == start}
     return placed
@@ -181,8 +184,8 @@ def _check_one_split(folders: list[Folder], source: str, layout: Layout) -> None
     these = f"say {apart} to read these as splits, or " if len(options) == len(suspects) else ""
     like_splits, rest = (quoted(["/".join(path) for path in paths], 3) for paths in (suspects, others))
     raise DataError(
-        f"{source} has folders with the name of a split ({like_splits}) and others ({rest}): {these}--train_split . if "
-        "all are classes."
+        f"{source} has folders with the name of a split ({like_splits}) and others ({rest}): {these}--train_split . "
+        "if all are classes."
     )
 
 
@@ -212,9 +215,9 @@ def _classes(folders: set[Folder], classes: str | None, source: str) -> dict[Fol
     }
     by_depth = {len(folder): folder for folder in sorted(found.values(), reverse=True)}
     if len(by_depth) > 1:
+        examples = quoted(["/".join(folder) for _, folder in sorted(by_depth.items())])
         raise DataError(
-            f"Class folders of {source} lie at different depths "
-            f"({quoted(['/'.join(folder) for _, folder in sorted(by_depth.items())])}): say which are the classes with "
+            f"Class folders of {source} lie at different depths ({examples}): say which are the classes with "
             '--dataset_options \'{"classes": "outermost"}\', or "innermost".'
         )
     return found
@@ -241,21 +244,21 @@ def _note_classes(layout: Layout, class_of: Mapping[Folder, Folder]) -> None:
         if len(paths) > 1:
             layout.notes.append(f"class {name!r} unites {quoted(sorted(paths))}")
     alike = {name: other for name in by_name for other in by_name if name < other and name.lower() == other.lower()}
-    layout.notes += [f"{name!r} and {other!r} are two classes" for name, other in sorted(alike.items())]
+    layout.notes += [f"classes {name!r} and {other!r} differ in case only" for name, other in sorted(alike.items())]
     if any(len(folder) > 1 for folder in class_of.values()) and len(by_name) > 1:
         layout.notes.append("classes are the folders that images lie in, not those above them")
 
 
-def _check_empty_folders(tree: Tree, layout: Layout, placed: Collection[Folder], beside: Collection[Folder]) -> None:
+def _check_empty_folders(tree: Tree, layout: Layout, beside: Collection[Folder]) -> None:
     """A folder without an image next to the class folders of the training split is a class that would be lost."""
-    with_images = {folder[:end] for folder in placed for end in range(len(folder) + 1)}
+    with_images = {image.folder[:end] for image in tree.images for end in range(len(image.folder) + 1)}
     with_tables = {table.folder[:end] for table in tree.tables for end in range(len(table.folder) + 1)}
     for folder in sorted(tree.folders - with_images - with_tables):
         if not folder or folder[-1].startswith((".", "_")):
             continue
         if folder[:-1] in beside:
             raise DataError(
-                f"Folder {'/'.join(folder)!r} in {str(tree.root)!r} holds no image that can be read, though the "
+                f"Folder {'/'.join(folder)!r} in {tree.source!r} holds no image that can be read, though the "
                 "folders next to it do: put images into it, or remove it."
             )
         if folder[:-1] in with_images:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import datasets
 
-from antehoc_hf.training.data.columns import class_label, find_image_column, find_label_column, same_kind
+from antehoc_hf.training.data.columns import find_image_column, find_label_column, same_kind
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 from antehoc_hf.training.data.image_data import ImageData
@@ -109,7 +109,11 @@ def load_data(
     first = next(iter(splits.values())).dataset
     image_column = find_image_column(first.features, image_column, source=source.name)
     targets = read_targets(first, image_column, source.name)
-    splits = _checked(splits, image_column, targets, source, named)
+    if isinstance(targets, LabelSpace):
+        noun = "values" if targets.problem_type == "regression" else "classes"
+        named_classes = quoted(targets.names, _NAMED_CLASSES)
+        report(f"  {len(targets.names)} {noun}, from column {targets.column!r}: {named_classes}")
+    splits = _checked(splits, image_column, targets, source)
     held_out = "train" in splits and "validation" not in splits and validation_fraction != 0
     if held_out:
         train = splits["train"]
@@ -131,20 +135,14 @@ def _found(source: Source, splits: Mapping[str, Split]) -> str:
         f"{len(split)} {role} images" + (f" ({split.name!r})" if split.name != role else "")
         for role, split in splits.items()
     ]
-    features = next(iter(splits.values())).dataset.features
     lines = [f"Found in {source.name}: {', '.join(counts)}."]
-    for column, feature in features.items():
-        if classes := class_label(feature):
-            lines.append(f"  {column}: {len(classes.names)} classes: {quoted(classes.names, _NAMED_CLASSES)}")
     used = {split.name for split in splits.values()}
     unused = [f"{name!r} ({len(dataset)} images)" for name, dataset in source.splits.items() if name not in used]
     lines += [f"  not used: {', '.join(unused)}"] if unused else []
     return "\n".join([*lines, *(f"  {note}" for note in source.notes)])
 
 
-def _checked(
-    splits: dict[str, Split], image_column: str, targets: Targets, source: Source, named: Mapping[str, str]
-) -> dict[str, Split]:
+def _checked(splits: dict[str, Split], image_column: str, targets: Targets, source: Source) -> dict[str, Split]:
     """Every split has the columns, of one type, and nothing wrong in them; one that hides its truth is left out."""
     first = next(iter(splits.values())).dataset.features
     kept = {}
@@ -161,7 +159,7 @@ def _checked(
                     f"Split {split.name!r} of {source.name} has another type in column {column!r} than the first: "
                     "make them alike."
                 )
-        if role != "train" and role not in named and targets.is_hidden(split.dataset):
+        if role != "train" and "train" in splits and targets.is_hidden(split.dataset):
             logger.warning("Split %r of %s has no labels and is left out.", split.name, source.name)
             continue
         targets.check(split.dataset, split.name)

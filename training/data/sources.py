@@ -15,13 +15,14 @@ import datasets
 from datasets.exceptions import DatasetsError
 
 from antehoc_hf.training.data.errors import DataError
-from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, scan, skipped_in_words
-from antehoc_hf.training.data.layout import Layout, arrange, role_of
+from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, readable, scan, skipped_in_words
+from antehoc_hf.training.data.layout import Layout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
 from antehoc_hf.training.data.tables import read_metadata, read_tables
 
 SHAPES = "shapes"
 _OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
+_ARCHIVES = {".tar", ".gz", ".tgz", ".zip"}  # `datasets` may know what is in them
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ def load_source(
             project's synthetic data), or a data set already loaded. A folder of that name is preferred to the Hub.
         config: the configuration, for data sets that have several.
         revision: branch, tag or commit of a data set on the Hub.
-        named: "train", "validation", "test" → the name of that split, where the user gives it; folders are read by it.
+        named: "train", "validation", "test" → the name of that split, where the user gives it, by which folders are
+            read.
         options: `classes` of class folders, see `antehoc_hf.training.data.layout.arrange`; or further arguments of
-            `datasets.load_dataset`, which then reads the folder by its own rule, or of `antehoc_hf.shapes.load_shapes`.
+            `datasets.load_dataset`, which then reads the folder by its own rule, or of
+            `antehoc_hf.shapes.load_shapes`.
 
     Raises:
         DataError: not found, not reachable, no images, ambiguous, or an option that doesn't fit; one sentence each.
@@ -81,15 +84,15 @@ def load_source(
 
 
 def _of_path(path: Path, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
-    name = str(path)
+    name = readable(str(path))
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return _source(name, datasets.load_from_disk(name), None)
+        return _source(name, datasets.load_from_disk(str(path)), None)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        tree = Tree(path, tables=[File((), name)])
+        tree = Tree(path, tables=[File((), str(path))])
     elif path.is_file() and path.suffix.lower() != ".zip":
         raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or a ZIP archive.")
     elif config is not None or set(options) - _OWN_OPTIONS or _declares_splits(path):
-        return _source(name, _load(name, config, **options), None)
+        return _source(name, _load(str(path), config, **options), None)
     else:
         tree = scan(path)
     layout = Layout()
@@ -103,13 +106,11 @@ def _of_path(path: Path, config: str | None, named: dict[str, str], options: dic
         layout.skipped["tables next to class folders"] += len(tree.tables)
         note_copies(layout)
         splits = _of_images(layout, named)
+    elif _ARCHIVES & set(tree.skipped):
+        return _source(name, _load(str(path), config), None)
     else:
-        skipped = skipped_in_words(tree.skipped)
-        raise DataError(
-            f"There is no image and no table in {name!r}"
-            + (f" ({skipped}): " if skipped else ": ")
-            + "check the path."
-        )
+        skipped = skipped_in_words(tree.skipped) or "it is empty"
+        raise DataError(f"There is no image and no table in {name!r} that can be read ({skipped}): check the path.")
     for dataset in splits.values():
         dataset.info.dataset_name = path.name
     skipped = skipped_in_words(tree.skipped + layout.skipped)
@@ -127,10 +128,8 @@ def _has_classes(tree: Tree, named: Mapping[str, str], options: Mapping[str, Any
 def _of_images(layout: Layout, named: Mapping[str, str]) -> dict[str, datasets.Dataset]:
     """The splits as data sets; those whose classes are among the training split's have its numbers for them."""
     by_split = {split: {name for _, name in rows if name is not None} for split, rows in layout.splits.items()}
-    training = next(
-        (s for s in by_split if s == named.get("train") or role_of(s) == "train"), next(iter(by_split), "")
-    )
-    first = sorted(by_split[training] or set().union(*by_split.values()))
+    training = training_split(by_split, named)
+    first = sorted(by_split.get(training or "") or set().union(*by_split.values()))
     splits = {}
     for split, rows in layout.splits.items():
         names = [*first, *sorted(by_split[split].difference(first))]

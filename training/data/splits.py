@@ -68,7 +68,8 @@ def find_splits(source: Source, named: Mapping[str, str] | None = None) -> dict[
         only = list(source.splits)
         if len(only) != 1:
             raise DataError(
-                f"No split of {source.name} has a usual name: name them ({quoted(only)}), such as --train_split {only[0]}."
+                f"No split of {source.name} has a usual name: name them ({quoted(only)}), such as --train_split "
+                f"{only[0]}."
             )
         chosen["train"] = only[0]
     for role in ("validation", "test"):

@@ -11,11 +11,14 @@ import datasets
 import pyarrow as pa
 
 from antehoc_hf.training.data.errors import DataError
-from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, quoted
+from antehoc_hf.training.data.folders import File, Tree, quoted
 from antehoc_hf.training.data.images import raw_images
 from antehoc_hf.training.data.layout import Layout, place, role_of
 
-_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv"}  # else JSON
+_BUILDERS: dict[str, tuple[str, dict[str, str]]] = {
+    ".parquet": ("parquet", {}), ".arrow": ("arrow", {}), ".csv": ("csv", {}), ".tsv": ("csv", {"delimiter": "\t"}),
+}  # fmt: skip
+_WITH_IMAGES = (".parquet", ".arrow")  # others name files
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+.*$")
 _LOOKED_AT = 100  # values of a column that show whether it holds paths
 
@@ -32,20 +35,22 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout
     Raises:
         DataError: some tables say so and others do not; or a table can't be read.
     """
-    suffix = next(s for s in TABLE_SUFFIXES if any(table.path.lower().endswith(s) for table in tree.tables))
-    tables = [table for table in tree.tables if table.path.lower().endswith(suffix)]
-    layout.skipped[f"tables that are not {suffix}"] += len(tree.tables) - len(tables)
-    layout.skipped["images next to the tables"] += (
-        0 if suffix in (".csv", ".tsv", ".json", ".jsonl") else len(tree.images)
-    )
-    options = {"delimiter": "\t"} if suffix == ".tsv" else {}
     splits = {}
-    for split, files in _by_split(tables, named, str(tree.root)).items():
+    for split, files in _by_split(tree.tables, named, tree.source).items():
+        suffixes = sorted({_suffix(file) for file in files})
+        if len(suffixes) > 1:
+            raise DataError(
+                f"{tree.source} has tables of several kinds for the split {split!r} ({quoted(suffixes)}): name one of "
+                f"them as the data set, such as {os.path.basename(files[0].path)}."
+            )
+        builder, options = _BUILDERS.get(suffixes[0], ("json", {}))
         loaded = [
-            _absolute(load(_BUILDERS.get(suffix, "json"), [glob.escape(path) for path in paths], **options), folder)
+            _absolute(load(builder, [glob.escape(path) for path in paths], **options), folder)
             for folder, paths in _by_folder(files).items()
         ]
         splits[split] = _joined(loaded, split)
+    if all(_suffix(table) in _WITH_IMAGES for table in tree.tables):
+        layout.skipped["images next to the tables"] += len(tree.images)
     return splits
 
 
@@ -58,7 +63,7 @@ def read_metadata(tree: Tree, named: Mapping[str, str], load: Load, layout: Layo
     """
     loaded = [load("imagefolder", [glob.escape(table.path)]) for table in tree.metadata]
     listed = [_image_files(dataset, table) for dataset, table in zip(loaded, tree.metadata, strict=True)]
-    placed = place((file for files in listed for file in files), named, str(tree.root), layout)
+    placed = place((file for files in listed for file in files), named, tree.source, layout)
     parts: dict[str, list[datasets.Dataset]] = {}
     for dataset, files in zip(loaded, listed, strict=True):
         splits = [placed[file.folder][0] if file.folder in placed else None for file in files]
@@ -100,12 +105,16 @@ def _by_split(tables: Sequence[File], named: Mapping[str, str], source: str) -> 
     if not found or ("." in named.values() and unclear):
         found["." if "." in named.values() else "train"] = unclear
     elif unclear and not named:
-        names = [os.path.basename(table.path) for table in unclear]
+        names, first = [os.path.basename(table.path) for table in unclear], next(iter(found))
         raise DataError(
-            f"{source} has tables of the splits {quoted(list(found))} and others ({quoted(names)}): say which are read, "
-            f"such as --train_split {os.path.splitext(names[0])[0]}, or remove the others."
+            f"{source} has tables of the splits {quoted(list(found))} and others ({quoted(names)}): say which are "
+            f"read, such as --{role_of(first)}_split {first}, or remove the others."
         )
     return found
+
+
+def _suffix(table: File) -> str:
+    return os.path.splitext(table.path)[1].lower()
 
 
 def _by_folder(files: Sequence[File]) -> dict[str, list[str]]:
@@ -122,11 +131,11 @@ def _absolute(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
             continue
         shown = [value for value in dataset[:_LOOKED_AT][name] if value]
         if any(os.path.isfile(os.path.join(folder, value)) for value in shown if not os.path.isabs(value)):
-            values = [
-                value if not value or "://" in value else os.path.join(folder, value) for value in dataset[:][name]
-            ]
+            texts = dataset[:][name]
+            values = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
             position = dataset.column_names.index(name)
-            table = dataset.data.table.set_column(position, dataset.data.schema.field(name), pa.array(values))
+            field = dataset.data.schema.field(name)
+            table = dataset.data.table.set_column(position, field, pa.array(values, field.type))
             dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
     return dataset
 
