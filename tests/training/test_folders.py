@@ -67,9 +67,10 @@ def truth_of(data: ImageData, role: str = "train") -> set[tuple[str, str]]:
     ("name", "role"),
     [
         ("train", "train"), ("Training", "train"), ("TRAIN", "train"), ("trainset", "train"),
-        ("train_images", "train"), ("train2017", "train"), ("Train Set", "train"), ("val", "validation"), ("Valid", "validation"),
-        ("dev", "validation"), ("validation-set", "validation"), ("TEST", "test"), ("testing", "test"),
-        ("test_2", "test"), ("01_test", "test"), ("test_tube", None), ("trainval", None), ("latest", None),
+        ("train_images", "train"), ("train2017", "train"), ("Train Set", "train"), ("val", "validation"),
+        ("Valid", "validation"), ("dev", "validation"), ("validation-set", "validation"), ("TEST", "test"),
+        ("testing", "test"), ("test_2", "test"), ("01_test", "test"), ("test_tube", None),
+        ("trainval", None), ("latest", None),
         ("train station", None), ("cat", None), ("images", None), ("", None), ("тест", None),
     ],
 )  # fmt: skip

@@ -26,6 +26,7 @@ _NAMES = (
 _VISIBLE_ENDINGS = ("_visible", "_visibility")
 # Coordinates of an image of more than a few pixels are not all this small.
 _NORMALIZED_LIMIT = 2.0
+_NO_POINT = -1.0  # in both coordinates: how many data sets write a point that is not there
 # COCO's 0, 1 and 2: not labelled, labelled but hidden, visible.
 _COCO_FLAGS = {0.0, 1.0, 2.0}
 
@@ -71,7 +72,8 @@ class KeypointFormat:
             raise DataError(f"there are {len(points)} key points where there should be {self.count}")
         if np.isinf(points).any():
             raise DataError("a coordinate is infinite")
-        missing: NDArray[np.bool_] = np.asarray(np.isnan(points[:, :2]).any(axis=1))
+        xy = points[:, :2]
+        missing: NDArray[np.bool_] = np.isnan(xy).any(axis=1) | (xy == _NO_POINT).all(axis=1)
         if points.shape[1] == 3 and set(np.unique(points[:, 2]).tolist()) <= _COCO_FLAGS:
             missing |= points[:, 2] == 0
         if visible is not None:

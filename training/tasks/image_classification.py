@@ -25,8 +25,8 @@ from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.objective_choice import Objective
 from antehoc_hf.training.results import FIGURE_FILE
 from antehoc_hf.training.tables import aligned, cell
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
-from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.visualization import Caption, figure_of_predictions
 
 # Heading, metric, decimals: two tables, first what brightness can't buy.
 _Columns = tuple[tuple[str, str, int], ...]
@@ -119,25 +119,9 @@ class ImageClassification(Task[LabelSpace]):
         noun = "values" if data.targets.problem_type == "regression" else "classes"
         return f"{len(data.targets.names)} {noun}"
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
-        """Image, map, overlay and energy map, with what is predicted and what is true."""
-        config, pixel_values = model.config, batch["pixel_values"]
-        outputs = model(pixel_values=pixel_values.to(model.dtype))
-        energy = model.energy_map(pixel_values, outputs.interpretation_map)
-
-        def draw(title: str) -> Any:
-            mean, std = config.image_mean, config.image_std
-            return panel(
-                denormalise(pixel_values, mean, std),
-                outputs.interpretation_map.cpu(),
-                captions(outputs.logits, batch["labels"], config),
-                energy_images=denormalise(energy, mean, std),
-                degenerate=outputs.degenerate.cpu(),
-                title=title,
-                columns=2 if len(pixel_values) > 4 else 1,
-            )
-
-        return draw
+    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+        """What is predicted, and where that is wrong what is true."""
+        return captions(outputs.logits, batch["labels"], config)
 
     def measure(
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
