@@ -75,7 +75,7 @@ def test_missing_columns_name_those_there_are() -> None:
         find_label_column(features, "image")
     with pytest.raises(DataError, match=r"looks like the image.*image_column \(columns: label\)"):
         find_image_column(Features({"label": INT}))
-    with pytest.raises(DataError, match=r"image_column='picture' is no column .*image, keypoints, subject"):
+    with pytest.raises(DataError, match=r"image_column='picture' is not a column .*image, keypoints, subject"):
         find_image_column(features, "picture")
 
 

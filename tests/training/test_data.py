@@ -251,7 +251,7 @@ def test_arguments_that_make_no_sense() -> None:
         load_image_data(pets(30), max_train_samples=0)
     with pytest.raises(DataError, match="max_eval_samples=-1"):
         load_image_data(pets(30), max_eval_samples=-1)
-    with pytest.raises(DataError, match="label_column='breed' is no column of the data set given"):
+    with pytest.raises(DataError, match="label_column='breed' is not a column of the data set given"):
         load_image_data(pets(3), label_column="breed")
 
 

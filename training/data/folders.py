@@ -64,7 +64,7 @@ class Tree:
 
     @property
     def metadata(self) -> list[File]:
-        """The tables that say what the images beside them show, as `datasets` has them."""
+        """The tables that describe the images next to them, as `datasets` names them."""
         return [table for table in self.tables if os.path.basename(table.path) in METADATA]
 
 

@@ -21,7 +21,7 @@ class ImageDataset(torch.utils.data.Dataset):
     """A split as the Trainer wants it: an item holds `pixel_values` (3, H, W) float32 and the task's own tensors.
 
     Images are read and transformed when asked for. Whole batches are read at once (`__getitems__`), which the data
-    loader makes use of. It is no `datasets.Dataset`, so `remove_unused_columns` leaves it alone.
+    loader makes use of. It is not a `datasets.Dataset`, so `remove_unused_columns` leaves it alone.
 
     Raises (on access):
         BadImageError: naming the row of the original split, and the file where known.

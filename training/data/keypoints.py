@@ -116,7 +116,7 @@ def find_format(
     return KeypointFormat(name, visible, layout, len(first), swapped=order == "yx", normalized=normalized)
 
 
-def _may_hold_points(feature: Any) -> bool:
+def _may_hold_points(feature: object) -> bool:
     """Numbers in a list, a list of lists, a mapping or a list of mappings."""
     if isinstance(feature, Mapping):
         return {"x", "y"} <= {str(key).lower() for key in feature}
@@ -126,7 +126,7 @@ def _may_hold_points(feature: Any) -> bool:
     return isinstance(feature, datasets.Array2D)
 
 
-def _is_number(feature: Any) -> bool:
+def _is_number(feature: object) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "float"))
 
 
@@ -151,14 +151,14 @@ def _layout_of(values: Sequence[Any], column: str, source: str) -> Layout:
             return "flat triples"
         if shape[0] % 2 == 0:
             return "flat"
-    told = "×".join(map(str, shape)) or type(first).__name__
+    form = "×".join(map(str, shape)) or type(first).__name__
     raise DataError(
-        f"Column {column!r} of {source} holds {told} where key points should be: K lists [x, y], one list of 2·K or "
+        f"Column {column!r} of {source} holds {form} where key points should be: K lists [x, y], one list of 2·K or "
         "3·K numbers (x, y and visibility), two lists of K numbers, or {'x': …, 'y': …}."
     )
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: object) -> tuple[int, ...]:
     """Of nested lists; empty if they are ragged or no lists."""
     try:
         return np.asarray(value, dtype=np.float64).shape

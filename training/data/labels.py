@@ -97,7 +97,7 @@ class LabelSpace:
         transform = train_transform(processor, augmentation) if augmentation else evaluation_transform(processor)
         return _Encoder(self, transform)
 
-    def _index(self, value: Any) -> int:
+    def _index(self, value: object) -> int:
         if isinstance(value, Hashable) and value in self.lookup:
             return self.lookup[value]
         alike = next((name for name in self.names if name.lower().strip() == str(value).lower().strip()), None)
@@ -130,9 +130,9 @@ def read_label_space(
 ) -> LabelSpace:
     """What the labels in a column are: read from its type, and from its values where the type leaves it open.
 
-    Integers and strings are classes (named by themselves, in sorted order; -1 is no label); floats are regression
-    targets; lists are multi-label if they hold class indices or strings, or 0 and 1 only (multi-hot), else regression
-    vectors.
+    Integers and strings are classes (named by themselves, in sorted order; -1 stands for no label); floats are
+    regression targets; lists are multi-label if they hold class indices or strings, or 0 and 1 only (multi-hot), else
+    regression vectors.
 
     Args:
         dataset: the split that defines the classes, i.e. the training images.
@@ -288,5 +288,5 @@ def _number(value: Any) -> float:
 
 
 def _shortened(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed}, …"

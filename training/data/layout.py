@@ -82,12 +82,12 @@ def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) ->
         layout.splits.setdefault(split, []).append((image, path[-1] if path else None))
     _leave_out_strays(layout, training)
     _note_classes(layout, class_of)
-    beside = {  # where the class folders of the training split lie
+    parents = {  # where the class folders of the training split lie
         folder[: len(folder) - len(rest) + front + len(class_of[stripped[rest]]) - 1]
         for folder, (split, rest) in placed.items()
         if split == training and stripped[rest] in class_of and folder[len(folder) - len(rest) :] == rest
     }
-    _check_empty_folders(tree, layout, beside)
+    _check_empty_folders(tree, layout, parents)
     return layout
 
 
@@ -99,7 +99,7 @@ def training_split(splits: Iterable[str], named: Mapping[str, str]) -> str | Non
 def place(
     files: Iterable[File], named: Mapping[str, str], source: str, layout: Layout
 ) -> dict[Folder, tuple[str, Folder]]:
-    """Folder → the split that it belongs to, and the folders that are left to tell the class.
+    """Folder → the split that it belongs to, and the folders below it, which say the class.
 
     A split level is the first at which every image lies in a folder with a split's name. Without one, and without
     folders that were named, all is one training split. Folders that belong to no split are left out.
@@ -224,7 +224,7 @@ def _classes(folders: set[Folder], classes: str | None, source: str) -> dict[Fol
 
 
 def _leave_out_strays(layout: Layout, training: str | None) -> None:
-    """Images beside class folders have no class; nor have those of a split whose only folder is not a class."""
+    """Images next to class folders have no class; nor do those of a split whose only folder is not a class."""
     first = {name for _, name in layout.splits.get(training or "", ()) if name is not None}
     for split, rows in layout.splits.items():
         own = {name for _, name in rows if name is not None}
@@ -249,14 +249,14 @@ def _note_classes(layout: Layout, class_of: Mapping[Folder, Folder]) -> None:
         layout.notes.append("classes are the folders that images lie in, not those above them")
 
 
-def _check_empty_folders(tree: Tree, layout: Layout, beside: Collection[Folder]) -> None:
+def _check_empty_folders(tree: Tree, layout: Layout, parents: Collection[Folder]) -> None:
     """A folder without an image next to the class folders of the training split is a class that would be lost."""
     with_images = {image.folder[:end] for image in tree.images for end in range(len(image.folder) + 1)}
     with_tables = {table.folder[:end] for table in tree.tables for end in range(len(table.folder) + 1)}
     for folder in sorted(tree.folders - with_images - with_tables):
         if not folder or folder[-1].startswith((".", "_")):
             continue
-        if folder[:-1] in beside:
+        if folder[:-1] in parents:
             raise DataError(
                 f"Folder {'/'.join(folder)!r} in {tree.source!r} holds no image that can be read, though the "
                 "folders next to it do: put images into it, or remove it."

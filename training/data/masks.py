@@ -1,4 +1,4 @@
-"""Masks of the true evidence that some data sets have, beside their images."""
+"""Masks of the true evidence that some data sets have."""
 
 from typing import Any
 

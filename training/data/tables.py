@@ -129,13 +129,13 @@ def _absolute(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
     for name, feature in dataset.features.items():
         if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
             continue
-        shown = [value for value in dataset[:_LOOKED_AT][name] if value]
-        if any(os.path.isfile(os.path.join(folder, value)) for value in shown if not os.path.isabs(value)):
+        values = [value for value in dataset[:_LOOKED_AT][name] if value]
+        if any(os.path.isfile(os.path.join(folder, value)) for value in values if not os.path.isabs(value)):
             texts = dataset[:][name]
-            values = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
+            absolute = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
             position = dataset.column_names.index(name)
             field = dataset.data.schema.field(name)
-            table = dataset.data.table.set_column(position, field, pa.array(values, field.type))
+            table = dataset.data.table.set_column(position, field, pa.array(absolute, field.type))
             dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
     return dataset
 

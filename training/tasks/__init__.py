@@ -36,7 +36,7 @@ def task_named(name: str) -> type[Task[Any]]:
     The task of that name.
 
     Raises:
-        UsageError: if there is none; those there are are named.
+        UsageError: if there is none; the sentence lists those there are.
     """
     if name not in TASKS:
         raise UsageError(f"There is no task {name!r}: there are {', '.join(TASKS)}.")
@@ -48,7 +48,7 @@ def task_of(config: Any) -> type[Task[Any]]:
     The task of a trained model, by its configuration.
 
     Raises:
-        UsageError: if it is none of ours.
+        UsageError: if it is not one of ours.
     """
     made_for = getattr(config, "architectures", None) or ["a model of unknown kind"]
     for task in TASKS.values():

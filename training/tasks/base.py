@@ -70,7 +70,7 @@ class Task(ABC, Generic[T]):
     """
     One kind of task, with the options it was given.
 
-    A task of one's own gives `name`, `arguments`, `model_class`, `default_augmentation`, `read_targets`,
+    A new task gives `name`, `arguments`, `model_class`, `default_augmentation`, `read_targets`,
     `config_options` and `summary`, and is registered with [`antehoc_hf.training.tasks.register_task`]; all else has a
     default.
 

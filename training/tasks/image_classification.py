@@ -53,7 +53,7 @@ _LOOKED_AT = 64  # images among which right and wrong ones are found
 
 @dataclass
 class ClassificationArguments:
-    """What only classification is told."""
+    """Options of classification alone."""
 
     _argument_group_name: ClassVar[str] = "task image-classification"
 
@@ -173,7 +173,7 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
 def _lines(report: MapReport) -> list[str]:
     kept = f"{100 * report.settings['area']:.0f} %"
     return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing (percent, where not a share).",
+        f"The maps on {report.num_images} images, and controls that explain nothing (percent, where not a share).",
         "",
         f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
         *_map_table(report, _HONEST),
@@ -210,12 +210,12 @@ def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
         rows = zip(logits, labels.reshape(len(labels), -1), strict=True)
         return [Caption(_numbers(row), f"is {_numbers(true)}") for row, true in rows]
     probabilities, predicted = logits.softmax(dim=1).max(dim=1)
-    told = []
+    made = []
     for share, said, true in zip(probabilities.tolist(), predicted.tolist(), labels.tolist(), strict=True):
         right = said == true
         detail = "" if right else f"is {_short(names[true])}"
-        told.append(Caption(f"{_short(names[said])}  {100 * share:.0f} %", detail, right=right))
-    return told
+        made.append(Caption(f"{_short(names[said])}  {100 * share:.0f} %", detail, right=right))
+    return made
 
 
 def _several(said: Tensor, true: Tensor, names: Any) -> Caption:

@@ -38,7 +38,7 @@ _MASK_PART = "mask"  # how the evidence of a mask column is called in the report
 
 @dataclass
 class LandmarkArguments:
-    """What only landmark detection is told."""
+    """Options of landmark detection alone."""
 
     _argument_group_name: ClassVar[str] = "task landmark-detection"
 
@@ -126,7 +126,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return built
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """The normalizer goes to the metrics beside the labels."""
+        """The normalizer goes to the metrics with the labels."""
         return {"label_names": ["labels", "normalizer"]}
 
     def trainer_parts(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
         return list(range(config.num_landmarks))
     missing = next((name for name in wanted if name not in scheme.names), f"{config.num_landmarks} points")
     raise DataError(
-        f"The model finds {missing!r}, which is none of the {len(scheme.names)} points of {source}: give "
+        f"The model finds {missing!r}, which is not among the {len(scheme.names)} points of {source}: give "
         "keypoint_names if they only lack their names."
     )
 
@@ -250,7 +250,7 @@ def _captions(found: Tensor, labels: Tensor, normalizer: Tensor) -> list[Caption
 def _lines(report: LandmarkMapReport) -> list[str]:
     areas = ", ".join(f"{part} {100 * area.value:.1f} %" for part, area in report.part_areas.items())
     return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing. NME (percent, "
+        f"The maps on {report.num_images} images, and controls that explain nothing. NME (percent, "
         f"{report.normalizer}) on the images themselves: {report.nme.value:.2f}.",
         *([f"Share of the image that a part covers: {areas}. Energy / area: 1 is chance."] if areas else []),
         "",
