@@ -348,6 +348,18 @@ def test_paths_in_tables_are_relative_to_the_table(
         assert data.targets.names == ["cat", "dog"]
 
 
+def test_tables_that_the_options_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = images(tmp_path / "pets", "tables/photos", count=2)
+    for split in ("one", "two"):
+        (root / "tables" / f"{split}.csv").write_text("path,label\nphotos/0.png,cat\nphotos/1.png,dog\n")
+    expected = [str(root / "tables" / "photos" / f"{number}.png") for number in range(2)]
+    files = {"train": "tables/one.csv", "test": ["tables/two.csv"]}
+    data = load(root, options={"data_files": files})
+    assert data.train["path"][:] == data.test["path"][:] == expected
+    monkeypatch.chdir(tmp_path)
+    assert load("csv", options={"data_files": "pets/tables/one.csv"}).train["path"][:] == expected
+
+
 def test_tables_belong_to_the_split_of_their_name(tmp_path: Path) -> None:
     root = tmp_path / "pets"
     (root / "data").mkdir(parents=True)

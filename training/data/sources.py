@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, readable, scan, skipped_in_words
 from antehoc_hf.training.data.layout import Layout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
-from antehoc_hf.training.data.tables import read_metadata, read_tables
+from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
 _OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
@@ -80,7 +80,8 @@ def load_source(
         return _of_path(path, config, named, options)
     if _looks_like_path(name):
         raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
-    return _source(name, _load(name, config, revision=revision, **options), revision)
+    source = _source(name, _load(name, config, revision=revision, **options), revision)
+    return _with_files_found(source, "", options.get("data_files"))
 
 
 def _of_path(path: Path, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
@@ -92,7 +93,8 @@ def _of_path(path: Path, config: str | None, named: dict[str, str], options: dic
     elif path.is_file() and path.suffix.lower() != ".zip":
         raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or a ZIP archive.")
     elif config is not None or set(options) - _OWN_OPTIONS or _declares_splits(path):
-        return _source(name, _load(str(path), config, **options), None)
+        source = _source(name, _load(str(path), config, **options), None)
+        return _with_files_found(source, str(path), options.get("data_files"))
     else:
         tree = scan(path)
     layout = Layout()
@@ -150,6 +152,19 @@ def _cell(path: str) -> str | dict[str, Any]:
     except UnicodeEncodeError:
         return {"bytes": Path(path).read_bytes(), "path": os.fsencode(path).decode("utf-8", "backslashreplace")}
     return path
+
+
+def _with_files_found(source: Source, root: str, data_files: Any) -> Source:
+    """With paths that tables hold taken from the table's folder, where the option `data_files` names the tables."""
+    splits = {}
+    for split, dataset in source.splits.items():
+        files = data_files.get(split, ()) if isinstance(data_files, Mapping) else data_files or ()
+        folders = {os.path.dirname(file) for file in ([files] if isinstance(files, str) else files)}
+        for folder in sorted(folders) or [""]:
+            base = os.path.abspath(os.path.join(root, folder))
+            dataset = with_absolute_paths(dataset, base) if root or folder else dataset
+        splits[split] = dataset
+    return replace(source, splits=splits)
 
 
 def _declares_splits(path: Path) -> bool:

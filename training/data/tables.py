@@ -45,7 +45,7 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout
             )
         builder, options = _BUILDERS.get(suffixes[0], ("json", {}))
         loaded = [
-            _absolute(load(builder, [glob.escape(path) for path in paths], **options), folder)
+            with_absolute_paths(load(builder, [glob.escape(path) for path in paths], **options), folder)
             for folder, paths in _by_folder(files).items()
         ]
         splits[split] = _joined(loaded, split)
@@ -76,6 +76,22 @@ def read_metadata(tree: Tree, named: Mapping[str, str], load: Load, layout: Layo
         os.path.normpath(image.path) not in known for image in tree.images
     )
     return {split: _joined(datasets_, split) for split, datasets_ in parts.items()}
+
+
+def with_absolute_paths(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
+    """With paths of files, which are relative to the table's folder, made absolute, in whichever columns they are."""
+    for name, feature in dataset.features.items():
+        if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
+            continue
+        values = [value for value in dataset[:_LOOKED_AT][name] if value]
+        if any(os.path.isfile(os.path.join(folder, value)) for value in values if not os.path.isabs(value)):
+            texts = dataset[:][name]
+            absolute = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
+            position = dataset.column_names.index(name)
+            field = dataset.data.schema.field(name)
+            table = dataset.data.table.set_column(position, field, pa.array(absolute, field.type))
+            dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
+    return dataset
 
 
 def _image_files(dataset: datasets.Dataset, table: File) -> list[File]:
@@ -122,22 +138,6 @@ def _by_folder(files: Sequence[File]) -> dict[str, list[str]]:
     for file in files:
         folders.setdefault(os.path.dirname(file.path), []).append(file.path)
     return folders
-
-
-def _absolute(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
-    """With paths of files, which are relative to the table's folder, made absolute, in whichever columns they are."""
-    for name, feature in dataset.features.items():
-        if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
-            continue
-        values = [value for value in dataset[:_LOOKED_AT][name] if value]
-        if any(os.path.isfile(os.path.join(folder, value)) for value in values if not os.path.isabs(value)):
-            texts = dataset[:][name]
-            absolute = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
-            position = dataset.column_names.index(name)
-            field = dataset.data.schema.field(name)
-            table = dataset.data.table.set_column(position, field, pa.array(absolute, field.type))
-            dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
-    return dataset
 
 
 def _joined(parts: list[datasets.Dataset], split: str) -> datasets.Dataset:
