@@ -72,10 +72,10 @@ def test_shares_of_the_image_are_told_from_pixels():
 
 
 def test_missing_points():
-    """Not visible, COCO's 0, None and NaN; COCO's 1 is there, only hidden."""
-    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0]]]
+    """Not visible, COCO's 0, None, NaN and (-1, -1); COCO's 1 is there, only hidden."""
+    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0], [-1.0, -1.0, 2.0]]]
     points = targets_of(dataset_of(values)).pixels({"keypoints": values[0]}, 30, 40)
-    assert points.isnan().any(dim=1).tolist() == [False, True, False, True]
+    assert points.isnan().any(dim=1).tolist() == [False, True, False, True, True]
     seen = dataset_of([[[3.0, 4.0], [None, None], [7.0, 8.0]]], keypoints_visible=[[True, True, False]])
     row = {"keypoints": [[3.0, 4.0], [None, None], [7.0, 8.0]], "keypoints_visible": [True, True, False]}
     assert targets_of(seen).pixels(row, 30, 40).isnan().any(dim=1).tolist() == [False, True, True]

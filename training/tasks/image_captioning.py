@@ -42,7 +42,7 @@ from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
 _SHOWN = 12  # images of the figure
-_STRIPS = 3  # of these, how many are also shown word by word
+_STRIPS = 3  # of these, how many also have a map of each word
 WORDS_FILE = "words-{}.png"
 
 _COLUMNS = (
@@ -146,7 +146,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         """The tokenizer."""
         return [data.targets.known_tokenizer()]
 
-    # -- what is told and shown ---------------------------------------------------------------------------------
+    # -- reports and figures ------------------------------------------------------------------------------------
 
     def describe(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
         """Columns and vocabulary."""
@@ -299,11 +299,11 @@ def _figure(
     columns: int = 1,
 ) -> Any:
     texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
-    told = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
+    described = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
     return caption_panel(
         denormalise(pixel_values, model.config.image_mean, model.config.image_std),
         written.interpretation_map,
-        told,
+        described,
         degenerate=written.degenerate,
         title=title,
         columns=columns,
@@ -316,7 +316,7 @@ def _lines(report: CaptionMapReport) -> list[str]:
     for row in report.rows:
         table.append([row.name, *(cell(row.scores[metric].value, decimals) for _, metric, decimals in _COLUMNS)])
     return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing: what becomes of the reference "
+        f"The maps on {report.num_images} images, and controls that explain nothing: what becomes of the reference "
         "caption's",
         f"probability, in percent; first with the {kept} of the image kept that a map puts first (brightness can't "
         "buy this),",

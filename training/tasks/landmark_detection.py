@@ -105,7 +105,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return built
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """The normalizer goes to the metrics beside the labels."""
+        """The normalizer goes to the metrics with the labels."""
         return {"label_names": ["labels", "normalizer"]}
 
     def metric_names(self, data: ImageData[LandmarkTargets]) -> set[str]:
@@ -219,7 +219,7 @@ def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
         return list(range(config.num_landmarks))
     missing = next((name for name in wanted if name not in scheme.names), f"{config.num_landmarks} points")
     raise DataError(
-        f"The model finds {missing!r}, which is none of the {len(scheme.names)} points of {source}: give "
+        f"The model finds {missing!r}, which is not among the {len(scheme.names)} points of {source}: give "
         "keypoint_names if they only lack their names."
     )
 
@@ -234,7 +234,7 @@ def _captions(found: Tensor, labels: Tensor, normalizer: Tensor) -> list[Caption
 def _lines(report: LandmarkMapReport) -> list[str]:
     areas = ", ".join(f"{part} {100 * area.value:.1f} %" for part, area in report.part_areas.items())
     return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing. NME (percent, "
+        f"The maps on {report.num_images} images, and controls that explain nothing. NME (percent, "
         f"{report.normalizer}) on the images themselves: {report.nme.value:.2f}.",
         *([f"Share of the image that a part covers: {areas}. Energy / area: 1 is chance."] if areas else []),
         "",
