@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
 from antehoc_hf.command_inputs import model_config
-from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation.judged import explains_itself
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -165,15 +166,15 @@ def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):
         raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or hasattr(model, "weight_network")):
+    if asked and not (options.explainers or explains_itself(model)):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
     if options.sanity_images < 0 or not all(0 < share <= 1 for share in options.noise_shares):
         raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
 
 
-def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, ScoreTable]:
+def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, MapReport]:
     """Stability under noise and sanity, where asked for; on one process and a seeded choice of the images."""
-    tables: dict[str, ScoreTable] = {}
+    tables: dict[str, MapReport] = {}
     chosen: Any = Subset(images, sample(images, options.map_eval_samples))  # type: ignore[arg-type, var-annotated]
     if options.noise_shares:
         tables["stability"] = evaluate_stability(
@@ -185,7 +186,7 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             explainers=_explainers(options.explainers, model),
         )
     if options.sanity_images:
-        own = ["antehoc"] if hasattr(model, "weight_network") else []
+        own = ["antehoc"] if explains_itself(model) else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
         makers = {name: partial(load_explainer, name) for name in names}

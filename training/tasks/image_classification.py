@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
 
-from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.columns import find_label_column
@@ -23,30 +23,9 @@ from antehoc_hf.training.masks import WithMasks, check_mask_column
 from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.objective_choice import Objective
 from antehoc_hf.training.results import FIGURE_FILE
-from antehoc_hf.training.tables import aligned, cell
 from antehoc_hf.training.targets import ReadTargets
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel
-
-# Heading, metric, decimals: two tables, first what brightness can't buy.
-_Columns = tuple[tuple[str, str, int], ...]
-_HONEST: _Columns = (
-    ("Avg. Drop ↓", "equal_area_avg_drop", 1),
-    ("accuracy ↑", "equal_area_accuracy", 1),
-    ("insertion − deletion ↑", "insertion_minus_deletion", 3),
-    ("patches to blur ↑", "insertion_minus_deletion_patch_blur", 3),
-    ("ROAD ↑", "road", 3),
-    ("energy / area ↑", "energy_share_over_area", 2),
-    ("pointing game ↑", "pointing_game", 1),
-)
-_PAPER: _Columns = (
-    ("Drop ↓", "drop_cond", 1),
-    ("Inc ↑", "inc_cond", 1),
-    ("Win ↑", "win", 1),
-    ("Avg. Drop ↓", "avg_drop", 1),
-    ("mean of map", "map_mean", 2),
-)
-
 
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
@@ -160,7 +139,7 @@ class ImageClassification(Task[LabelSpace]):
             image_std=processor.image_std,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), _lines(report))
+        return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
@@ -184,30 +163,6 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
         insertion_deletion=FORMS,
         road_images=slow,
     )
-
-
-def _lines(report: MapReport) -> list[str]:
-    kept = f"{100 * report.settings['area']:.0f} %"
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing (percent, where not a share).",
-        "",
-        f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
-        *_map_table(report, _HONEST),
-        "",
-        "The paper's measures of image ⊙ map, which reward bright maps:",
-        *_map_table(report, _PAPER),
-    ]
-
-
-def _map_table(report: MapReport, columns: _Columns) -> list[str]:
-    used = [column for column in columns if any(column[1] in row.scores for row in report.rows)]
-    table = [["map", *(heading for heading, _, _ in used)]]
-    for row in report.rows:
-        cells = [
-            cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used
-        ]
-        table.append([row.name, *cells])
-    return aligned(table)
 
 
 def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
