@@ -74,7 +74,9 @@ def explain(argv: Sequence[str]) -> dict[str, Any]:
     options = _parsed(argv)
     paths = image_files(options.images)
     model, processor = load_model(options.model)
-    explainers = {name: _explainer(name, model, options.layer) for name in dict.fromkeys(options.explainers)}
+    explainers = {
+        name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
+    }
     target = _target(model, options.target)
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
@@ -111,10 +113,11 @@ def _parsed(argv: Sequence[str]) -> ExplainArguments:
     return options
 
 
-def _explainer(name: str, model: Any, layer: str | None) -> Explainer:
+def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
     one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
     try:
-        return load_explainer(name, model, **({"layer": layer} if layer and name in one_layer else {}))
+        chosen = {"layer": layer} if layer and name in one_layer else {}
+        return load_explainer(name, model, image_mean=processor.image_mean, image_std=processor.image_std, **chosen)
     except ImportError as error:
         raise UsageError(str(error)) from error
 
