@@ -68,7 +68,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     data = task.load_data(data_options, model)
     _check_robustness(options, task, model)
     measuring = MeasureOptions(
-        explainers=_explainers(options.explainers, model),
+        explainers=_explainers(options.explainers, model, processor),
         target=options.target,
         thorough=options.thorough,
         count=options.map_eval_samples,
@@ -106,11 +106,15 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     return results
 
 
-def _explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
+def _explainers(names: Sequence[str], model: Any, processor: Any) -> dict[str, Callable[..., Tensor]]:
     try:
-        return measured_explainers(names, model)
+        return measured_explainers(names, model, **_normalisation(processor))
     except ImportError as error:
         raise UsageError(str(error)) from error
+
+
+def _normalisation(processor: Any) -> dict[str, Any]:
+    return {"image_mean": processor.image_mean, "image_std": processor.image_std}
 
 
 def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -> None:
@@ -137,13 +141,13 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             image_mean=processor.image_mean,
             image_std=processor.image_std,
             shares=options.noise_shares,
-            explainers=_explainers(options.explainers, model),
+            explainers=_explainers(options.explainers, model, processor),
         )
     if options.sanity_images:
         own = ["antehoc"] if explains_itself(model) else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
-        makers = {name: partial(load_explainer, name) for name in names}
+        makers = {name: partial(load_explainer, name, **_normalisation(processor)) for name in names}
         tables["sanity"] = evaluate_sanity(model, torch.stack(few), makers)
     return tables
 

@@ -46,7 +46,9 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     """
     paths = image_files(options.images)
     model, processor = load_model(options.model)
-    explainers = {name: _explainer(name, model, options.layer) for name in dict.fromkeys(options.explainers)}
+    explainers = {
+        name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
+    }
     target = _target(model, options.target)
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
@@ -73,10 +75,11 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     return results
 
 
-def _explainer(name: str, model: Any, layer: str | None) -> Explainer:
+def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
     one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
     try:
-        return load_explainer(name, model, **({"layer": layer} if layer and name in one_layer else {}))
+        chosen = {"layer": layer} if layer and name in one_layer else {}
+        return load_explainer(name, model, image_mean=processor.image_mean, image_std=processor.image_std, **chosen)
     except ImportError as error:
         raise UsageError(str(error)) from error
 

@@ -44,7 +44,9 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
         raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
     try:
-        explainer = load_explainer(options.explainer, model)
+        explainer = load_explainer(
+            options.explainer, model, image_mean=processor.image_mean, image_std=processor.image_std
+        )
     except ImportError as error:
         raise UsageError(str(error)) from error
     best: dict[int, list[tuple[float, int, Any]]] = {}

@@ -166,7 +166,7 @@ class VisualTCAV:
     def _classes(self, tail: Any, features: Tensor, targets: Tensor | int | None) -> Tensor:
         with torch.no_grad():
             outputs = torch.cat([tail(chunk).cpu() for chunk in features.split(self.features.batch_size)])
-        found: Any = self.features.network.question(features, targets)(outputs)
+        found: Any = self.features.network.question(features, targets).target(outputs)
         return found.classes
 
     def _kept(self, images: Tensor) -> Path | None:

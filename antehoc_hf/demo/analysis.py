@@ -19,7 +19,6 @@ from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import Target
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image
 from antehoc_hf.training.data.images import image_size
@@ -316,15 +315,16 @@ class _Confidence:
     """
 
     def __init__(self, loaded: DemoModel, analysis: Analysis) -> None:
-        self._network, self._lock = Network(loaded.model), loaded.lock
+        self._lock = loaded.lock
         with self._lock:
-            ask = self._network.question(analysis.pixel_values, _target(analysis))
-            self._target: Target = ask(self._network(analysis.pixel_values))
+            network = Network(loaded.model)
+            self._question = network.question(network.checked(analysis.pixel_values), _target(analysis))
+            self._target = self._question.target(self._question(self._question.images))
 
     def __call__(self, images: Tensor) -> Tensor:
         same = torch.zeros(len(images), dtype=torch.long, device=images.device)
         with self._lock:
-            return self._target.select(same).confidence(self._network(images, same))
+            return self._target.select(same).confidence(self._question(images, same))
 
 
 def _target(analysis: Analysis) -> Any:
