@@ -1,7 +1,7 @@
 """
 How much a map shows: its mean, and whether its values are spread over the image or gathered in few places.
 
-A small explanation is easier to read, not more faithful: read these along with the other metrics, never in their place.
+A small explanation is easier to read, not more faithful: these never stand in for the other metrics.
 Sources: Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI 2020 (entropy, as
 "complexity"); Chalasani et al., "Concise Explanations of Neural Networks using Adversarial Training", ICML 2020 (Gini
 index, as "sparseness").

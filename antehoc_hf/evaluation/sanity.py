@@ -109,7 +109,7 @@ def randomisation_similarity(
 
     Returns:
         `dict[str, Tensor]`: by step, the head first: rank correlation (`map_similarity`) of each image, (B,). It
-            should fall to 0; a method that ignores the network stays at 1. The trained network itself is not among the steps.
+            should fall to 0; a method that ignores the network stays at 1.
 
     Raises:
         ValueError: if the model gives no logits (B, K) to take the target from, or maps are not finite.
