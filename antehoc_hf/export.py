@@ -1,6 +1,5 @@
 """ONNX: one graph from pixels to prediction and interpretation map."""
 
-import argparse
 import contextlib
 import json
 import logging
@@ -41,7 +40,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     as JSON.
 
     A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
-    the map, and, in a file beside it (`…-decoder.onnx`), one step of the decoder.
+    the map, and, in a second file (`…-decoder.onnx`), one step of the decoder.
 
     Args:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
@@ -52,11 +51,11 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         `Path`: the file (of a captioner, the first).
 
     Raises:
-        ValueError: if it is no such model, or the packages that ONNX needs are missing.
+        ValueError: if it is another model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
     _check_packages()
-    model = _loaded(model_or_folder)
+    model = loaded_model(model_or_folder)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = model.config.image_size
@@ -99,26 +98,14 @@ def _write(
     program.save(str(path), external_data=False)
 
 
-def export_command(argv: Sequence[str]) -> None:
-    """`antehoc export MODEL --output model.onnx`."""
-    parser = argparse.ArgumentParser("antehoc export", description="Writes a model as ONNX.")
-    parser.add_argument("model", help="folder or Hub name of a trained model")
-    parser.add_argument("--output", type=Path, help="the file to write; model.onnx in the folder if left out")
-    options = parser.parse_args(list(argv))
-    folder = Path(options.model)
-    output = options.output or (folder / "model.onnx" if folder.is_dir() else Path("model.onnx"))
-    model = _loaded(options.model)
-    path = export_onnx(model, output)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → {', '.join(model.onnx_outputs)}")
-
-
-def _loaded(model_or_folder: Any) -> Any:
-    from antehoc_hf.command_inputs import model_config
+def loaded_model(model_or_folder: Any) -> Any:
+    from antehoc_hf.commands.inputs import model_config
+    from antehoc_hf.model_weights import load_weights
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):
         task = task_of(model_config(model_or_folder))
-        model_or_folder = task.model_class.from_pretrained(model_or_folder)
+        model_or_folder = load_weights(task.model_class, model_or_folder)
     if not getattr(model_or_folder, "onnx_outputs", ()):
         raise ValueError(
             f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."

@@ -28,9 +28,9 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from antehoc_hf.evaluation.captions import bleu
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
-from antehoc_hf.training.recipe import RunSettings, parse_settings
-from antehoc_hf.training.results import RESULTS_FILE
-from antehoc_hf.training.run import build_model, train
+from antehoc_hf.training.runs.results import RESULTS_FILE
+from antehoc_hf.training.runs.settings import RunSettings, parse_settings
+from antehoc_hf.training.runs.train import build_model, train
 from antehoc_hf.training.tasks.image_captioning import write_captions
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")

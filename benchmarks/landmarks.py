@@ -38,9 +38,10 @@ from antehoc_hf.evaluation.landmarks import landmark_metrics
 from antehoc_hf.modeling.landmark_detection import landmark_loss
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, load_data
-from antehoc_hf.training.recipe import RunSettings, parse_settings
-from antehoc_hf.training.run import build_model, measure_options
-from antehoc_hf.training.splits import load_source
+from antehoc_hf.training.data.sources import load_source
+from antehoc_hf.training.runs.report import measure_options
+from antehoc_hf.training.runs.settings import RunSettings, parse_settings
+from antehoc_hf.training.runs.train import build_model
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization.landmarks import figure_of_parts
 

@@ -20,7 +20,7 @@ from antehoc_hf import (
     AnteHocImageProcessor,
 )
 from antehoc_hf.cli import COMMANDS, main
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -128,7 +128,7 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         name = line.split()[1]
         assert name in COMMANDS, line
         with pytest.raises(SystemExit):
-            main([name, "--help"])
+            main([name, "--help-all"])
         told = capsys.readouterr().out
         for flag in re.findall(r"(?<=\s)--\w[\w-]*", line):
             assert f"{flag} " in told or f"{flag}," in told, f"{flag} in: {line}"

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.commands.errors import UsageError
 
 GRADIO_VERSION = "6.31.0"  # the page was tried with
 PYTHON_VERSION = "3.11"

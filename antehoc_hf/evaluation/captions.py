@@ -13,7 +13,7 @@ import torch
 from tokenizers import Regex, normalizers
 from torch import Tensor
 
-from antehoc_hf.modeling.caption_options import IGNORED
+from antehoc_hf.modeling.configuration_captions import IGNORED
 
 _LONGEST = 4  # BLEU-1 … BLEU-4
 

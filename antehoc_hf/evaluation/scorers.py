@@ -17,7 +17,7 @@ from antehoc_hf.evaluation.metric import Metric, register_metric
 from antehoc_hf.evaluation.road import road
 from antehoc_hf.evaluation.scorer import Batch, Masked, Scorer, View, masked_probability, need
 from antehoc_hf.evaluation.settings import EvaluationSettings
-from antehoc_hf.modeling.caption_options import IGNORED
+from antehoc_hf.modeling.configuration_captions import IGNORED
 
 _FORM_HEADINGS = {"pixel-mean": "{}", "pixel-blur": "{}, to blur", "patch-mean": "{}, patches",
                   "patch-blur": "{}, patches to blur"}  # fmt: skip

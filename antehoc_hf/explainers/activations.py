@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Ask, Target
-from antehoc_hf.modeling.tap_layout import TapPoint
+from antehoc_hf.modeling.taps import TapPoint
 
 
 @dataclass

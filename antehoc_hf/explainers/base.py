@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from antehoc_hf.evaluation.maps import minmax_maps
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.attention_maps import full_precision
+from antehoc_hf.modeling.scaling import full_precision
 
 
 @dataclass(frozen=True)

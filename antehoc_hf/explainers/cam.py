@@ -15,7 +15,7 @@ from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.extras import needed
 from antehoc_hf.explainers.layers import last_layer, named_layers
 from antehoc_hf.explainers.targets import Ask, Target
-from antehoc_hf.modeling.tap_layout import TapPoint
+from antehoc_hf.modeling.taps import TapPoint
 
 
 class LayerExplainer(Explainer):

@@ -11,7 +11,7 @@ from torch import Tensor
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.contributions import class_map, of_class
+from antehoc_hf.modeling.contribution_map import contribution_map, of_target
 
 
 class AnteHoc(Explainer):
@@ -23,18 +23,18 @@ class AnteHoc(Explainer):
     name = "antehoc"
 
     def __init__(self, model: Any) -> None:
-        if not hasattr(model, "weight_network"):
+        if not hasattr(model, "map_head"):
             raise ValueError(f"{type(model).__name__} is no ante-hoc model and has no map of its own.")
         super().__init__(model)
 
     @torch.no_grad()
     def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
         model: Any = self.network.model
-        if getattr(model, "class_conditional", False):
+        if model.map_head.per_target:
             outputs = model(pixel_values, output_attention_maps=True)
             size = (pixel_values.shape[-2], pixel_values.shape[-1])
             target: Any = ask(outputs.logits)
-            maps, degenerate = class_map(of_class(outputs.contributions, target.classes), size)
+            maps, degenerate = contribution_map(of_target(outputs.contributions, target.classes), size)
             return RawMaps(maps * ~degenerate[:, None, None, None], scaled=True)
         explained = model.interpretation(pixel_values)
         shows = ~explained.degenerate[:, None, None, None]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.tap_layout import TapPoint
 from antehoc_hf.modeling.tap_search import LayerCall, stage_taps
+from antehoc_hf.modeling.taps import TapPoint
 
 # A grid of a single position shows nothing.
 _LEAST = 2

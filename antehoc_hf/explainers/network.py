@@ -36,7 +36,7 @@ class Network(nn.Module):
         if not isinstance(model, nn.Module):
             raise ValueError(f"An explainer needs a model, not {type(model).__name__}.")
         self.model = model
-        ours = hasattr(model, "weight_network") and hasattr(model, "backbone")
+        ours = hasattr(model, "map_head") and hasattr(model, "backbone")
         # The network itself: the map of an ante-hoc model is no part of the prediction that is explained.
         self.body: nn.Module = model.backbone if ours else model  # type: ignore[assignment]
         self.kind: Kind = _kind(model, ours)

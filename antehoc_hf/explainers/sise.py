@@ -15,7 +15,7 @@ from antehoc_hf.explainers.layers import block_ends, named_layers
 from antehoc_hf.explainers.masked import masked_confidences
 from antehoc_hf.explainers.otsu import otsu
 from antehoc_hf.explainers.targets import Ask, Target
-from antehoc_hf.modeling.tap_layout import TapPoint
+from antehoc_hf.modeling.taps import TapPoint
 
 # The authors' rule for Otsu's threshold: where fewer than a tenth of the pixels exceed 1.5 t, 1.5 t is taken.
 _TAU, _FEW = 1.5, 0.1

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps, evaluate_stability
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.paper.workshop import Network, Workshop
-from antehoc_hf.training.results import write_results
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.training.tasks import MeasureOptions
 
 HONEST_FORMS = ("pixel-mean", "pixel-blur", "patch-mean", "patch-blur")

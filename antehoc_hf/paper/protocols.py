@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.commands.errors import UsageError
 
 Role = Literal["classifier", "comparison", "captioner", "landmarks"]
 """What a network is for: Tables 1, 2 and 5; Table 3; Table 4; Figure 4."""

@@ -12,19 +12,19 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.paper.protocols import DataSource, Protocol, Role
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.masks import WithMasks
-from antehoc_hf.training.model_types import OURS
-from antehoc_hf.training.recipe import RunSettings, parse_settings
-from antehoc_hf.training.results import RESULTS_FILE
-from antehoc_hf.training.run import train
-from antehoc_hf.training.run_arguments import UsageError
+from antehoc_hf.training.data.masks import WithMasks
+from antehoc_hf.training.runs.model_types import OURS
+from antehoc_hf.training.runs.results import RESULTS_FILE
+from antehoc_hf.training.runs.settings import RunSettings, parse_settings
+from antehoc_hf.training.runs.train import train
 
 # What does not decide which network comes of a training: where things are, and what is shown.
 _ASIDE = ("output_dir", "dataset_name", "resume_from_checkpoint", "disable_tqdm", "report_to", "hub_token")
 # The paper's objective; and a network is measured in a cell of its own, here it is only trained.
-_OF_OURS = ("--interpretation_objective", "energy", "--map_eval_samples", "0", "--panel_images", "0")
+_OF_OURS = ("--map_head", "energy", "--map_eval_samples", "0", "--panel_images", "0")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from antehoc_hf.model_cards import is_ours
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocImageProcessor
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 NAME = "jane/antehoc-test-resnet-insects"
 TRUSTING = {"trust_remote_code": True}

@@ -23,16 +23,16 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from antehoc_hf.cli import main
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
-from antehoc_hf.training.captions import (
+from antehoc_hf.training.data.captions import (
     CaptionCollator,
     CaptionSpace,
     build_tokenizer,
     find_caption_columns,
     token_accuracy,
 )
-from antehoc_hf.training.errors import DataError
-from antehoc_hf.training.run import train
-from antehoc_hf.training.run_arguments import DataArguments
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.runs.options import DataArguments
+from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
 from antehoc_hf.training.trainer import AnteHocTrainer
 
@@ -85,7 +85,7 @@ def test_columns_that_are_not_clear(columns, sentence):
 def test_columns_that_were_named():
     features = datasets.Features({"image": IMAGE, "caption": TEXT, "french": TEXT, "label": datasets.Value("int64")})
     assert find_caption_columns(features, ["french", "caption"]) == ["french", "caption"]
-    with pytest.raises(DataError, match="caption_column='german' is no column of the data set"):
+    with pytest.raises(DataError, match="caption_column='german' is not a column of the data set"):
         find_caption_columns(features, ["german"])
     with pytest.raises(DataError, match="'label' of the data set holds no text"):
         find_caption_columns(features, ["label"])

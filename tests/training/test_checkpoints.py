@@ -21,7 +21,7 @@ from PIL import Image
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint, missing_files, rotate, seal
 from antehoc_hf.training.data import load_image_data
-from antehoc_hf.training.run_identity import content_digest
+from antehoc_hf.training.runs.identity import content_digest
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}

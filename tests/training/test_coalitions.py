@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from antehoc_hf.evaluation import insertion_deletion
-from antehoc_hf.modeling.contributions import ContributionNetwork, efficient
+from antehoc_hf.modeling import ContributionMap, Targets
+from antehoc_hf.modeling.contribution_map import with_total
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.coalitions import (
     CoalitionGame,
@@ -20,6 +21,8 @@ from antehoc_hf.training.coalitions import (
 )
 
 BLACK = torch.tensor([-1.0, -2.0, -3.0]).view(1, 3, 1, 1)
+
+TARGETS = Targets(torch.empty(0), torch.empty(0, dtype=torch.long))  # the network learns vectors of its own
 
 
 def generator(seed=0):
@@ -133,7 +136,7 @@ def test_pairs_of_one_size_by_the_kernel_give_shapley_values():
             gains.append(share * (worth[first] - worth[second]))
     found = torch.linalg.lstsq(torch.stack(rows).double(), torch.stack(gains), driver="gelsd").solution
     total = worth[frozenset(range(players))] - worth[frozenset()]
-    corrected = efficient(found.view(1, 1, 2, 2), total.view(1, 1)).flatten()
+    corrected = with_total(found.view(1, 1, 2, 2), total.view(1, 1)).flatten()
     assert corrected.tolist() == pytest.approx(truth.tolist())
 
 
@@ -146,7 +149,7 @@ def test_the_coalitions_of_a_pair_are_of_one_size(tmp_path):
 
 
 def test_contributions_are_corrected_alike_to_their_sum():
-    corrected = efficient(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([[2.0]]))
+    corrected = with_total(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([[2.0]]))
     assert corrected.flatten().tolist() == [-1.0, 0.0, 1.0, 2.0]
 
 
@@ -161,7 +164,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
         return F.avg_pool2d(images, 4).mean(dim=1).flatten(1) @ places.T
 
     played = game(tmp_path, black, coalition_sampling=sampling, coalition_background="black")
-    network = ContributionNetwork([16], num_classes=2, width=32, own_classes=True, depth=0)
+    network = ContributionMap([16], num_targets=2, width=32, own_vectors=True, depth=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
     def batch(seed):
@@ -172,7 +175,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
 
     for step in range(400):
         images, features, _ = batch(step)
-        contributions = network(features, network.class_vectors)
+        contributions = network.contributions(features, TARGETS, of_all=True)
         ranking = contributions[:, 0].detach() if played.needs_ranking else None
         outcome = played.play(images, (4, 4), judge, step, ranking)
         loss = coalition_loss(contributions, outcome.contrasts, outcome.gains)
@@ -180,7 +183,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
         loss.backward()
         optimizer.step()
     images, features, truth = batch(10_000)
-    found = efficient(network(features, network.class_vectors), judge(images)).detach()
+    found = with_total(network.contributions(features, TARGETS, of_all=True), judge(images)).detach()
     error = (found - truth).square().mean().sqrt() / truth.square().mean().sqrt()
     assert error < 0.1
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.captions import CaptionCollator
+from antehoc_hf.training.data.captions import CaptionCollator
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SIZE, PAD, BOS, EOS = 64, 0, 1, 2

@@ -1,0 +1,49 @@
+"""`antehoc explain`: what several methods say a model looked at, as figures, arrays and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.options import OptionParser, option
+
+
+@dataclass
+class ExplainArguments:
+    """What is explained, and how."""
+
+    group: ClassVar[str] = "explanation"
+
+    model: str = option(help="Folder or Hub name of a model: one of ours, or any image classifier.")
+    images: list[str] = option([], "Image files, and folders of them.", positional="IMAGE…")
+    explainers: list[str] = option(["antehoc", "grad-cam"], "Methods by name; a wrong one lists them all.")
+    target: str | None = option(
+        None, "Class (index or name), landmark or group. By default the model's own prediction of each image."
+    )
+    layer: str | None = option(None, "Module that methods of one layer read. By default the last block.")
+    output_dir: str = option("explanations", "Folder for figures, maps and JSON.", short="-o")
+    batch_size: int = option(8, "Images at a time.")
+    figures: bool = option(True, "Draw one figure for each image.")
+    on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if not self.explainers:
+            raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")
+        if not self.images:
+            raise UsageError("There is no image: name files or folders of images before the options.")
+
+
+def parse(argv: Sequence[str]) -> ExplainArguments:
+    """The options; see [`OptionParser`] for the errors."""
+    return OptionParser(ExplainArguments, prog="antehoc explain").parse(argv, ExplainArguments)[0]
+
+
+def run(options: ExplainArguments) -> None:
+    """Explains; see `antehoc_hf.commands.explain_images`."""
+    from antehoc_hf.commands.explain_images import explain_images
+
+    explain_images(options)

@@ -1,0 +1,109 @@
+"""What came of a run: one dictionary, written as JSON and shown as a table."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antehoc_hf.training.data import ImageData
+
+RESULTS_FILE = "results.json"
+FIGURE_FILE = "predictions.png"
+_PACKAGES = ("antehoc-hf", "torch", "timm", "transformers", "datasets", "accelerate", "numpy")
+
+
+def describe_model(model: Any) -> dict[str, Any]:
+    """Kind, backbone and size; of a model with maps also its taps."""
+    config = model.config
+    described = {
+        "class": type(model).__name__,
+        "backbone": config.backbone,
+        "image_size": list(config.image_size),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if not hasattr(model, "map_head"):
+        return described
+    return described | {
+        "num_attention_maps": config.num_attention_maps,
+        "taps": [point["module"] for point in config.tap_points],
+        "weight_network_parameters": sum(parameter.numel() for parameter in model.map_head.parameters()),
+    }
+
+
+def describe_data(data: ImageData[Any], targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, revision, what is learned (`targets`), and how many images of each split."""
+    return {
+        "name": data.name,
+        "revision": data.revision,
+        **targets,
+        "images": {role: len(split) for role, split in data.splits.items()},
+        "validation_held_out_of_train": data.held_out,
+        "skipped_images": len(data.skipped),
+        "fingerprints": data.fingerprints,
+    }
+
+
+def telling_metrics(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """What the Trainer's evaluation found, without its prefix, its timing and the epoch."""
+    untold = ("runtime", "per_second", "preparation_time")
+    return {
+        name.removeprefix(f"{prefix}_"): value
+        for name, value in metrics.items()
+        if not name.endswith(untold) and name != "epoch"
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that matter."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """As JSON; what is no finite number becomes null. The file is whole or the old one."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
+    """The results as a person reads them on a terminal; `measured` are the lines about the maps."""
+    data, metrics = results["data"], results["metrics"]
+    lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
+    plain = (results.get("plain_backbone") or {}).get("metrics", {})
+    for name, value in metrics.items():
+        beside = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
+        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{beside}")
+    if measured:
+        lines += ["", *measured]
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

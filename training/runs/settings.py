@@ -1,0 +1,133 @@
+"""From the command line and a YAML recipe to the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.integrations import get_available_reporting_integrations
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.options import OptionParser, as_words
+from antehoc_hf.model_cards import Facts
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.runs.maps import MAP_ARGUMENTS, MapChoice, choose_map
+from antehoc_hf.training.runs.model_types import OURS, check_model_options, map_options, refuse_map_options
+from antehoc_hf.training.runs.options import (
+    NO_DATA_SET,
+    CardArguments,
+    DataArguments,
+    ModelArguments,
+    RunArguments,
+    names_of,
+)
+from antehoc_hf.training.runs.parser import train_parser
+from antehoc_hf.training.runs.recipes import default_options, read_layers
+from antehoc_hf.training.tasks import TASKS, Task, baseline_task, task_named
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that a run was asked for.
+
+    Attributes:
+        task: what is learned, with the task's own options.
+        model, data, run: their groups of options.
+        config: options of the model's configuration, without those of its map.
+        map: the kind of map, what teaches it, and the options of both.
+        training: the trainer's arguments.
+        given: option → value as in the recipe and on the command line, without defaults; for the record.
+        facts: what a person says about the model, for the card.
+    """
+
+    task: Task[Any]
+    model: ModelArguments
+    config: dict[str, Any]
+    map: MapChoice
+    data: DataArguments
+    run: RunArguments
+    training: AnteHocTrainingArguments
+    given: dict[str, Any]
+    facts: Facts
+
+
+def parse_settings(argv: Sequence[str]) -> RunSettings:
+    """
+    Reads the command line and the recipe.
+
+    The package's own defaults (`recipes/defaults.yaml`) come first, then `--recipe`, then `--config`, then the flags.
+
+    Raises:
+        UsageError: for an unknown option or recipe key, or a value of the wrong type.
+        ValueError: for values that make no sense together.
+    """
+    parser = train_parser(*MAP_ARGUMENTS, AnteHocTrainingArguments)
+    flags = parser.read(argv)
+    layers = (default_options(), read_layers(flags.get("recipe"), flags.get("config"), parser.options))
+    # As the command line has them: the same parser checks them all.
+    defaults, chosen = (parser.read([word for item in layer.items() for word in as_words(*item)]) for layer in layers)
+    given = {**chosen, **flags}
+    values = {**defaults, **given}
+    data, model, run = (parser.build(cls, values) for cls in (DataArguments, ModelArguments, RunArguments))
+    if data.dataset_name is None:
+        raise UsageError(NO_DATA_SET)
+    task = chosen_task(run.task, parser, values, given, model.model_type)
+    check_model_options(model, task.model_class.config_class)
+    map_choice = MapChoice()
+    if task.has_maps:
+        map_choice = choose_map(given, flags, task.map_kinds, task.default_map, task.name)
+    else:
+        refuse_map_options(flags, model.model_type)
+        given = {name: value for name, value in given.items() if name not in map_options()}
+    training = _training_arguments(parser, values)
+    task.check_training(training)
+    for name, value in task.trainer_arguments().items():
+        setattr(training, name, value)
+    facts = Facts(**parser.build(CardArguments, values).facts())
+    return RunSettings(task, model, model.config_options(), map_choice, data, run, training, given, facts)
+
+
+def chosen_task(
+    name: str, parser: OptionParser, values: Mapping[str, Any], given: Mapping[str, Any], model_type: str = OURS
+) -> Task[Any]:
+    """
+    The task of that name with its options.
+
+    Args:
+        name (`str`): a key of `TASKS`.
+        parser: of the command.
+        values: option → value.
+        given: the options the user gave, without defaults.
+        model_type (`str`): ours, or a baseline.
+
+    Raises:
+        UsageError: if there is no such task, or an option that only another one has was given, or if the baseline
+            has no such task.
+    """
+    task = task_named(name)
+    own = names_of(task.arguments)
+    for other, of_other in TASKS.items():
+        for option in names_of(of_other.arguments) - own:
+            if option in given:
+                raise UsageError(f"{option} is an option of --task {other}, and this run's task is {name}.")
+    options = parser.build(task.arguments, values)
+    return task(options) if model_type == OURS else baseline_task(task, options, model_type)
+
+
+def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> AnteHocTrainingArguments:
+    """
+    The trainer's arguments.
+
+    Raises:
+        UsageError: if a service that is to be reported to is unknown or its package is not installed.
+    """
+    training = parser.build(AnteHocTrainingArguments, values)
+    available = get_available_reporting_integrations()
+    for name in training.report_to or ():
+        if name not in available:
+            raise UsageError(
+                f"report_to={name!r} is unknown, or its package is not installed: choose of "
+                f"{', '.join(['none', *available])}, or install it."
+            )
+    return training
