@@ -132,7 +132,7 @@ def _map_results(card: CardData) -> str:
         intro = "**What brightness can't buy.** A map shows something if it beats every control here."
         parts.append(f"{intro}\n\n{_map_table(maps.rows, fair)}")
     if bright:
-        intro = "**On image ⊙ map.** Bright maps are rewarded: read these beside the maps' mean."
+        intro = "**On image ⊙ map.** Bright maps are rewarded: read these along with the maps' mean."
         parts.append(f"{intro}\n\n{_map_table(maps.rows, bright)}")
     return "\n\n".join(parts) if fair or bright else ""
 

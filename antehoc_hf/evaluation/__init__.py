@@ -1,6 +1,6 @@
 """
-How far maps can be trusted: functions on tensors, reports that print every score beside maps that explain nothing, and
-one registry of metrics.
+How far maps can be trusted: functions on tensors, reports that print every score next to those of maps that explain
+nothing, and one registry of metrics.
 
 `evaluate_maps` takes models of all three tasks; `register_metric` adds a metric to every report, card and to
 `load_metric`. What can be measured on `shapes` alone is in `antehoc_hf.evaluation.shapes_parts`.

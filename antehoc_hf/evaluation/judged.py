@@ -41,10 +41,10 @@ class JudgedClassifier:
     Args:
         model (`nn.Module`): the classifier.
         image_mean, image_std (*optional*): the normalisation of its images, three numbers each; None: what the model's
-            configuration or timm's says, or else ImageNet's usual one. They tell what black is.
+            configuration or timm's says, or else ImageNet's usual one. They say what black is.
 
     Raises:
-        ValueError: if it is no classifier of one class an image.
+        ValueError: if it does not classify images into one of several classes.
     """
 
     def __init__(

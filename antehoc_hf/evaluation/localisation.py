@@ -159,45 +159,16 @@ def _check(maps: Tensor, masks: Tensor) -> Tensor:
     return inside.bool()
 
 
-for _metric in (
+_OVER_AREA = "Part of the map's sum inside the mask over the mask's share of the image; 1 is chance."
+_POINTING = "Share of maps whose largest value is in the mask; the mask's area is chance."
+_RANK = "Part of the K largest values in the mask of K pixels; the mask's area is chance."
+_IOU = "Intersection over union of mask and binarised map, in [0, 1]."
+register_metric(
     Metric(
-        "energy_share",
-        energy_share,
-        "energy share",
-        "Part of the map's sum inside the mask, in [0, 1].",
-        better="higher",
-        columns=(),
+        "energy_share", energy_share, "energy share", "higher", "Part of the map's sum inside the mask.", columns=()
     ),
-    Metric(
-        "energy_share_over_area",
-        energy_share_over_area,
-        "energy share / area",
-        "Part of the map's sum inside the mask over the mask's share of the image; 1 is chance.",
-        better="higher",
-    ),
-    Metric(
-        "pointing_game",
-        pointing_game,
-        "pointing game",
-        "Share of maps whose largest value is in the mask; the mask's area is chance.",
-        better="higher",
-        scale=100.0,
-        decimals=1,
-    ),
-    Metric(
-        "relevance_rank",
-        relevance_rank,
-        "relevance rank",
-        "Part of the K largest values in the mask of K pixels; the mask's area is chance.",
-        better="higher",
-    ),
-    Metric(
-        "iou",
-        iou,
-        "IoU",
-        "Intersection over union of mask and binarised map, in [0, 1].",
-        better="higher",
-        reported=False,
-    ),
-):
-    register_metric(_metric)
+    Metric("energy_share_over_area", energy_share_over_area, "energy share / area", "higher", _OVER_AREA),
+    Metric("pointing_game", pointing_game, "pointing game", "higher", _POINTING, scale=100.0, decimals=1),
+    Metric("relevance_rank", relevance_rank, "relevance rank", "higher", _RANK),
+    Metric("iou", iou, "IoU", "higher", _IOU, reported=False),
+)

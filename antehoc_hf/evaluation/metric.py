@@ -49,8 +49,8 @@ class Metric:
             A report leaves out what its task does not have. Parameters with a default are options; `seed` and
             `first_index` are set to the seed and to the place of the first image in its data set.
         heading (`str`): of its column, without an arrow.
-        description (`str`): one sentence with range and direction, for `evaluate`.
         better (`"higher"`, `"lower"` or None): None describes a map and does not judge it.
+        description (`str`): one sentence with range and direction, for `evaluate`.
         scale (`float`): what reports multiply it by: 100 for percent.
         decimals (`int`): in tables.
         rewards_brightness (`bool`): whether a brighter map scores better on image ⊙ map, whatever it shows.
@@ -62,8 +62,8 @@ class Metric:
     name: str
     function: Callable[..., Tensor]
     heading: str
-    description: str = ""
     better: Literal["higher", "lower"] | None = None
+    description: str = ""
     scale: float = 1.0
     decimals: int = 2
     rewards_brightness: bool = False
@@ -82,7 +82,7 @@ class Metric:
         return {name: default for name, default in self._parameters.items() if name not in known}
 
     def place(self, seed: int, first_index: int) -> dict[str, int]:
-        """What a function with random draws takes besides: none for other functions."""
+        """`seed` and `first_index` for a function with random draws, nothing for others."""
         return dict(zip(_PLACE, (seed, first_index), strict=True)) if _PLACE[0] in self._parameters else {}
 
     @cached_property
@@ -99,17 +99,17 @@ def given_scores(scores: Tensor) -> Tensor:
     return scores
 
 
-def register_metric(metric: Metric) -> Metric:
+def register_metric(*metrics: Metric) -> None:
     """
-    Makes a metric known to reports, cards and `load_metric`.
+    Makes metrics known to reports, cards and `load_metric`.
 
     Raises:
         ValueError: if there is one of that name.
     """
-    if metric.name in METRICS:
-        raise ValueError(f"There is already a metric {metric.name!r}: give this one another name.")
-    METRICS[metric.name] = metric
-    return metric
+    for metric in metrics:
+        if metric.name in METRICS:
+            raise ValueError(f"There is already a metric {metric.name!r}: give this one another name.")
+        METRICS[metric.name] = metric
 
 
 def metric_named(name: str | None) -> Metric:

@@ -147,14 +147,10 @@ def check_parts(maps: Tensor, masks: Tensor) -> Tensor:
     return masks.to(maps.device)
 
 
-for _name, _heading, _description in (
-    (
-        "importance_correlation",
-        "importance of parts",
-        "`importance_correlation(…).correlation`; higher is better, 0 is chance.",
-    ),
-    ("preserved", "preserved", "`part_completeness(…).preserved`; higher is better."),
-    ("destroyed", "destroyed", "`part_completeness(…).destroyed`; higher is better."),
-    ("target_contrast", "target contrast", "`target_contrast(…)`; ½ is chance, 0 for maps that depend on no class."),
-):
-    register_metric(Metric(_name, given_scores, _heading, _description, better="higher"))
+_CORRELATION, _CONTRAST = "`importance_correlation(…).correlation`; 0 is chance.", "`target_contrast(…)`; ½ is chance."
+register_metric(
+    Metric("importance_correlation", given_scores, "importance of parts", "higher", _CORRELATION),
+    Metric("preserved", given_scores, "preserved", "higher", "`part_completeness(…).preserved`."),
+    Metric("destroyed", given_scores, "destroyed", "higher", "`part_completeness(…).destroyed`."),
+    Metric("target_contrast", given_scores, "target contrast", "higher", _CONTRAST),
+)

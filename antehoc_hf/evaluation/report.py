@@ -1,4 +1,4 @@
-"""One report: a model's maps beside those of other explainers and of controls that explain nothing."""
+"""One report: a model's maps, those of other explainers, and controls that explain nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.evaluation.scorer import Batch, Explainer, Scorer
 from antehoc_hf.evaluation.scorers import scorer_of
 from antehoc_hf.evaluation.settings import EvaluationSettings
-from antehoc_hf.evaluation.views import Column, MapValues, measure_maps
+from antehoc_hf.evaluation.views import Column, measure_maps
 
 MODEL_ROW = "antehoc"
+_OF_INCLUDED = ("invalid", "undefined")
 T = TypeVar("T")
 
 
@@ -71,19 +72,23 @@ def evaluate_maps(
     scorer = scorer or scorer_of(model, settings or EvaluationSettings(), parts, image_mean, image_std)
     chosen = [metric for metric in (METRICS.values() if metrics is None else metrics) if metric.reported]
     kinds = row_kinds(explainers or {}, scorer.explains_itself)
-    images, rows = _Images(), {name: _Row() for name in kinds}
+    count, columns = 0, dict[str, Column]()
+    images, rows = _Collected(), {name: _Collected() for name in kinds}
     with evaluation_mode(model):
         for batch in with_progress(batches, "Evaluating maps", progress):
             with torch.no_grad():
-                seen = scorer.see(batch, images.count)
+                seen = scorer.see(batch, count)
             for name, maps in maps_of_rows(seen, kinds, explainers or {}, scorer.settings.seed):
                 found = measure_maps(scorer, seen, maps, chosen)
                 if kinds[name] == "model" and seen.degenerate is not None:  # the model knows best
                     found.flags["degenerate"] = found.flags["degenerate"] | seen.degenerate
-                rows[name].add(found)
-            images.add(seen)
-    check_count(images.count)
-    return _summarise(scorer, images, rows, kinds)
+                rows[name].add(values=found.values, flags=found.flags)
+                columns |= found.columns
+            marks = {"valid": seen.valid, "included": seen.included}
+            images.add(flags=marks, scores=seen.scores, part_areas=seen.part_areas)
+            count += len(seen.pixel_values)
+    check_count(count)
+    return _summarise(scorer, images, rows, kinds, columns)
 
 
 def row_kinds(explainers: Mapping[str, Any], explains_itself: bool) -> dict[str, str]:
@@ -129,58 +134,37 @@ def maps_of_rows(
             yield name, CONTROLS[name](batch.pixel_values, seed, batch.first_index)
 
 
-class _Columns:
-    """Values of each image by name, batch after batch, on the CPU."""
+class _Collected:
+    """Values of each image by name, batch after batch, on the CPU; in sections, such as scores and flags."""
 
     def __init__(self) -> None:
-        self._batches: dict[str, list[Tensor]] = {}
+        self._batches: dict[str, dict[str, list[Tensor]]] = {}
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        if self._batches and self._batches.keys() != values.keys():
-            raise ValueError('Either every batch has a "mask" or none: localisation needs one for each image.')
-        for name, value in values.items():
-            self._batches.setdefault(name, []).append(value.detach().double().cpu())
+    def add(self, **sections: Mapping[str, Tensor]) -> None:
+        for section, values in sections.items():
+            known = self._batches.setdefault(section, {name: [] for name in values})
+            if known.keys() != values.keys():
+                raise ValueError('Either every batch has a "mask" or none: localisation needs one for each image.')
+            for name, value in values.items():
+                known[name].append(value.detach().double().cpu())
 
-    def joined(self) -> dict[str, Tensor]:
-        return {name: torch.cat(parts) for name, parts in self._batches.items()}
+    def joined(self, section: str) -> dict[str, Tensor]:
+        return {name: torch.cat(parts) for name, parts in self._batches[section].items()}
 
-
-class _Images:
-    """What the model made of the images."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._flags, self._scores, self._areas = _Columns(), _Columns(), _Columns()
-
-    def add(self, batch: Batch) -> None:
-        self.count += len(batch.pixel_values)
-        self._flags.add({"valid": batch.valid, "included": batch.included})
-        self._scores.add(batch.scores)
-        self._areas.add(batch.part_areas)
-
-    def joined(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        return {n: v.bool() for n, v in self._flags.joined().items()}, self._scores.joined(), self._areas.joined()
+    def flags(self) -> dict[str, Tensor]:
+        return {name: flag.bool() for name, flag in self.joined("flags").items()}
 
 
-class _Row:
-    """What one kind of map scored."""
-
-    def __init__(self) -> None:
-        self.columns: dict[str, Column] = {}
-        self._values, self._flags = _Columns(), _Columns()
-
-    def add(self, found: MapValues) -> None:
-        self._values.add(found.values)
-        self._flags.add(found.flags)
-        self.columns |= found.columns
-
-    def joined(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self._values.joined(), {name: flag.bool() for name, flag in self._flags.joined().items()}
-
-
-def _summarise(scorer: Scorer, images: _Images, rows: Mapping[str, _Row], kinds: Mapping[str, str]) -> MapReport:
-    flags, scores, areas = images.joined()
-    included, settings = flags["included"], scorer.settings
+def _summarise(
+    scorer: Scorer,
+    images: _Collected,
+    rows: Mapping[str, _Collected],
+    kinds: Mapping[str, str],
+    columns: dict[str, Column],
+) -> MapReport:
+    flags, settings = images.flags(), scorer.settings
+    included, everywhere = flags["included"], torch.ones_like(flags["included"])
+    fair = [name for name, column in columns.items() if column.better and not column.rewards_brightness]
 
     def estimates(columns: Mapping[str, Tensor], among: Tensor) -> dict[str, Estimate]:
         if not columns:
@@ -192,16 +176,14 @@ def _summarise(scorer: Scorer, images: _Images, rows: Mapping[str, _Row], kinds:
 
     reported: list[MapRow] = []
     first: dict[str, Tensor] = {}
-    columns: dict[str, Column] = {}
     for name, row in rows.items():
-        values, marks = row.joined()
-        columns |= row.columns
-        fair = [metric for metric, column in row.columns.items() if column.better and not column.rewards_brightness]
+        values = row.joined("values")
         pairs = {metric: first[metric] - values[metric] for metric in fair} if first else {}
         first = first or values
-        counts = {mark: int((flag & included if mark in _OF_INCLUDED else flag).sum()) for mark, flag in marks.items()}
+        counts = {
+            mark: int((flag & included if mark in _OF_INCLUDED else flag).sum()) for mark, flag in row.flags().items()
+        }
         reported.append(MapRow(name, kinds[name], estimates(values, included), estimates(pairs, included), **counts))
-    everywhere = torch.ones_like(included)
     return MapReport(
         num_images=len(included),
         num_scored=int(included.sum()),
@@ -210,9 +192,6 @@ def _summarise(scorer: Scorer, images: _Images, rows: Mapping[str, _Row], kinds:
         columns=columns,
         settings=scorer.used_settings(),
         about=scorer.about(),
-        on_images=estimates(scores, everywhere),
-        part_areas=estimates(areas, everywhere),
+        on_images=estimates(images.joined("scores"), everywhere),
+        part_areas=estimates(images.joined("part_areas"), everywhere),
     )
-
-
-_OF_INCLUDED = ("invalid", "undefined")

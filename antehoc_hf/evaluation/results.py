@@ -50,7 +50,7 @@ class MapRow:
 @dataclass(frozen=True)
 class MapReport:
     """
-    The scores of maps, beside those of maps that explain nothing.
+    The scores of maps, next to those of maps that explain nothing.
 
     Attributes:
         num_images (`int`): images seen.
@@ -120,7 +120,7 @@ class MapReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: plain numbers, strings, lists and dictionaries; NaN becomes None."""
-        found = {
+        return {
             "about": self.about,
             "num_images": self.num_images,
             "num_scored": self.num_scored,
@@ -129,9 +129,9 @@ class MapReport:
             "columns": {name: asdict(column) for name, column in self.columns.items()},
             "rows": [row.to_dict() for row in self.rows],
             "settings": self.settings,
+            "part_areas": _dicts(self.part_areas),
             "notes": self.notes,
         }
-        return found | ({"part_areas": _dicts(self.part_areas)} if self.part_areas else {})
 
     def to_markdown(self) -> str:
         """Tables with intervals, the metrics that brightness can't buy first, and what must be known to read them."""
@@ -148,7 +148,7 @@ class MapReport:
 
     def to_text(self) -> str:
         """The tables for a terminal, with their columns in line and without intervals."""
-        lines = [f"The maps, beside maps that explain nothing. {self._images()}", self.about]
+        lines = [f"The maps, next to maps that explain nothing. {self._images()}", self.about]
         for title, names in self._tables():
             lines += [
                 "",
@@ -174,7 +174,7 @@ class MapReport:
         tables = [
             ("**What brightness can't buy.** A map shows something if it beats every control here.", fair),
             (
-                "**On image ⊙ map.** Bright maps are rewarded: read these beside the map's mean and the controls.",
+                "**On image ⊙ map.** Bright maps are rewarded: read these along with the map's mean and the controls.",
                 bright,
             ),
         ]

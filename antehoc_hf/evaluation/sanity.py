@@ -55,7 +55,7 @@ def randomised(model: nn.Module, parameters: Iterable[str], seed: int = 0) -> nn
 
     The entries of each tensor are shuffled. That is a random network whose every tensor has the distribution of the
     trained one, so that numbers stay in range in any architecture (the source draws from the initialiser, which a
-    network that is already built doesn't tell). What belongs together in a normalisation, scale, shift and running
+    network that is already built does not reveal). What belongs together in a normalisation, scale, shift and running
     statistics of a channel, stays together.
 
     Args:
@@ -109,7 +109,7 @@ def randomisation_similarity(
 
     Returns:
         `dict[str, Tensor]`: by step, the head first: rank correlation (`map_similarity`) of each image, (B,). It
-            should fall to 0; a method that ignores the network stays at 1. The trained network itself is no step.
+            should fall to 0; a method that ignores the network stays at 1.
 
     Raises:
         ValueError: if the model gives no logits (B, K) to take the target from, or maps are not finite.
@@ -277,20 +277,8 @@ def _shuffle_together(tensors: list[Tensor], generator: torch.Generator) -> None
         tensor.copy_(tensor.flatten()[order].view_as(tensor))
 
 
-for _metric in (
-    Metric(
-        "randomisation_similarity",
-        given_scores,
-        "similarity after randomisation",
-        "One step of `randomisation_similarity(…)`; it should be near 0.",
-        better="lower",
-    ),
-    Metric(
-        "target_similarity",
-        given_scores,
-        "another class",
-        "`target_similarity(…)`; 1 for maps that depend on no class.",
-        better="lower",
-    ),
-):
-    register_metric(_metric)
+_STEP, _CLASS = "One step of `randomisation_similarity(…)`.", "`target_similarity(…)`; 1: maps depend on no class."
+register_metric(
+    Metric("randomisation_similarity", given_scores, "similarity after randomisation", "lower", _STEP),
+    Metric("target_similarity", given_scores, "another class", "lower", _CLASS),
+)

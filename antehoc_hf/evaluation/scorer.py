@@ -26,7 +26,7 @@ class View:
     Attributes:
         form (`str`): its name in `Metric.columns`.
         name, heading (`str`): what a metric's name and heading become, with {} in their place.
-        arrays (`dict`): what metrics can take here, besides that of the batch.
+        arrays (`dict`): what metrics can take here, in addition to that of the batch.
         options (`dict`): of the metrics' functions, where they have them.
         fair (`bool`): whether a brighter map gains nothing here.
         columns (`bool`): whether its metrics have columns in tables.
@@ -152,6 +152,6 @@ def masked_probability(p_energy: Tensor, settings: EvaluationSettings) -> Masked
     return Masked({"p_energy": p_energy}, torch.isfinite(p_energy), options)
 
 
-Explainer = Callable[[Tensor, Tensor | None], Tensor]
+Explainer = Callable[[Tensor, Any], Tensor]
 """(pixel_values (B, 3, H, W), target) → maps (B, 1, H, W) in [0, 1]; the target is classes (B,), captions (B, T), or
 None for landmarks."""

@@ -278,19 +278,7 @@ def _watched(settings: EvaluationSettings, label: str) -> str:
     return label if settings.target == "label" else "the model's own prediction"
 
 
-def _error(error: Tensor) -> Tensor:
-    return error
-
-
+_NME, _FORMS = "Normalised mean error of the points on the masked image, see `nme`.", ("", "equal_area")
 register_metric(
-    Metric(
-        "nme",
-        _error,
-        "NME",
-        "Normalised mean error of the landmarks on the masked image, see `nme`; lower is better.",
-        better="lower",
-        scale=100.0,
-        rewards_brightness=True,
-        columns=("", "equal_area"),
-    )
+    Metric("nme", lambda error: error, "NME", "lower", _NME, scale=100.0, rewards_brightness=True, columns=_FORMS)
 )

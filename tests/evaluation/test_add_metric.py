@@ -29,10 +29,11 @@ def lost_logit(p_image, p_energy, tolerance=0.0):
 @pytest.fixture
 def metrics():
     added = [
-        Metric("upper_half", upper_half, "in the upper half", "Share of the map in the upper half.", better="higher"),
+        Metric("upper_half", upper_half, "in the upper half", "higher", "Share of the map in the upper half."),
         Metric("lost_logit", lost_logit, "lost log-odds", better="lower", decimals=4, rewards_brightness=True),
     ]
-    yield [register_metric(metric) for metric in added]
+    register_metric(*added)
+    yield added
     for metric in added:
         del METRICS[metric.name]
 

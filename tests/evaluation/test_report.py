@@ -110,7 +110,7 @@ def test_model_is_left_as_it_was(model):
         evaluate_maps(model, batched(6), EvaluationSettings(threshold=None, area=None), progress=False)
         assert model.training
         assert not model.backbone.training
-        assert model.weight_network.training
+        assert model.map_head.training
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())
     finally:

@@ -28,7 +28,9 @@ def bare():
 @pytest.fixture(scope="module")
 def ours():
     torch.manual_seed(0)
-    return AnteHocForImageClassification.from_backbone("test_resnet", num_labels=10, image_size=64).eval()
+    return AnteHocForImageClassification.from_backbone(
+        "test_resnet", num_labels=10, image_size=64, map_head="energy"
+    ).eval()
 
 
 def grad_cam(model):

@@ -100,7 +100,7 @@ class ImageClassification(Task[LabelSpace]):
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
     ) -> Measured:
         """Faithfulness and localisation, which are defined for one of several classes an image."""
-        one_of_several = model.config.problem_type == "single_label_classification" and model.config.num_labels > 1
+        one_of_several = _one_of_several(model.config)
         if not one_of_several or options.count < 1:
             return Measured()
         dataset: Any = images
@@ -121,13 +121,18 @@ class ImageClassification(Task[LabelSpace]):
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
-        if model.config.problem_type != "single_label_classification":
+        if not _one_of_several(model.config):
             return []
         items = [images[position] for position in sample(images, _LOOKED_AT)]
         pixel_values = torch.stack([item["pixel_values"] for item in items])
         labels = torch.stack([item["labels"] for item in items])
         figure_of_predictions(model, pixel_values, labels, path=folder / FIGURE_FILE, max_images=8, columns=2)
         return [FIGURE_FILE]
+
+
+def _one_of_several(config: Any) -> bool:
+    """Whether an image has one of several classes, which is what a configuration without a kind of problem means."""
+    return config.problem_type in (None, "single_label_classification") and config.num_labels > 1
 
 
 def _settings(options: MeasureOptions) -> EvaluationSettings:
