@@ -142,7 +142,7 @@ class Question:
     """
 
     def __init__(self, network: Network, images: Tensor, target: object, float32: bool = False) -> None:
-        self.network, self.images = network, images
+        self.network, self.images, self._float32 = network, images, float32
         with torch.inference_mode(False):
             self.model = replica(network.model, float32)
         self.body = body_of(self.model)
@@ -224,10 +224,10 @@ class Question:
     def _caption_target(self) -> CaptionTarget:
         """The model's own captions, captions of ids, or one word of them."""
         if self._caption is None:
-            model: Any = self.model
             config, asked = self.network.config, self.asked
             ids, word = asked if isinstance(asked, tuple) and len(asked) == 2 else (asked, None)
             if ids is None:
+                model: Any = replica(self.network.model, self._float32)  # on which nothing is hooked
                 with torch.no_grad():
                     ids = model.generate(self.images)
             given = ids if word is None else (ids, word)
