@@ -6,6 +6,7 @@ Every method gives maps (B, 1, H, W) in [0, 1] for the same model and the same t
 
 from antehoc_hf.explainers.base import Explainer, Explanation, RawMaps
 from antehoc_hf.explainers.measured import measured_explainers
+from antehoc_hf.explainers.network import Question
 from antehoc_hf.explainers.registry import EXPLAINERS, load_explainer
 
-__all__ = ["EXPLAINERS", "Explainer", "Explanation", "RawMaps", "load_explainer", "measured_explainers"]
+__all__ = ["EXPLAINERS", "Explainer", "Explanation", "Question", "RawMaps", "load_explainer", "measured_explainers"]

@@ -77,6 +77,8 @@ class Explainer(ABC):
     """
 
     name: ClassVar[str]
+    float32: ClassVar[bool] = False
+    """Whether a model in half precision is run in float32: where rounding would change what is chosen."""
 
     def __init__(self, model: nn.Module, **options: Unpack[ModelOptions]) -> None:
         self.network = Network(model, **options)
@@ -99,13 +101,13 @@ class Explainer(ABC):
 
     def explain(self, pixel_values: Tensor, target: object = None) -> Explanation:
         """Like a call, with what must be known to read the maps."""
-        images = self.network.checked(pixel_values)
+        images = self.network.checked(pixel_values, self.float32)
         if not len(images):
             nothing = torch.zeros(0, dtype=torch.long)
             return Explanation(images.new_zeros(0, 1, *images.shape[2:]).float(), nothing.bool(), nothing)
         # Gradients exist even if the caller has switched them off.
         with torch.inference_mode(False), torch.no_grad(), full_precision(images):
-            return _finished(self.raw_maps(self.network.question(images, target)), images)
+            return _finished(self.raw_maps(self.network.question(images, target, self.float32)), images)
 
     @abstractmethod
     def raw_maps(self, question: Question) -> RawMaps:

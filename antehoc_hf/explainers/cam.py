@@ -109,8 +109,7 @@ class ScoreCam(LayerExplainer):
     Score-CAM (Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
     workshops 2020, Algorithm 1): channel weights are the softmax of the logits of image ⊙ upsampled channel.
 
-    The channels are stretched to [0, 1] before they are brought to the image's size, and it is the stretched channels
-    that are weighted, as torchcam does it.
+    The channels are stretched to [0, 1] before they are brought to the image's size, as torchcam does it.
 
     Args:
         batch_size (`int`): masked images a pass.
@@ -128,13 +127,16 @@ class ScoreCam(LayerExplainer):
         point = self.point(question)
         recorded = record(question, question.images, [point])
         target, count = question.target(recorded.outputs), len(question.images)
-        channels = minmax_maps(recorded.features[0].flatten(0, 1)[:, None]).view_as(recorded.features[0])
+        features = recorded.features[0]
+        channels = minmax_maps(features.flatten(0, 1)[:, None]).view_as(features)
         size = (question.images.shape[-2], question.images.shape[-1])
         maps = []
-        for position, of_image in enumerate(channels):
+        for position, of_image in enumerate(features):
             scores = [
                 target.select(at).score(outputs)
-                for outputs, at in masked_outputs(question, position, upsampled(of_image, size), self.batch_size)
+                for outputs, at in masked_outputs(
+                    question, position, upsampled(channels[position], size), self.batch_size
+                )
             ]
             # The softmax is the same whether or not the unmasked image's score is subtracted.
             maps.append((torch.cat(scores).softmax(dim=0)[:, None, None] * of_image).sum(dim=0).relu())

@@ -29,18 +29,14 @@ class AnteHoc(Explainer):
 
     def raw_maps(self, question: Question) -> RawMaps:
         model: Any = question.model
-        target = None if question.asked is None else question.target_of_outputs(_num_outputs(model.config))
+        outputs = model.config.num_labels if self.network.kind == "classes" else 2 * (model.config.num_landmarks or 0)
+        target = None if question.asked is None else question.target_of_outputs(outputs)
         if isinstance(target, ClassTarget) and has_map_per_target(model):
             explained = model.interpretation(question.images, target.classes)
         else:
             explained = model.interpretation(question.images)
         found = ~explained.degenerate[:, None, None, None]
         return RawMaps(explained.interpretation_map * found, scaled=True)
-
-
-def _num_outputs(config: Any) -> int:
-    landmarks = getattr(config, "num_landmarks", None)
-    return 2 * landmarks if landmarks else config.num_labels
 
 
 class _Control(Explainer):

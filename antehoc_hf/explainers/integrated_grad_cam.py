@@ -69,9 +69,9 @@ class IntegratedGradCam(LayerExplainer):
 
     def raw_maps(self, question: Question) -> RawMaps:
         images = question.images
+        target = question.target(question(images))
         baseline = self._baseline_images(images)
         point = self.point(question)
-        target = question.target(question(images))
         reference: Tensor | None = None
         if self.delta == "baseline_activation":
             reference = record(question, baseline, [point]).features[0]

@@ -34,8 +34,8 @@ class IntegratedGradients(Explainer):
 
     def raw_maps(self, question: Question) -> RawMaps:
         images = question.images
-        black = self.network.black(images)
         target = question.target(question(images))
+        black = self.network.black(images)
 
         def score(versions: Tensor, at: Tensor) -> Tensor:
             return target.select(at).score(question(versions, at))

@@ -181,10 +181,14 @@ def _blocks(body: nn.Module, layers: list[Layer]) -> list[Layer]:
 
 def _candidates(layers: list[Layer]) -> list[Layer]:
     depending = [layer for layer in layers if layer.depends]
-    # A block of which only the class token is read: nothing in it is a whole block either.
+    # A block of which only the class token is read: a part of it is not a whole block, unless it is one of a list.
     dead = {layer.point.module for layer in depending if layer.is_member}
     dead -= {layer.point.module for layer in depending if layer.reaches}
-    reaching = [layer for layer in depending if layer.reaches and dead.isdisjoint(layer.inside)] or depending
+    reaching = [
+        layer
+        for layer in depending
+        if layer.reaches and (dead.isdisjoint(layer.inside) or (layer.is_member and layer.is_block and layer.carries))
+    ] or depending
     if not reaching:
         raise ValueError("The network has no layer whose output is a grid of at least 2×2 positions: name one.")
     carrying = [layer for layer in reaching if layer.carries]

@@ -78,9 +78,9 @@ class Network:
         """The module whose layers are read: the map of an ante-hoc model is not part of what it predicts."""
         return body_of(self.model)
 
-    def checked(self, pixel_values: Tensor) -> Tensor:
+    def checked(self, pixel_values: Tensor, float32: bool = False) -> Tensor:
         """
-        A copy of the images on the model's device and in its type.
+        A copy of the images on the model's device and in its type, or in float32.
 
         Raises:
             ValueError: if they are not a batch of normalised images.
@@ -99,7 +99,8 @@ class Network:
             raise ValueError(f"pixel_values {tuple(pixel_values.shape)} hold images without pixels.")
         weights = next((weight for weight in self.model.parameters() if weight.is_floating_point()), pixel_values)
         with torch.inference_mode(False), torch.no_grad():
-            return pixel_values.to(device=weights.device, dtype=weights.dtype, copy=True).detach()
+            dtype = torch.float32 if float32 and weights.dtype.itemsize < 4 else weights.dtype
+            return pixel_values.to(device=weights.device, dtype=dtype, copy=True).detach()
 
     def black(self, pixel_values: Tensor) -> Tensor:
         """
@@ -118,14 +119,14 @@ class Network:
         mean, std = (torch.tensor(list(values), dtype=torch.float64) for values in self._normalisation)
         return (-mean / std).view(1, -1, 1, 1).to(pixel_values).expand_as(pixel_values)
 
-    def question(self, pixel_values: Tensor, target: object = None) -> Question:
+    def question(self, pixel_values: Tensor, target: object = None, float32: bool = False) -> Question:
         """
-        What a user asks about these images (checked ones, of [`checked`]).
+        What a user asks about these images (of [`checked`]), with a copy of the model in its precision or in float32.
 
         Raises:
             ValueError: if the model has no such class, landmark or word.
         """
-        return Question(self, pixel_values, target)
+        return Question(self, pixel_values, target, float32)
 
 
 class Question:
@@ -140,10 +141,10 @@ class Question:
         model, body (`nn.Module`): the copy, and the part of it whose layers are read. Hooks on it disturb nobody.
     """
 
-    def __init__(self, network: Network, images: Tensor, target: object) -> None:
-        self.network, self.images = network, images
+    def __init__(self, network: Network, images: Tensor, target: object, float32: bool = False) -> None:
+        self.network, self.images, self._float32 = network, images, float32
         with torch.inference_mode(False):
-            self.model = replica(network.model)
+            self.model = replica(network.model, float32)
         self.body = body_of(self.model)
         self.asked = target
         self._caption: CaptionTarget | None = None
@@ -160,9 +161,9 @@ class Question:
             ValueError: if the model cannot take them.
         """
         images = images.clone()  # a network may work in place on what it is given
+        words = self._caption_target().sequences[:, :-1] if self.network.kind == "captions" else None
         try:
-            if self.network.kind == "captions":
-                words = self._caption_target().sequences[:, :-1]
+            if words is not None:
                 words = words if positions is None else words[positions]
                 return self.model(images, decoder_input_ids=words, phase="task").logits
             return _scores(self.body(images))
@@ -223,10 +224,10 @@ class Question:
     def _caption_target(self) -> CaptionTarget:
         """The model's own captions, captions of ids, or one word of them."""
         if self._caption is None:
-            model: Any = self.model
             config, asked = self.network.config, self.asked
             ids, word = asked if isinstance(asked, tuple) and len(asked) == 2 else (asked, None)
             if ids is None:
+                model: Any = replica(self.network.model, self._float32)  # on which nothing is hooked
                 with torch.no_grad():
                     ids = model.generate(self.images)
             given = ids if word is None else (ids, word)

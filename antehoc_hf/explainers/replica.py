@@ -16,7 +16,7 @@ _WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
 _CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "memory_efficient")
 
 
-def replica(model: nn.Module) -> nn.Module:
+def replica(model: nn.Module, float32: bool = False) -> nn.Module:
     """
     The same network once more: own modules, hooks and modes, the same storage of weights and buffers.
 
@@ -26,8 +26,9 @@ def replica(model: nn.Module) -> nn.Module:
 
     Args:
         model: any network; parts in TorchScript cannot be copied and are shared.
+        float32: whether weights in half precision are converted, which takes memory of its own.
     """
-    copied = _Copier().of(model)
+    copied = _Copier(float32).of(model)
     assert isinstance(copied, nn.Module)
     return copied
 
@@ -35,8 +36,9 @@ def replica(model: nn.Module) -> nn.Module:
 class _Copier:
     """Copies modules and the containers that hold them, each once; everything else is shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, float32: bool) -> None:
         self._made: dict[int, Any] = {}
+        self._float32 = float32
 
     def of(self, value: Any) -> Any:
         if isinstance(value, nn.Module | Tensor):
@@ -72,9 +74,10 @@ class _Copier:
             if copied.__dict__.get(name) is True:
                 copied.__dict__[name] = False
 
-    @staticmethod
-    def _tensor(tensor: Tensor) -> Tensor:
+    def _tensor(self, tensor: Tensor) -> Tensor:
         plain = tensor.clone() if tensor.is_inference() else tensor
+        if self._float32 and tensor.dtype in (torch.float16, torch.bfloat16):
+            plain = plain.float()
         if type(tensor) is nn.Parameter:
             return nn.Parameter(plain.detach(), requires_grad=False)
         return plain.detach() if plain.requires_grad and type(tensor) is Tensor else plain

@@ -43,6 +43,7 @@ class Sise(Explainer):
     """
 
     name = "sise"
+    float32 = True  # channels and pixels are chosen by thresholds
 
     def __init__(
         self,

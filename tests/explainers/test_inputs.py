@@ -56,7 +56,7 @@ def test_where_black_is_not_known_the_normalisation_is_asked_for(method: str, op
         load_explainer(method, model, **options)(images())
     half = load_explainer(method, model, image_mean=[0.5] * 3, image_std=[0.5] * 3, **options)(images(), 1)
     other = load_explainer(method, model, image_mean=[0.4] * 3, image_std=[0.2] * 3, **options)(images(), 1)
-    assert not torch.allclose(half, other, atol=1e-3)
+    assert not torch.equal(half, other)
 
 
 def test_black_of_transformers_models_with_a_half() -> None:
@@ -102,11 +102,10 @@ def test_a_model_that_was_made_in_inference_mode(method: str) -> None:
 @pytest.mark.parametrize("method", ["sise", "ada-sise"])
 def test_masks_and_sums_of_half_precision_are_float32(network: nn.Module, method: str) -> None:
     half = copy.deepcopy(network).bfloat16()
-    rounded = copy.deepcopy(half).float()
-    same = images().bfloat16().float()
     maps = load_explainer(method, half)(images(), 1)
     assert maps.dtype == torch.float32
-    assert float((maps - load_explainer(method, rounded)(same, 1)).abs().max()) < 0.05
+    assert next(half.parameters()).dtype == torch.bfloat16
+    assert torch.equal(maps, load_explainer(method, copy.deepcopy(half).float())(images(), 1))
 
 
 @pytest.mark.parametrize("method", ["antehoc", *POST_HOC])
@@ -168,7 +167,7 @@ def test_what_a_network_says_of_images_of_the_wrong_size() -> None:
     "target", ["cat", [None, 1], {}, {1}, [], [[1], [2]], 1.0, True, 4, -1, 10**30, object(), [1.7, 2]]
 )
 def test_targets_that_are_no_classes(ours: nn.Module, method: str, target: Any) -> None:
-    with pytest.raises(ValueError, match="^target "):
+    with pytest.raises(ValueError, match=r"^target "):
         load_explainer(method, ours, **QUICK.get(method, {}))(images(), target)
 
 
