@@ -45,6 +45,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     def _build(self, num_outputs: int) -> None:
         """Backbone and map head; to be followed by the head's own parts and `post_init`."""
+        self.config.map_head.fit(self.config)  # the configuration may have been changed since
         resolve_taps(self.config)
         self._build_backbone(num_outputs)
         self._check_taps()

@@ -104,9 +104,10 @@ class TimmPreTrainedModel(PreTrainedModel):
         folder = args[0] if args else kwargs.get("pretrained_model_name_or_path")
         with_report, tolerant = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
         with explained_damage(folder):
-            model, report = super().from_pretrained(
+            loaded: Any = super().from_pretrained(
                 *args, **kwargs, output_loading_info=True, ignore_mismatched_sizes=True
             )
+        model, report = loaded
         if report["mismatched_keys"] and not tolerant:
             raise ValueError(mismatch_sentence(str(folder), report["mismatched_keys"]))
         forget_fresh_values(model)

@@ -193,7 +193,7 @@ def test_a_map_that_depends_on_no_class_takes_no_target(build, noise):
         ({"map_head": {"kind": "contributions", "grid": 4.5}}, "grid=4.5 must be a whole number of at least 1"),
         ({"map_head": {"kind": "contributions", "width": 0}}, "width=0 must be a whole number of at least 1"),
         ({**KIND, "problem_type": "regression"}, "explains the probabilities of classes"),
-        ({**KIND, "num_labels": 1}, "num_labels must be at least 2"),
+        ({**KIND, "num_labels": 1}, "num_labels=1 is one.*use map_head='energy'"),
         (
             {"map_head": {"kind": "contributions", "map_scaling": "area"}},
             "kind 'contributions' has no option 'map_scaling'; its options are grid, width",

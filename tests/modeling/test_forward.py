@@ -230,7 +230,7 @@ def test_copies_made_while_another_thread_runs_the_model(build_each, noise, copi
     assert problems == []
     for other in copies:
         assert hooks_of(other) == before
-        assert other.backbone.conv1.weight is not model.backbone.conv1.weight
+        assert other.backbone.fc.weight is not model.backbone.fc.weight
         with torch.no_grad():
             assert same(other(pixels), expected)
 
@@ -283,7 +283,7 @@ def test_activations_of_the_taps_on_request(build_each, noise):
     model.backbone.layer3.register_forward_hook(lambda module, inputs, output: seen.append(output))
     assert torch.equal(model(pixels).logits, model(pixels, output_hidden_states=True).logits)
     assert torch.equal(second, seen[0])
-    assert first.shape[-1] == 2 * second.shape[-1]
+    assert first.shape[-1] > second.shape[-1]
     model.config.output_hidden_states = True
     assert len(model(pixels).hidden_states) == 2
 

@@ -77,7 +77,7 @@ def test_a_column_of_class_indices(build, noise):
         (None, [0, 1], "labels must be a tensor"),
         (None, torch.tensor([0.0, 1.0]), "a number for each image and output, or class indices"),
         (None, torch.tensor([0, 1, 2]), "labels must be 2 class indices"),
-        (None, torch.tensor(1), "a number for each image and output"),
+        (None, torch.tensor(1), "labels must be 2 class indices"),
         (None, torch.tensor([True, False]), "labels must be 2 class indices"),
         (None, torch.full((2, 4), 1.5), "must lie in 0…1.*problem_type='regression'"),
         ("single_label_classification", torch.zeros(2, 4), "set problem_type='multi_label_classification'"),
