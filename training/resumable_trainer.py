@@ -73,7 +73,7 @@ class ResumableTrainer(Trainer):
     args: AnteHocTrainingArguments
     model: Any
     optimizer: Any
-    hub_model_id: str | None
+    hub_model_id: Any
     push_in_progress: Any
     meter: TrainingMeter
     objective: Objective | None = None

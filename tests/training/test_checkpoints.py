@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint, missing_files, rotate, seal
+from antehoc_hf.training.checkpoints import RunFolderError, damaged_files, last_whole_checkpoint, rotate, seal
 from antehoc_hf.training.data import load_image_data
 from antehoc_hf.training.runs.identity import content_digest
 from antehoc_hf.training.trainer import AnteHocTrainer
@@ -37,11 +37,8 @@ def make_checkpoint(folder, step):
 
 
 def build(tiny, tmp_path, data=None, **options):
-    return AnteHocTrainer(
-        model=tiny.build_model(),
-        args=tiny.build_args(tmp_path, **{**SAVING, **options}),
-        train_dataset=data or tiny.Images(22, augment=True),
-    )
+    data = data or tiny.Images(22, augment=True)
+    return tiny.build_trainer(tiny.build_model(), tmp_path, data, **{**SAVING, **options})
 
 
 def folders(path):
@@ -67,7 +64,7 @@ def test_a_torn_checkpoint_is_passed_over_by_name(tmp_path, caplog, damage):
         (torn / "deep" / "state").unlink()
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    assert any(f"Ignoring the torn checkpoint {torn}" in record.getMessage() for record in caplog.records)
+    assert any(f"Ignoring the damaged checkpoint {torn}" in record.getMessage() for record in caplog.records)
 
 
 def test_an_unfinished_checkpoint_is_passed_over_by_name(tmp_path, caplog):
@@ -104,7 +101,7 @@ def test_the_oldest_are_deleted_but_never_the_best_nor_a_whole_one_for_a_torn(tm
 def test_the_trainer_leaves_whole_checkpoints_only(tiny, tmp_path):
     build(tiny, tmp_path, save_total_limit=1, max_steps=6).train()
     assert folders(tmp_path) == ["checkpoint-6"]
-    assert missing_files(tmp_path / "checkpoint-6") == []
+    assert damaged_files(tmp_path / "checkpoint-6") == []
     listed = json.loads((tmp_path / "checkpoint-6" / "checkpoint_complete.json").read_text())
     present = {p.name for p in (tmp_path / "checkpoint-6").iterdir()} - {"checkpoint_complete.json"}
     assert set(listed["files"]) == present
@@ -121,7 +118,7 @@ def test_a_folder_with_another_run_is_refused(tiny, tmp_path):
     for options, difference in (
         ({"seed": 7}, "seed: 42 there, 7 here"),
         ({"per_device_train_batch_size": 2}, "batch size: 4 there, 2 here"),
-        ({"joint_weight": 0.5}, "joint_weight: 0.0 there, 0.5 here"),
+        ({"joint_weight": 0.5}, "objective.joint_weight: 0.0 there, 0.5 here"),
         ({"data": tiny.Images(20)}, "data.examples: 22 there, 20 here"),
     ):
         for resume in (None, True):
@@ -220,7 +217,7 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
     build(tiny, tmp_path / "b").train()
     torn = tmp_path / "b" / "checkpoint-4"
     (torn / "optimizer.pt").unlink()
-    with pytest.raises(RunFolderError, match=r"absent or cut short: optimizer\.pt"):
+    with pytest.raises(RunFolderError, match=r"absent or damaged: optimizer\.pt"):
         build(tiny, tmp_path / "b").train(resume_from_checkpoint=str(torn))
     build(tiny, tmp_path / "c", save_only_model=True).train()
     with pytest.raises(RunFolderError, match="holds the model only"):
@@ -364,7 +361,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path, seed):
             process.send_signal(signal.SIGKILL)
             kills += 1
         assert process.wait() in (0, -signal.SIGKILL)
-        assert [path for path in run.glob("checkpoint-*") if missing_files(path)] == []
+        assert [path for path in run.glob("checkpoint-*") if damaged_files(path)] == []
     assert kills > 0
     straight, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("straight", "killed"))
     for name, value in straight["state"].items():

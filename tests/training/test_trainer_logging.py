@@ -59,12 +59,12 @@ def test_degenerate_maps_are_counted(tiny, tmp_path):
 def test_a_broken_second_pass_is_named_and_leaves_the_weights_alone(tiny, tmp_path, caplog):
     model = tiny.build_model()
     with torch.no_grad():
-        model.weight_network.head.bias[0] = float("nan")
-    before = {name: p.clone() for name, p in model.weight_network.named_parameters()}
+        model.map_head.weight_network.head.bias[0] = float("nan")
+    before = {name: p.clone() for name, p in model.map_head.named_parameters()}
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         trainer = train(tiny, tmp_path, model, max_steps=2)
     assert trainer.state.log_history[0]["degenerate_share"] == 1.0
-    for name, parameter in model.weight_network.named_parameters():
+    for name, parameter in model.map_head.named_parameters():
         assert torch.equal(parameter.nan_to_num(7.0), before[name].nan_to_num(7.0)), name
     assert all(torch.isfinite(parameter).all() for parameter in model.backbone.parameters())
     messages = [record.getMessage() for record in caplog.records]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -112,17 +112,17 @@ def called(objective: Objective) -> str:
     return f"{type(objective).__name__}({', '.join(given)})"
 
 
-def has_map(model: nn.Module) -> bool:
+def has_map(model: Any) -> TypeGuard[AnteHocPreTrainedModel]:
     """Whether a model has a map head that a second pass can teach."""
     return hasattr(model, "map_head") and hasattr(model, "interpretation_phase")
 
 
-def map_parameters(model: nn.Module) -> list[nn.Parameter]:
+def map_parameters(model: AnteHocPreTrainedModel) -> list[nn.Parameter]:
     """The second pass's parameters: the map head's."""
     return list(model.map_head.parameters())
 
 
-def task_parameters(model: nn.Module) -> list[nn.Parameter]:
+def task_parameters(model: AnteHocPreTrainedModel) -> list[nn.Parameter]:
     """The first pass's parameters: all but the map head's, in the model's order."""
     of_map = {id(parameter) for parameter in map_parameters(model)}
     return [parameter for parameter in model.parameters() if id(parameter) not in of_map]
