@@ -58,6 +58,7 @@ def collect(
         robustness=tuple(table for name in ("stability", "sanity") if (table := _scores(found.get(name)))),
         training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
+        objective=_pairs(training.get("objective")),
         preprocessing=_told(processor or {}, _PREPROCESSING),
         versions=_pairs(found.get("versions")),
         figures=figures,

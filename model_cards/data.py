@@ -111,6 +111,7 @@ class CardData:
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
+        objective: what the objective says of itself: `second_pass`, `learned`, `limits`.
         versions: of the packages.
         figures: pictures beside the card.
         facts: what a person told.
@@ -138,6 +139,7 @@ class CardData:
     robustness: tuple[Scores, ...] = ()
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
+    objective: Pairs = ()
     preprocessing: Pairs = ()
     versions: Pairs = ()
     figures: tuple[str, ...] = ()

@@ -89,7 +89,7 @@ def test_options_are_an_object_or_keywords_or_both():
         (
             {"joint_weight": 1.0},
             {"train_task": False},
-            r"EnergyObjective\(joint_weight=1.0\) trains them in the second",
+            r"EnergyObjective\(joint_weight=1.0\) trains them",
         ),
         ({"batch_norm": "update"}, {"train_task": False}, "batch_norm='update' changes its statistics"),
     ],

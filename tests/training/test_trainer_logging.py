@@ -30,7 +30,7 @@ def test_a_training_log_tells_of_both_passes(tiny, tmp_path):
         with torch.no_grad():
             first = model(batch["pixel_values"], labels=batch["labels"], phase="task")
             losses.append(first.loss.item())
-            map_ = model.interpret(first.soft_attention_maps).interpretation_map
+            map_ = model.map_head(first.tap_values, (64, 64)).interpretation_map
             means.append(map_.mean().item())
     assert row["loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
     assert row["map_mean"] == pytest.approx(sum(means) / 3, rel=1e-5)

@@ -38,7 +38,7 @@ def by_hand(model, batch, count=None, joint=0.0):
     loss = F.cross_entropy(first.logits, batch["labels"])
     images, maps = batch["pixel_values"][:count], first.tap_values[:count]
     model.backbone.eval()
-    energy = model.energy_map(images, model.interpret(maps).interpretation_map)
+    energy = model.energy_map(images, model.map_head(maps, (64, 64)).interpretation_map)
     difference = model.backbone(energy).softmax(-1) - first.logits[:count].detach().softmax(-1)
     second = difference.square().mean()
     task = {name: p for name, p in model.named_parameters() if not name.startswith("map_head")}
@@ -151,7 +151,7 @@ def test_sequential_order_goes_through_the_updated_backbone(tiny, tmp_path):
     maps = first.tap_values
     updated = copy.deepcopy(start)
     updated.backbone.load_state_dict(model.backbone.state_dict())
-    energy = updated.energy_map(batch["pixel_values"], updated.interpret(maps).interpretation_map)
+    energy = updated.energy_map(batch["pixel_values"], updated.map_head(maps, (64, 64)).interpretation_map)
     loss = (updated.backbone(energy).softmax(-1) - first.logits.detach().softmax(-1)).square().mean()
     learning = dict(updated.map_head.named_parameters())
     gradients = torch.autograd.grad(loss, list(learning.values()))
@@ -168,7 +168,7 @@ def test_batch_norm_of_the_second_pass(tiny, tmp_path):
         model = awake(tiny.build_model("test_resnet"))
         _, steps = train(tiny, tmp_path / mode, model, max_steps=1, interpretation_batch_norm=mode)
         statistics[mode] = model.backbone.state_dict()["bn1.running_mean"]
-        gradients[mode] = steps[0]["weight_network.head.weight"]
+        gradients[mode] = steps[0]["map_head.weight_network.head.weight"]
     plain = tiny.build_model("test_resnet").train()
     trainer = AnteHocTrainer(model=plain, args=tiny.build_args(tmp_path / "x"), train_dataset=tiny.Images(8))
     plain.backbone(first_batch(trainer)["pixel_values"])
@@ -188,7 +188,7 @@ def test_the_target_may_be_taken_in_evaluation_mode(tiny, tmp_path):
     start.train()
     maps = start(batch["pixel_values"], phase="task").soft_attention_maps  # also moves the running statistics
     start.eval()
-    energy = start.energy_map(batch["pixel_values"], start.interpret(maps).interpretation_map)
+    energy = start.energy_map(batch["pixel_values"], start.map_head(maps, (64, 64)).interpretation_map)
     with torch.no_grad():
         difference = start.backbone(energy).softmax(-1) - start.backbone(batch["pixel_values"]).softmax(-1)
     assert trainer.state.log_history[0]["interpretation_loss"] == pytest.approx(

@@ -97,14 +97,10 @@ class CoalitionObjective(Objective):
 
     name: ClassVar[str] = "coalitions"
     options_class: ClassVar[type[CoalitionOptions]] = CoalitionOptions
+    options: CoalitionOptions
 
     def __init__(self, options: CoalitionOptions | None = None, **values: Any) -> None:
-        self._options = build_options(CoalitionOptions, options, values)
-
-    @property
-    def options(self) -> CoalitionOptions:
-        """Its options."""
-        return self._options
+        self.options = build_options(CoalitionOptions, options, values)
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
         """
