@@ -25,8 +25,8 @@ def push_model(
     """
     Pushes a model with its code, image processor, tokenizer and a card.
 
-    The card tells no numbers: of a model in memory it is not known whether it is still the one that was measured.
-    `antehoc push FOLDER` brings those of a training.
+    The card holds what the model knows about itself: the pretrained weights it started from, and what its training and
+    evaluation with `AnteHocTrainer` found out, as long as its weights have not changed since.
 
     Args:
         model: with or without a head.
@@ -43,11 +43,9 @@ def push_model(
         ValueError: for `create_pr`, which is not supported.
         PushError: if the Hub does not take it.
     """
-    from antehoc_hf.model_cards import (
-        create_repository,
-        push_folder,
-        write_card,
-    )  # only needed here, and slow to import
+    # Only needed here, and slow to import.
+    from antehoc_hf.model_cards import create_repository, push_folder, write_card
+    from antehoc_hf.model_cards.in_memory import noted_results
 
     if others.get("create_pr"):
         raise ValueError("create_pr is not supported: push to a branch with revision=…, or use `hf upload`.")
@@ -58,7 +56,7 @@ def push_model(
         if tokenizer is not None:
             tokenizer.save_pretrained(scratch)
         name = create_repository(repo_id, private, token or None)
-        write_card(Path(scratch), repo_id=name)
+        write_card(Path(scratch), repo_id=name, results=noted_results(model))
         message = commit_message or f"Upload {type(model).__name__}"
         return push_folder(Path(scratch), name, revision=revision, message=message, token=token or None).url
 

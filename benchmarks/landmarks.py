@@ -38,7 +38,7 @@ from antehoc_hf.evaluation.landmarks import landmark_metrics
 from antehoc_hf.modeling.landmark_detection import landmark_loss
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, load_data
-from antehoc_hf.training.data.splits import load_source
+from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.runs.report import measure_options
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model

@@ -366,3 +366,141 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path, seed):
     straight, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("straight", "killed"))
     for name, value in straight["state"].items():
         assert torch.equal(value, killed["state"][name]), name
+
+
+# -- finished, damaged, in use, asked to stop -------------------------------------------------------------------------
+
+
+def comparable(folder):
+    """trainer_state.json without what depends on the clock."""
+    state = json.loads((folder / "trainer_state.json").read_text())
+    timed = ("runtime", "per_second")
+    state["log_history"] = [
+        {name: value for name, value in row.items() if not name.endswith(timed)} for row in state["log_history"]
+    ]
+    return state
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_steps": 8},  # of 6 steps an epoch
+        {"max_steps": -1, "num_train_epochs": 1.5},
+        {"max_steps": 6, "eval_strategy": "epoch", "logging_strategy": "epoch"},
+        {"max_steps": 8, "gradient_accumulation_steps": 2, "logging_steps": 3, "eval_strategy": "steps"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_a_finished_run_resumed_does_nothing_but_finish(tiny, tmp_path, options):
+    options = {**SAVING, "logging_steps": 3, **options}
+
+    def run(**resume):
+        data, parts = tiny.Images(22, augment=True), {"eval_dataset": tiny.Images(8)}
+        trainer = tiny.build_trainer(tiny.build_model(), tmp_path, data, parts, **options)
+        outcome = trainer.train(**resume)
+        trainer.save_state()
+        return trainer, outcome, comparable(tmp_path)
+
+    trainer, straight, state = run()
+    last = trainer.state.global_step
+    for checkpoint in (True, str(tmp_path / "checkpoint-2")):
+        resumed, outcome, again = run(resume_from_checkpoint=checkpoint)
+        assert resumed.state.global_step == outcome.global_step == last
+        assert again == state
+        assert outcome.training_loss == straight.training_loss
+        for name, value in resumed.model.state_dict().items():
+            assert torch.equal(value, trainer.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "damage", ["flipped bytes", "swapped files", "edited step", "empty list", "edited list", "renamed"]
+)
+def test_damage_that_keeps_the_size_is_noticed_and_named(tmp_path, caplog, damage):
+    good, bad = make_checkpoint(tmp_path, 2), make_checkpoint(tmp_path, 10)
+    (good / "weights").write_bytes(b"g" * 100)
+    seal(good, 2)
+    state, marker = bad / "deep" / "state", bad / "checkpoint_complete.json"
+    named = "weights"
+    if damage == "flipped bytes":
+        (bad / "weights").write_bytes(b"w" * 50 + b"W" + b"w" * 49)
+    elif damage == "swapped files":
+        shutil.copy(good / "weights", bad / "weights")
+    elif damage == "edited step":
+        state.write_bytes(b"t" * 10)
+        named = "deep/state"
+    else:
+        named = "checkpoint_complete.json"
+        content = json.loads(marker.read_text())
+        if damage == "empty list":
+            marker.write_text("{}")
+        elif damage == "edited list":
+            marker.write_text(json.dumps({**content, "step": 12}))
+        else:
+            bad = bad.rename(tmp_path / "checkpoint-12")
+    with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
+        assert last_whole_checkpoint(tmp_path) == str(good)
+    assert any(f"{bad} (absent or changed: {named})" in record.getMessage() for record in caplog.records)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.time() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def background(tiny, tmp_path):
+    """Starts a long run of its own process; it is killed at the end of the test."""
+    processes = []
+
+    def start(folder, **options):
+        args = {"output_dir": str(folder), **SAVING, "max_steps": 100_000, "save_total_limit": 2, **options}
+        (tmp_path / "spec.json").write_text(json.dumps({"args": args, "data": {"length": 22, "augment": True}}))
+        command = [sys.executable, tiny.__file__, str(tmp_path / "spec.json")]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_folder_in_use_is_refused_and_one_of_a_dead_run_is_not(tiny, tmp_path, background):
+    run = tmp_path / "run"
+    process = background(run)
+    wait_for(lambda: last_whole_checkpoint(run) is not None, process)
+    with pytest.raises(RunFolderError, match=rf"in use by process {process.pid} on .* since 20\d\d-.*: wait until"):
+        build(tiny, run, max_steps=100_000).train(resume_from_checkpoint=True)
+    process.kill()
+    process.wait()
+    step = int(last_whole_checkpoint(run).rsplit("-", 1)[1])
+    build(tiny, run, max_steps=step + 1).train(resume_from_checkpoint=True)
+    assert not (run / ".antehoc_run.lock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, background, number):
+    run = tmp_path / "run"
+    process = background(run, save_steps=50_000, gradient_accumulation_steps=2)
+    wait_for(lambda: (run / "antehoc_run.json").exists(), process)
+    time.sleep(2)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    last = last_whole_checkpoint(run)
+    assert last is not None
+    name = os.path.basename(last)
+    step = int(name.rsplit("-", 1)[1])
+    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in said
+    options = {"max_steps": step + 3, "gradient_accumulation_steps": 2, "overwrite_run": False}
+    resumed = build(tiny, run, **options)
+    resumed.train(resume_from_checkpoint=True)
+    straight = build(tiny, tmp_path / "straight", **options)
+    straight.train()
+    for key, value in straight.model.state_dict().items():
+        if step < 2_000:
+            assert torch.equal(value, resumed.model.state_dict()[key]), key

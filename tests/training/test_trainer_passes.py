@@ -186,7 +186,7 @@ def test_the_target_may_be_taken_in_evaluation_mode(tiny, tmp_path):
     trainer, _ = train(tiny, tmp_path, model, max_steps=1, target_eval=True)
     batch = first_batch(trainer)
     start.train()
-    maps = start(batch["pixel_values"], phase="task").soft_attention_maps  # also moves the running statistics
+    maps = start(batch["pixel_values"], phase="task").tap_values  # also moves the running statistics
     start.eval()
     energy = start.energy_map(batch["pixel_values"], start.map_head(maps, (64, 64)).interpretation_map)
     with torch.no_grad():
