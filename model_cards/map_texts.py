@@ -68,8 +68,8 @@ maps that show nothing.""",
         "**Not where the object is.** A patch counts for what the network makes of it, be it background; parts of the "
         "object that the network does not need count little.",
         "**Not finer than its patches.** What lies between them is interpolated.",
-        "**Learned, and not to be trusted unseen.** It may be wrong on images unlike those of the training: before the "
-        "model's own row read the control rows, which know nothing about the model.",
+        "**Learned, and not to be trusted unseen.** It may be wrong on images unlike those of the training: before "
+        "the model's own row read the control rows, which know nothing about the model.",
     ),
     layers="layers read",
     method="The work that this one starts from:",
