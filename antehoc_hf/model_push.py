@@ -51,7 +51,7 @@ def push_model(
         raise ValueError("create_pr is not supported: push to a branch with revision=…, or use `hf upload`.")
     with TemporaryDirectory() as scratch:
         model.save_pretrained(scratch, max_shard_size=max_shard_size)
-        (processor or _processor(model)).save_pretrained(scratch)
+        (processor or processor_of(model)).save_pretrained(scratch)
         tokenizer = tokenizer or _tokenizer(model)
         if tokenizer is not None:
             tokenizer.save_pretrained(scratch)
@@ -61,7 +61,8 @@ def push_model(
         return push_folder(Path(scratch), name, revision=revision, message=message, token=token or None).url
 
 
-def _processor(model: Any) -> AnteHocImageProcessor:
+def processor_of(model: Any) -> AnteHocImageProcessor:
+    """The image processor of the checkpoint that a model came from, or else the one of its backbone."""
     config = model.config
     if model.name_or_path:
         try:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from antehoc_hf.model_cards.data import CardData
+from antehoc_hf.model_cards.escape import text
 
 
 @dataclass(frozen=True)
@@ -86,27 +87,38 @@ def texts_of(card: CardData) -> MapTexts:
 
 def map_is(card: CardData) -> str:
     """How the map comes about, and what it shows."""
-    texts, objective = texts_of(card), dict(card.objective)
+    texts = texts_of(card)
     when = "beside the backbone" if _trains_task(card) else "for the finished backbone, which stayed as it was"
     grid = f" ({card.map_grid} of them along its shorter side)" if card.map_grid else ""
-    return texts.about.format(when=when, grid=grid, learned=objective.get("learned", texts.learned))
+    return texts.about.format(when=when, grid=grid, learned=_said(card, "learned") or texts.learned)
 
 
 def map_is_not(card: CardData) -> str:
     """What it does not show, as a list."""
     texts = texts_of(card)
-    own = dict(card.objective).get("limits") or (texts.causality,)
-    return "\n".join(f"- {sentence}" for sentence in (*own, *texts.limits))
+    said = dict(card.objective).get("limits") or ()
+    own = [_bold_beginning(text(sentence)) for sentence in said if isinstance(sentence, str)]
+    return "\n".join(f"- {sentence}" for sentence in (*(own or (texts.causality,)), *texts.limits))
 
 
 def pass_titles(card: CardData) -> dict[str, str]:
     """Headings of the two passes, by their names in `CardData.passes`."""
     first = "backbone and head learn the task" if _trains_task(card) else "backbone and head stay as they are"
-    second = dict(card.objective).get("second_pass", texts_of(card).second_pass)
+    second = _said(card, "second_pass") or texts_of(card).second_pass
     return {
         "task": f"First pass: the image; {first}",
         "interpretation": f"Second pass: {second} through the frozen backbone; the map head learns",
     }
+
+
+def _said(card: CardData, name: str) -> str:
+    """What the objective says of itself, as text and not as Markdown; empty if it says nothing."""
+    return text(dict(card.objective).get(name) or "")
+
+
+def _bold_beginning(sentences: str) -> str:
+    first, _, others = sentences.partition(". ")
+    return f"**{first}.** {others}" if others else sentences
 
 
 def _trains_task(card: CardData) -> bool:

@@ -22,7 +22,7 @@ class CardSentences:
     Args:
         second_pass (`str`): what goes through the frozen network, as part of a heading: "image ⊙ map".
         learned (`str`): how the map learned, as the end of a sentence: "so that … keeps the prediction".
-        limits (`tuple[str, ...]`): Markdown sentences on what the map does not show because of it.
+        limits (`tuple[str, ...]`): what the map does not show because of it; each begins with a short sentence.
     """
 
     second_pass: str

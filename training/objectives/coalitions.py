@@ -187,7 +187,7 @@ class CoalitionObjective(Objective):
             learned="by least squares on coalitions: versions of the image in which some patches are replaced by "
             f"{words}",
             limits=(
-                f"**No causal proof.** It estimates how the prediction changes when patches are replaced by {words}; "
+                f"No causal proof. It estimates how the prediction changes when patches are replaced by {words}; "
                 "about other changes, or about causes in the world, it says nothing.",
             ),
         )
