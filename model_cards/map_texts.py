@@ -97,7 +97,7 @@ def map_is_not(card: CardData) -> str:
     """What it does not show, as a list."""
     texts = texts_of(card)
     said = dict(card.objective).get("limits") or ()
-    own = [_bold_beginning(text(sentence)) for sentence in said if isinstance(sentence, str)]
+    own = [_bold_beginning(text(sentence, 400)) for sentence in said if isinstance(sentence, str)]
     return "\n".join(f"- {sentence}" for sentence in (*(own or (texts.causality,)), *texts.limits))
 
 
@@ -113,7 +113,7 @@ def pass_titles(card: CardData) -> dict[str, str]:
 
 def _said(card: CardData, name: str) -> str:
     """What the objective says of itself, as text and not as Markdown; empty if it says nothing."""
-    return text(dict(card.objective).get(name) or "")
+    return text(dict(card.objective).get(name) or "", 400)
 
 
 def _bold_beginning(sentences: str) -> str:

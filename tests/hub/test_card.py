@@ -152,7 +152,7 @@ def test_a_map_for_each_class_is_described_as_such() -> None:
     about = section(written, "What the map is")
     for words in (
         "a map for each class", "(8 of them along its shorter side)", "trained beside the backbone",
-        "some patches are replaced by a blur.", "patches are replaced by a blur; about", "target=3", "No causal proof", "Not where the object is",
+        "some patches are replaced by a blur.", "target=3", "No causal proof", "Not where the object is",
     ):  # fmt: skip
         assert words in about, words
     for words in ("Not about a class", "image multiplied by its map", "Eq. 1"):
@@ -201,7 +201,7 @@ def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
     found["training"]["hardware"] = nasty
     found["training"]["passes"]["task"][nasty] = nasty
     found["training"]["passes"]["interpretation"]["coalition_background"] = nasty
-    found["training"]["objective"] = {"second_pass": nasty, "learned": nasty, "limits": [nasty]}
+    found["training"]["objective"] = {"learned": nasty, "limits": [nasty]}
     found["maps"]["rows"][1]["name"] = nasty
     written = card(config, found, facts=Facts(nasty, nasty, nasty))
     harmless = card({**config, "id2label": {"0": "ant", "1": "bee"}}, RESULTS, facts=Facts("mit", "j", "@misc{j}"))
