@@ -43,12 +43,14 @@ def train_both(tiny, tmp_path, backbone, options, network_options=None):
     plain = PlainNetwork(copy.deepcopy(model.backbone))
     data = tiny.Images(22, augment=True)
     held_out = tiny.Images(10)
-    trainer = tiny.build_trainer(model, tmp_path / "ours", data, {"eval_dataset": held_out}, **options)
-    args = trainer.args
+    parts = {"eval_dataset": held_out}
+    args = tiny.build_trainer(model, tmp_path / "ours", data, parts, **options).args
     stock_args = TrainingArguments(
         **{field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
         | {"output_dir": str(tmp_path / "stock"), "ddp_find_unused_parameters": None}
     )
+    # Made after all arguments: making them resets what trainers share.
+    trainer = tiny.build_trainer(model, tmp_path / "ours", data, parts, **options)
     trainer.train()
     stock = Trainer(model=plain, args=stock_args, train_dataset=data, eval_dataset=held_out)
     stock.train()
