@@ -13,7 +13,8 @@ from transformers import AutoImageProcessor
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.evaluate import EvaluateArguments, EvaluateOptions
 from antehoc_hf.commands.inputs import model_config
-from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation.judged import explains_itself
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
@@ -121,13 +122,13 @@ def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):
         raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or hasattr(model, "map_head")):
+    if asked and not (options.explainers or explains_itself(model)):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
 
 
-def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, ScoreTable]:
+def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, MapReport]:
     """Stability under noise and sanity, where asked for; on one process and a seeded choice of the images."""
-    tables: dict[str, ScoreTable] = {}
+    tables: dict[str, MapReport] = {}
     chosen: Any = Subset(images, sample(images, options.map_eval_samples))  # type: ignore[arg-type, var-annotated]
     if options.noise_shares:
         tables["stability"] = evaluate_stability(
@@ -139,7 +140,7 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             explainers=_explainers(options.explainers, model),
         )
     if options.sanity_images:
-        own = ["antehoc"] if hasattr(model, "map_head") else []
+        own = ["antehoc"] if explains_itself(model) else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
         makers = {name: partial(load_explainer, name) for name in names}

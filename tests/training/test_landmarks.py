@@ -292,7 +292,7 @@ def test_a_run_leaves_a_model_with_its_points(run):
     results = json.loads((run / "model" / "results.json").read_text())
     assert results["task"] == "landmark-detection"
     assert {"nme_box", "auc_8", "failure_rate_8"} <= set(results["metrics"])
-    assert results["maps"]["rows"][0]["scores"]["mask_energy_over_area"]["count"] == 8
+    assert results["maps"]["rows"][0]["scores"]["mask_energy_share_over_area"]["count"] == 8
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["landmark_names"] == ["horn", "left_wing", "right_wing"]
     assert config["landmark_flip"] == [0, 2, 1]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
-from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -25,29 +25,8 @@ from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.options import ClassificationArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
 from antehoc_hf.visualization import Caption, figure_of_predictions
-
-# Heading, metric, decimals: two tables, first what brightness can't buy.
-_Columns = tuple[tuple[str, str, int], ...]
-_HONEST: _Columns = (
-    ("Avg. Drop ↓", "equal_area_avg_drop", 1),
-    ("accuracy ↑", "equal_area_accuracy", 1),
-    ("insertion − deletion ↑", "insertion_minus_deletion", 3),
-    ("patches to blur ↑", "insertion_minus_deletion_patch_blur", 3),
-    ("ROAD ↑", "road", 3),
-    ("energy / area ↑", "energy_share_over_area", 2),
-    ("pointing game ↑", "pointing_game", 1),
-)
-_PAPER: _Columns = (
-    ("Drop ↓", "drop_cond", 1),
-    ("Inc ↑", "inc_cond", 1),
-    ("Win ↑", "win", 1),
-    ("Avg. Drop ↓", "avg_drop", 1),
-    ("mean of map", "map_mean", 2),
-)
-
 
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
@@ -138,7 +117,7 @@ class ImageClassification(Task[LabelSpace]):
             image_std=processor.image_std,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), _lines(report))
+        return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
@@ -162,30 +141,6 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
         insertion_deletion=FORMS,
         road_images=slow,
     )
-
-
-def _lines(report: MapReport) -> list[str]:
-    kept = f"{100 * report.settings['area']:.0f} %"
-    return [
-        f"The maps on {report.num_images} images, and controls that explain nothing (percent, where not a share).",
-        "",
-        f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
-        *_map_table(report, _HONEST),
-        "",
-        "The paper's measures of image ⊙ map, which reward bright maps:",
-        *_map_table(report, _PAPER),
-    ]
-
-
-def _map_table(report: MapReport, columns: _Columns) -> list[str]:
-    used = [column for column in columns if any(column[1] in row.scores for row in report.rows)]
-    table = [["map", *(heading for heading, _, _ in used)]]
-    for row in report.rows:
-        cells = [
-            cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used
-        ]
-        table.append([row.name, *cells])
-    return aligned(table)
 
 
 def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
