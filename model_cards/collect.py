@@ -36,7 +36,7 @@ def collect(
     found = results or {}
     model, training = _mapping(found.get("model")), _mapping(found.get("training"))
     architecture = next(iter(config.get("architectures") or []), "")
-    of_each_class = config.get("weight_network") == "contributions"
+    head = _mapping(config.get("map_head"))
     return CardData(
         task=_task(found.get("task"), architecture),
         backbone=str(config.get("backbone", "")),
@@ -47,8 +47,8 @@ def collect(
         num_attention_maps=_whole(config.get("num_attention_maps")),
         parameters=_whole(model.get("parameters")),
         weight_network_parameters=_whole(model.get("weight_network_parameters")),
-        class_conditional=of_each_class,
-        contribution_grid=_whole(config.get("contribution_grid")) if of_each_class else None,
+        map_kind=str(head.get("kind", "")),
+        map_grid=_whole(head.get("grid")),
         data=_data(_mapping(found.get("data"))),
         evaluated_on=found.get("evaluated_on"),
         evaluated_images=_whole(found.get("evaluated_images")) or 0,
@@ -58,6 +58,7 @@ def collect(
         robustness=tuple(table for name in ("stability", "sanity") if (table := _maps(found.get(name)))),
         training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
+        objective=_pairs(training.get("objective")),
         preprocessing=_told(processor or {}, _PREPROCESSING),
         versions=_pairs(found.get("versions")),
         figures=figures,

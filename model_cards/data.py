@@ -95,8 +95,8 @@ class CardData:
         classes: the names of the classes.
         image_size: height and width in pixels.
         num_attention_maps, parameters, weight_network_parameters: of the model.
-        class_conditional: whether it has a map for each class, learned from coalitions of patches.
-        contribution_grid: of such a map, patches along the image's shorter side.
+        map_kind: of its map head, as in the configuration.
+        map_grid: of a map of patches, how many there are along the image's shorter side.
         data: what it was trained on.
         evaluated_on, evaluated_images: the split and the number of images behind `metrics`.
         metrics: of the task.
@@ -106,6 +106,7 @@ class CardData:
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
+        objective: what the objective says of itself: `second_pass`, `learned`, `limits`.
         versions: of the packages.
         figures: pictures beside the card.
         facts: what a person told.
@@ -122,8 +123,8 @@ class CardData:
     num_attention_maps: int | None = None
     parameters: int | None = None
     weight_network_parameters: int | None = None
-    class_conditional: bool = False
-    contribution_grid: int | None = None
+    map_kind: str = ""
+    map_grid: int | None = None
     data: DataSet | None = None
     evaluated_on: str | None = None
     evaluated_images: int = 0
@@ -133,6 +134,7 @@ class CardData:
     robustness: tuple[Maps, ...] = ()
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
+    objective: Pairs = ()
     preprocessing: Pairs = ()
     versions: Pairs = ()
     figures: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from typing import Any
 
 from antehoc_hf.model_cards.data import ANTEHOC, CardData, Maps, ScoredMap
 from antehoc_hf.model_cards.escape import code, fenced, text
-from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles
+from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles, texts_of
 from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, all_measures, bright_measures, fair_measures
 from antehoc_hf.model_cards.metadata import metadata, model_name
 from antehoc_hf.model_cards.snippets import snippet
@@ -176,8 +176,8 @@ def _training(card: CardData) -> str:
     run = [("time", _duration(value)) if name == "seconds" else (name, value) for name, value in card.training]
     model = [
         ("parameters", card.parameters),
-        ("of these, weight network", card.weight_network_parameters),
-        ("layers read" if card.class_conditional else "attention maps", card.num_attention_maps),
+        ("of these, map head", card.weight_network_parameters),
+        (texts_of(card).layers, card.num_attention_maps),
     ]
     known = [(name, value) for name, value in [*model, *run] if value is not None]
     if known:
@@ -212,7 +212,7 @@ def _ending(card: CardData) -> str:
     if card.facts.author:
         parts.append(f"## Author\n\n{text(card.facts.author)}")
     own = f"{fenced(card.facts.citation, 'bibtex')}\n\n" if card.facts.citation else ""
-    about = "The work that this one starts from:" if card.class_conditional else "The method:"
+    about = texts_of(card).method
     method = f"{about}\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
     if own or method:
         parts.append(f"## Citation\n\n{own}{method}".rstrip())

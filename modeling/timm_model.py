@@ -31,6 +31,7 @@ class TimmPreTrainedModel(PreTrainedModel):
     _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
 
     backbone: Any  # timm's network
+    pretrained_source: bool | str = False  # of the weights it started from: timm's on the Hub (True), or a file
 
     def _build_backbone(self, num_outputs: int) -> None:
         """The backbone, before anything else that draws random numbers: it starts as timm's network of that seed."""
@@ -85,6 +86,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         model = cls(config)
         if pretrained:
             load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
+            model.pretrained_source = pretrained
         return model
 
     @classmethod

@@ -118,7 +118,7 @@ class HubPusher:
 
         job: Any = in_background(push)
         if not busy:
-            return PushInProgress([job])
+            return PushInProgress([job])  # type: ignore[arg-type]
         running.jobs.append(job)
         return running
 

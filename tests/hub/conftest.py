@@ -138,8 +138,10 @@ def save_trained(folder: Path, seed: int = 0) -> Path:
     """What a training leaves behind, with things in it that are nobody's business."""
     torch.manual_seed(seed)
     names = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
-    model = AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, num_attention_maps=3, **names)
-    torch.nn.init.normal_(model.weight_network.head.weight, std=0.3)  # type: ignore[union-attr,arg-type]
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", image_size=64, num_attention_maps=3, map_head="energy", **names
+    )
+    torch.nn.init.normal_(model.map_head.weight_network.head.weight, std=0.3)  # type: ignore[union-attr,arg-type]
     model.save_pretrained(folder)
     AnteHocImageProcessor.from_backbone("test_resnet", image_size=64).save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(RESULTS))

@@ -356,7 +356,7 @@ from antehoc_hf import AnteHocForLandmarkDetection
 model = AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=2)
 model.push_to_hub("org/points")
 from antehoc_hf import AnteHocForImageClassification
-options = {"weight_network": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
+options = {"map_head": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
 AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, **options).push_to_hub("org/each-class")
 """
     assert client.run(code).error is None

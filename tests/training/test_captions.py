@@ -31,6 +31,7 @@ from antehoc_hf.training.data.captions import (
     token_accuracy,
 )
 from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.objectives import EnergyObjective
 from antehoc_hf.training.runs.options import DataArguments
 from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
@@ -212,18 +213,21 @@ class PlainCaptioner(nn.Module):
     ],
 )
 def test_words_are_learned_as_without_a_map(tiny, tmp_path, options, caption_target):
+    options = dict(options)
     model = tiny.build_model(
         caption_target=caption_target, decoder_dropout=0.3, backbone_kwargs={"drop_path_rate": 0.3}
     )
     plain = PlainCaptioner(copy.deepcopy(model.backbone), copy.deepcopy(model.decoder))
     fresh = copy.deepcopy(model)
     data = tiny.Captions(22, draws=True)
+    energy = {name: options.pop(name) for name in ("target_eval",) if name in options}
     args = tiny.build_args(tmp_path / "ours", **options)
     stock_args = TrainingArguments(
         **{field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
         | {"output_dir": str(tmp_path / "stock"), "ddp_find_unused_parameters": None}
     )
-    trainer = AnteHocTrainer(model, args, train_dataset=data, data_collator=tiny.COLLATE)
+    objective = EnergyObjective(**energy)
+    trainer = AnteHocTrainer(model, args, objective=objective, train_dataset=data, data_collator=tiny.COLLATE)
     trainer.train()
     stock = Trainer(plain, stock_args, train_dataset=data, data_collator=tiny.COLLATE)
     stock.train()
@@ -232,14 +236,14 @@ def test_words_are_learned_as_without_a_map(tiny, tmp_path, options, caption_tar
             assert torch.equal(value, expected), name
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, fresh.get_parameter(name))}
     # The weight network starts at equal weights, so that at first its last layer alone has a gradient.
-    assert changed >= {name for name, _ in fresh.named_parameters() if not name.startswith("weight_network")}
-    assert any(name.startswith("weight_network") for name in changed)
+    assert changed >= {name for name, _ in fresh.named_parameters() if not name.startswith("map_head")}
+    assert any(name.startswith("map_head") for name in changed)
     losses = [row["interpretation_loss"] for row in trainer.state.log_history if "loss" in row]
     assert all(loss > 0 for loss in losses)
 
 
 def test_fresh_weights_do_not_depend_on_the_weight_network(tiny):
-    one, other = tiny.build_model(), tiny.build_model(weight_network="scalar")
+    one, other = tiny.build_model(), tiny.build_model(map_head={"kind": "energy", "weight_network": "scalar"})
     for name, value in one.decoder.state_dict().items():
         assert torch.equal(value, other.decoder.state_dict()[name]), name
 

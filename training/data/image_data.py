@@ -35,6 +35,8 @@ class ImageDataset(torch.utils.data.Dataset):
         self.image_column = image_column
         self.targets = targets
         self.encode = encode
+        self.source_name: str | None = None  # of the data set, as it was loaded
+        self.source_revision: str | None = None  # its commit on the Hub
         self.raw = raw_images(split.dataset.select_columns(self.column_names), image_column)
 
     @property
@@ -132,7 +134,11 @@ class ImageData(Generic[T]):
 
         def encoded(role: str, name: str | None = None) -> ImageDataset | None:
             split, encode = self.splits.get(role), self.targets.encoder(processor, name)
-            return None if split is None else ImageDataset(split, self.image_column, self.targets, encode, name)
+            if split is None:
+                return None
+            made = ImageDataset(split, self.image_column, self.targets, encode, name)
+            made.source_name, made.source_revision = self.name, self.revision
+            return made
 
         return TransformedData(encoded("train", augmentation), encoded("validation"), encoded("test"))
 

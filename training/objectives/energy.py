@@ -116,14 +116,10 @@ class EnergyObjective(Objective):
 
     name: ClassVar[str] = "energy"
     options_class: ClassVar[type[EnergyOptions]] = EnergyOptions
+    options: EnergyOptions
 
     def __init__(self, options: EnergyOptions | None = None, **values: Any) -> None:
-        self._options = build_options(EnergyOptions, options, values)
-
-    @property
-    def options(self) -> EnergyOptions:
-        """Its options."""
-        return self._options
+        self.options = build_options(EnergyOptions, options, values)
 
     @property
     def trains_task(self) -> bool:

@@ -58,11 +58,12 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     if args.process_index == 0:
         print(_announcement(settings, model, data), flush=True)
     known = describe(settings, trainer, data, images)
-    outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
-    save_model(trainer, processor, *settings.task.companions(data))
-    results = conclude(settings, trainer, processor, images, known, outcome.metrics)
-    if args.push_to_hub:
-        push(trainer)
+    with trainer.folder_lock():
+        outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+        save_model(trainer, processor, *settings.task.companions(data))
+        results = conclude(settings, trainer, processor, images, known, outcome.metrics)
+        if args.push_to_hub:
+            push(trainer)
     return results
 
 
