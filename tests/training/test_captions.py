@@ -88,7 +88,7 @@ def test_columns_that_were_named():
     assert find_caption_columns(features, ["french", "caption"]) == ["french", "caption"]
     with pytest.raises(DataError, match="caption_column='german' is not a column of the data set"):
         find_caption_columns(features, ["german"])
-    with pytest.raises(DataError, match="'label' of the data set holds no text"):
+    with pytest.raises(DataError, match="'label' of the data set does not hold text"):
         find_caption_columns(features, ["label"])
 
 
@@ -372,7 +372,7 @@ def test_evaluate_without_the_tokenizer(finished, coloured, tmp_path, capsys):
         (["--min_word_count", "0"], "min_word_count must be at least 1"),
         (["--min_word_count", "999"], "lower min_word_count"),
         (["--max_caption_length", "2"], "max_caption_length must be at least 3"),
-        (["--caption_column", "words"], "caption_column='words' is no column"),
+        (["--caption_column", "words"], "caption_column='words' is not a column"),
         (["--mask_column", "mask"], "mask_column is not measured for captions"),
         (["--vocab_size", "9"], "vocab_size"),
     ],

@@ -226,6 +226,12 @@ def test_validation_without_labels_is_left_out_and_a_part_of_training_held_out()
     assert [len(data.train), len(data.validation)] == [27, 3]
 
 
+def test_a_test_split_without_the_column_of_labels_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    data = load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("label")}))
+    assert data.test is None
+    assert "Split 'test' of the data set given has no column 'label' and is left out" in caplog.text
+
+
 def test_what_was_found_is_reported() -> None:
     said: list[str] = []
     splits = DatasetDict({"train": pets(6), "valid": pets(3), "unsupervised": pets(2)})
@@ -240,8 +246,8 @@ def test_what_was_found_is_reported() -> None:
 def test_splits_that_do_not_fit_together() -> None:
     with pytest.raises(DataError, match="Split 'test' of the data set given has another type in column 'label'"):
         load_image_data(DatasetDict({"train": pets(6), "test": pets(3, label=Value("int64"))}))
-    with pytest.raises(DataError, match=r"Split 'test' .* has no column 'label' \(columns: image, note\)"):
-        load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("label")}))
+    with pytest.raises(DataError, match=r"Split 'test' .* has no column 'image' \(columns: label, note\)"):
+        load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("image")}))
 
 
 def test_arguments_that_make_no_sense() -> None:

@@ -325,6 +325,12 @@ def test_damaged_archives(tmp_path: Path) -> None:
     (tmp_path / "train.zip").write_bytes(b"PK no archive")
     with pytest.raises(DataError, match=r"'.*train\.zip' can't be read as a ZIP archive"):
         load(tmp_path / "train.zip")
+    archive(tmp_path / "pets.zip", images(tmp_path / "unpacked", "cat", "dog"))
+    content = bytearray((tmp_path / "pets.zip").read_bytes())
+    content[60:80] = bytes(20)
+    (tmp_path / "pets.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"'.*pets\.zip' can't be unpacked \(.*\): unpack it by hand"):
+        load(tmp_path / "pets.zip")
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

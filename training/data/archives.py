@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -36,23 +37,21 @@ def unpacked(path: str) -> Path:
     folder = Path(datasets.config.HF_DATASETS_CACHE, "antehoc-archives", hashlib.sha256(key).hexdigest()[:32])
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = tempfile.mkdtemp(dir=folder.parent)
     try:
-        with _opened(path) as archive:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(path) as archive, tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
             needed, free = sum(file.file_size for file in archive.infolist()), shutil.disk_usage(folder.parent).free
             if needed > free:
                 raise DataError(
                     f"{path!r} takes {needed / 1e9:.1f} GB unpacked, and {str(folder.parent)!r} has room for "
                     f"{free / 1e9:.1f}: make room there, or set HF_DATASETS_CACHE to another folder."
                 )
-            archive.extractall(unfinished)  # never outside of the folder, whatever names the archive holds
-        os.rename(unfinished, folder)
-    except (RuntimeError, NotImplementedError, OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+            files = os.path.join(unfinished, "files")
+            archive.extractall(files)  # never outside of the folder, whatever names the archive holds
+            os.rename(files, folder)
+    except (RuntimeError, NotImplementedError, OSError, zipfile.BadZipFile, zlib.error) as error:
         if not folder.is_dir():  # else another process was faster
             raise DataError(f"{path!r} can't be unpacked ({error}): unpack it by hand and name the folder.") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -147,19 +147,23 @@ def _checked(splits: dict[str, Split], image_column: str, targets: Targets, sour
     first = next(iter(splits.values())).dataset.features
     kept = {}
     for role, split in splits.items():
-        for column in (image_column, *targets.columns):
-            if column not in split.dataset.features:
-                raise DataError(
-                    f"Split {split.name!r} of {source.name} has no column {column!r} "
-                    f"(columns: {', '.join(split.dataset.features)})."
-                )
+        features = split.dataset.features
+        optional = role != "train" and "train" in splits
+        missing = next((column for column in (image_column, *targets.columns) if column not in features), None)
+        if missing == image_column or (missing is not None and not optional):
+            raise DataError(
+                f"Split {split.name!r} of {source.name} has no column {missing!r} (columns: {', '.join(features)})."
+            )
+        if missing is not None:
+            logger.warning("Split %r of %s has no column %r and is left out.", split.name, source.name, missing)
+            continue
         for column in targets.columns:
-            if not same_kind(first[column], split.dataset.features[column]):
+            if not same_kind(first[column], features[column]):
                 raise DataError(
                     f"Split {split.name!r} of {source.name} has another type in column {column!r} than the first: "
                     "make them alike."
                 )
-        if role != "train" and "train" in splits and targets.is_hidden(split.dataset):
+        if optional and targets.is_hidden(split.dataset):
             logger.warning("Split %r of %s has no labels and is left out.", split.name, source.name)
             continue
         targets.check(split.dataset, split.name)
