@@ -4,7 +4,7 @@ All explanation methods on the same images of one trained classifier: faithfulne
 Times are taken image by image, the methods in turn, after a few images of warming up; figures are medians and
 quartiles over images. Usage, for instance, with a model that `antehoc train --recipe cpu …` has left in a folder:
 
-    python benchmarks/explainers.py --model outputs/cifar10 --dataset_name uoft-cs/cifar10 --output outputs/explainers
+    python -m benchmarks.explainers --model outputs/cifar10 --dataset_name uoft-cs/cifar10 --output outputs/explainers
 """
 
 import argparse

@@ -11,7 +11,7 @@ Splits: `official`, as the data set has it; and `disjoint`, in which nobody is i
 Every training checkpoints and resumes: start the same command again after an interruption; finished parts are not
 computed twice. What follows the options below goes to `antehoc train`. For instance:
 
-    python benchmarks/landmarks.py --dataset_name ../shared/data/faces-68 --seeds 0 1 2 --output outputs/landmarks
+    python -m benchmarks.landmarks --dataset_name ../shared/data/faces-68 --seeds 0 1 2 --output outputs/landmarks
 """
 
 import argparse
@@ -28,7 +28,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from finished import finished
 from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -44,6 +43,7 @@ from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization.landmarks import figure_of_parts
+from benchmarks.finished import finished
 
 FIGURE_GROUPS = ("nose", "eyes", "mouth")
 CONTROLS = ("random", "center", "sobel")

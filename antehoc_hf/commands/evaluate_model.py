@@ -56,7 +56,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     config = model_config(options.model)
     if options.update_card:
-        check_measurable(Path(options.model), data_options.dataset_name)
+        check_measurable(Path(options.model), str(data_options.dataset_name))
     model_type = model_type_of(config)
     name = task_of(config).name if model_type == OURS else ImageClassification.name
     task = chosen_task(name, given.parser, given.values, given.values, model_type)

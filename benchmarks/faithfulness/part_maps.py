@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from cells import AREAS, CELLS, OURS, interval, verdict
-from subjects import BATCH, Subject
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,6 +14,8 @@ from antehoc_hf.evaluation.metric import METRICS
 from antehoc_hf.evaluation.scorers import ClassificationScorer
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.evaluation.views import measure_maps
+from benchmarks.faithfulness.cells import AREAS, CELLS, OURS, interval, verdict
+from benchmarks.faithfulness.subjects import BATCH, Subject
 
 Values = dict[str, dict[str, Tensor]]
 """Name of a map → name of a cell → (N,) one value an image, NaN where the measure says nothing."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cells import OURS, REFERENCE
-from subjects import BATCH, Subject
-
 from antehoc_hf.evaluation import evaluate_stability
+from benchmarks.faithfulness.cells import OURS, REFERENCE
+from benchmarks.faithfulness.subjects import BATCH, Subject
 
 SHARES = (0.1, 0.2, 0.3)
 

@@ -69,7 +69,8 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     defaults, chosen = (parser.read([word for item in layer.items() for word in as_words(*item)]) for layer in layers)
     given = {**chosen, **flags}
     values = {**defaults, **given}
-    data, model, run = (parser.build(cls, values) for cls in (DataArguments, ModelArguments, RunArguments))
+    data, model = parser.build(DataArguments, values), parser.build(ModelArguments, values)
+    run = parser.build(RunArguments, values)
     if data.dataset_name is None:
         raise UsageError(NO_DATA_SET)
     task = chosen_task(run.task, parser, values, given, model.model_type)
