@@ -51,7 +51,7 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    names = unique_names(paths)
+    names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:

@@ -1,4 +1,4 @@
-"""What the commands on a user's own images have in common: files, models, and what is predicted."""
+"""What the commands on a user's own images share: files, models, and predictions in words."""
 
 from __future__ import annotations
 
@@ -32,22 +32,37 @@ def image_files(given: Sequence[str]) -> list[Path]:
     for path in map(Path, given):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(filter(_is_image, path.rglob("*"))) if path.is_dir() else [path]
         if not inside:
             raise UsageError(f"{path} holds no image ({', '.join(sorted(_SUFFIXES))}).")
         paths += inside
-    return paths
+    return list(dict.fromkeys(paths))
 
 
-def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's results: its own without suffix, numbered where several files share it."""
-    names: dict[Path, str] = {}
-    taken: dict[str, int] = {}
-    for path in paths:
-        if path not in names:
-            count = taken[path.stem] = taken.get(path.stem, 0) + 1
-            names[path] = path.stem if count == 1 else f"{path.stem}-{count}"
-    return names
+def _is_image(path: Path) -> bool:
+    """By its name; files that begin with "._" are what macOS leaves next to others."""
+    return path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith("._")
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """
+    File names that differ from each other, on file systems that ignore case as well.
+
+    Args:
+        names: what the files would be called; the first of several that are equal keeps its name, the others get
+            numbers that no other name has.
+    """
+    wanted = {name.casefold() for name in names}
+    used: set[str] = set()
+    unique = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate.casefold() in used or (number > 1 and candidate.casefold() in wanted):
+            number += 1
+            candidate = f"{name}-{number}"
+        used.add(candidate.casefold())
+        unique.append(candidate)
+    return unique
 
 
 def model_config(name: str | Path) -> Any:
@@ -92,7 +107,7 @@ def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) 
             yield path, decode_image(str(path), path.name)
         except BadImageError as error:
             if on_bad_image == "stop":
-                raise
+                raise BadImageError(f"{str(error).rstrip('.')}; --on_bad_image skip leaves such files out.") from error
             skipped.append(str(error))
 
 

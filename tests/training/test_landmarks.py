@@ -17,6 +17,7 @@ from antehoc_hf.training.errors import DataError
 from antehoc_hf.training.keypoints import find_format
 from antehoc_hf.training.landmark_augmentation import RandomAffine, mirrored
 from antehoc_hf.training.landmark_groups import chosen_points, flip_within, parts_within, scheme_of
+from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkArguments, LandmarkDetection
 
@@ -289,7 +290,8 @@ def test_the_model_is_evaluated_on_its_own_points(run, capsys):
 def test_a_new_model_starts_at_the_mean_points():
     task = LandmarkDetection(LandmarkArguments())
     data = load(dataset_of([TRUE, [[x + 2, y] for x, y in TRUE]]))
-    model = task.build_model(ModelArguments(backbone="test_resnet", crop_pct=1.0), {"image_size": [60, 80]}, data)
+    arguments, energy = ModelArguments(backbone="test_resnet", crop_pct=1.0), MapChoice("energy", {}, "energy")
+    model = task.build_model(arguments, {"image_size": [60, 80]}, energy, data)
     expected = (torch.tensor(TRUE) + torch.tensor([1.5, 0.5])) / torch.tensor([40.0, 30.0])
     with torch.no_grad():
         found = model.eval()(torch.randn(2, 3, 60, 80)).landmarks
