@@ -15,11 +15,12 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from antehoc_hf.baselines import BASELINES
 from antehoc_hf.model_push import push_model
 from antehoc_hf.modeling import (
-    AnteHocConfig,
+    AnteHocCaptionModel,
     AnteHocForImageCaptioning,
     AnteHocForImageClassification,
     AnteHocForLandmarkDetection,
     AnteHocImageProcessor,
+    AnteHocLandmarkModel,
     AnteHocModel,
     AnteHocPreTrainedModel,
 )
@@ -39,14 +40,18 @@ def register() -> None:
 
 def register_auto_classes() -> None:
     """Registers configuration, models and image processor; calling it again does nothing."""
-    AutoConfig.register(AnteHocConfig.model_type, AnteHocConfig, exist_ok=True)
-    AutoModel.register(AnteHocConfig, AnteHocModel, exist_ok=True)
-    AutoModelForImageClassification.register(AnteHocConfig, AnteHocForImageClassification, exist_ok=True)
-    AutoModelForImageTextToText.register(AnteHocConfig, AnteHocForImageCaptioning, exist_ok=True)
-    AutoModelForKeypointDetection.register(AnteHocConfig, AnteHocForLandmarkDetection, exist_ok=True)
     # One class serves both of transformers' backends: it is timm's own transform.
     processors: dict[str, type] = {"torchvision": AnteHocImageProcessor, "pil": AnteHocImageProcessor}
-    AutoImageProcessor.register(AnteHocConfig, image_processor_classes=processors, exist_ok=True)
+    for auto_class, task_class, bare_class in (
+        (AutoModelForImageClassification, AnteHocForImageClassification, AnteHocModel),
+        (AutoModelForImageTextToText, AnteHocForImageCaptioning, AnteHocCaptionModel),
+        (AutoModelForKeypointDetection, AnteHocForLandmarkDetection, AnteHocLandmarkModel),
+    ):
+        own_config: Any = task_class.config_class
+        AutoConfig.register(own_config.model_type, own_config, exist_ok=True)
+        AutoModel.register(own_config, bare_class, exist_ok=True)
+        auto_class.register(own_config, task_class, exist_ok=True)
+        AutoImageProcessor.register(own_config, image_processor_classes=processors, exist_ok=True)
     for model_class in BASELINES.values():
         config_class: Any = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)

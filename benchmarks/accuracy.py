@@ -35,7 +35,7 @@ from antehoc_hf.paper.tables import Value
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, TransformedData, load_image_data
-from antehoc_hf.training.labels import LabelSpace
+from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization import figure_of_predictions
 from benchmarks.finished import finished

@@ -1,22 +1,21 @@
 """What travels with every checkpoint: configuration, models, maps and image processor. Imports nothing of ours."""
 
-from .configuration_antehoc import AnteHocConfig
-from .image_captioning import AnteHocForImageCaptioning
-from .image_classification import AnteHocForImageClassification
+from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
+from .configuration_antehoc import AnteHocConfig, register_map_head
+from .configuration_captions import AnteHocCaptionConfig
+from .configuration_landmarks import AnteHocLandmarkConfig
+from .contribution_map import ContributionMap, ContributionMapConfig
+from .energy_map import EnergyMap, EnergyMapConfig
+from .image_captioning import AnteHocCaptionModel, AnteHocForImageCaptioning
+from .image_classification import AnteHocForImageClassification, AnteHocImageClassifierOutput
 from .image_processing_antehoc import AnteHocImageProcessor
-from .landmark_detection import AnteHocForLandmarkDetection
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel
-from .outputs import (
-    AnteHocCaptionOutput,
-    AnteHocImageCaptioningOutput,
-    AnteHocImageClassifierOutput,
-    AnteHocImageEncoderOutput,
-    AnteHocLandmarkOutput,
-    AnteHocModelOutput,
-    AnteHocOutput,
-)
+from .landmark_detection import AnteHocForLandmarkDetection, AnteHocLandmarkModel, AnteHocLandmarkOutput
+from .map_head import Explanation, MapHead, MapHeadConfig, Targets
+from .modeling_antehoc import AnteHocModel, AnteHocModelOutput, AnteHocPreTrainedModel
 
 __all__ = [
+    "AnteHocCaptionConfig",
+    "AnteHocCaptionModel",
     "AnteHocCaptionOutput",
     "AnteHocConfig",
     "AnteHocForImageCaptioning",
@@ -26,9 +25,19 @@ __all__ = [
     "AnteHocImageClassifierOutput",
     "AnteHocImageEncoderOutput",
     "AnteHocImageProcessor",
+    "AnteHocLandmarkConfig",
+    "AnteHocLandmarkModel",
     "AnteHocLandmarkOutput",
     "AnteHocModel",
     "AnteHocModelOutput",
-    "AnteHocOutput",
     "AnteHocPreTrainedModel",
+    "ContributionMap",
+    "ContributionMapConfig",
+    "EnergyMap",
+    "EnergyMapConfig",
+    "Explanation",
+    "MapHead",
+    "MapHeadConfig",
+    "Targets",
+    "register_map_head",
 ]

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from .configuration_antehoc import DEFAULT_NUM_ATTENTION_MAPS, AnteHocConfig, backbone_defaults
-from .tap_layout import TapPoint
 from .tap_search import (
     LayerCall,
     at_fixed_intervals,
@@ -20,7 +19,7 @@ from .tap_search import (
     stage_taps,
     watch,
 )
-from .taps import forward_with_taps
+from .taps import TapPoint, forward_with_taps
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:
@@ -45,11 +44,11 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
         except TypeError as error:
             if "img_size" not in str(error):
                 raise ValueError(_refusal(config, error)) from error
-        except (AssertionError, RuntimeError, ValueError) as error:
+        except _REFUSALS as error:
             raise ValueError(_refusal(config, error)) from error
     try:
         return _create(config.backbone, num_outputs, options)
-    except (TypeError, AssertionError, RuntimeError, ValueError, KeyError) as error:
+    except _REFUSALS as error:
         raise ValueError(_refusal(config, error)) from error
 
 
@@ -64,6 +63,10 @@ def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
             "prediction that could be explained. Take an architecture of timm.list_models() that has one, such as "
             "'resnet50'."
         )
+
+
+# What timm and torch raise for arguments that make no sense; what a download raises is not among them.
+_REFUSALS = (TypeError, AssertionError, RuntimeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def _create(name: str, num_outputs: int, options: dict[str, Any]) -> nn.Module:
@@ -95,14 +98,20 @@ def resolve_taps(config: AnteHocConfig) -> None:
         for values in config.tap_points:
             TapPoint.from_dict(values)
     else:
+        config.tap_channels = None
         _find_taps(config)
-    if config.weight_network == "contributions" and config.tap_channels is None:
+    if config.map_head.per_target and config.tap_channels is None:
         config.tap_channels = _channels(config)
 
 
 def _find_taps(config: AnteHocConfig) -> None:
     calls, points = _search(config)
-    points = at_fixed_intervals(points, _wanted(config, points))
+    chosen = at_fixed_intervals(points, _wanted(config, points))
+    if config.num_attention_maps is None and not isinstance(config.taps, list) and _too_small(calls, chosen):
+        # Nobody asked for these layers by name or number: a small image is read where it has positions.
+        large = [point for point in points if not _too_small(calls, [point])]
+        chosen = at_fixed_intervals(large, min(DEFAULT_NUM_ATTENTION_MAPS, len(large))) if large else chosen
+    points = chosen
     _check_grids(config, calls, points)
     config.tap_points = [point.to_dict() for point in points]
     config.num_attention_maps = len(points)
@@ -200,17 +209,20 @@ def _wanted(config: AnteHocConfig, points: list[TapPoint]) -> int:
     return wanted
 
 
-def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[TapPoint]) -> None:
-    """A softmax over a single position is the constant 1: such a map says nothing."""
+def _too_small(calls: list[LayerCall], points: list[TapPoint]) -> list[TapPoint]:
+    """Those with a single position along a side: a softmax over it is the constant 1, and such a map says nothing."""
     grids = {(call.module, call.call): call.grid for call in calls}
-    for point in points:
-        grid = grids[point.module, point.call]
-        if grid is not None and min(grid) < 2:
-            raise ValueError(
-                f"image_size={config.image_size} is too small for the backbone {config.backbone!r}: its layer "
-                f"{point.module!r} has only {min(grid)} position along a side, and a map needs at least 2×2. Use "
-                "larger images, backbone_kwargs={'output_stride': …} where the backbone has it, or other taps."
-            )
+    found = [(point, grids[point.module, point.call]) for point in points]
+    return [point for point, grid in found if grid is not None and min(grid) < 2]
+
+
+def _check_grids(config: AnteHocConfig, calls: list[LayerCall], points: list[TapPoint]) -> None:
+    for point in _too_small(calls, points):
+        raise ValueError(
+            f"image_size={config.image_size} is too small for the backbone {config.backbone!r}: its layer "
+            f"{point.module!r} has only 1 position along a side, and a map needs at least 2×2. Use larger images, "
+            "backbone_kwargs={'output_stride': …} where the backbone has it, or other taps."
+        )
 
 
 def supports_gradient_checkpointing(backbone: Any) -> bool:

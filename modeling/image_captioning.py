@@ -1,27 +1,27 @@
 """The captioner: timm's network, an LSTM that puts its pooled feature into words, and the map."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
+from transformers.utils.generic import can_return_tuple
 
-from .attention_maps import full_precision
 from .caption_decoder import CaptionDecoder, DecoderState
-from .caption_options import IGNORED
-from .configuration_antehoc import AnteHocConfig
-from .modeling_antehoc import AnteHocPreTrainedModel
-from .outputs import (
-    AnteHocCaptionOutput,
-    AnteHocImageCaptioningOutput,
-    AnteHocImageEncoderOutput,
-    AnteHocOutput,
-    as_object,
-    shown,
-)
+from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
+from .configuration_captions import IGNORED, AnteHocCaptionConfig
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, wants_hidden
 from .phases import Phase
+from .scaling import full_precision
 from .word_maps import position_features, word_evidence, word_maps
+
+
+class AnteHocCaptionModel(AnteHocModel):
+    """The bare model of a captioner's checkpoint: features and maps."""
+
+    config_class = AnteHocCaptionConfig
 
 
 class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
@@ -32,21 +32,20 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
     [`caption`] gives caption, probability and map from one pass of the backbone.
     """
 
+    config_class = AnteHocCaptionConfig
+    bare_model: ClassVar[str] = "image_captioning.AnteHocCaptionModel"
     # The second pass reads the same words as the first.
     interpretation_inputs: ClassVar[tuple[str, ...]] = ("labels", "decoder_input_ids")
-    onnx_outputs: ClassVar[tuple[str, ...]] = (
-        "hidden",
-        "cell",
-        "interpretation_map",
-    )  # of the first of its two graphs
+    # Of the first of its two graphs.
+    onnx_outputs: ClassVar[tuple[str, ...]] = ("hidden", "cell", "interpretation_map")
 
-    def __init__(self, config: AnteHocConfig) -> None:
+    def __init__(self, config: AnteHocCaptionConfig) -> None:
         if config.vocab_size is None:
             raise ValueError("vocab_size must be given for a captioner: the number of tokens of its tokenizer.")
         config.is_encoder_decoder = True
         super().__init__(config)
         self._build(num_outputs=0)
-        # After the weight network, which draws its numbers apart: the decoder starts as it would without a map.
+        # After the map head, which draws its numbers apart: the decoder starts as it would without a map.
         self.decoder = CaptionDecoder(config, pooled_width(self.backbone))
         self.post_init()
         self.generation_config = GenerationConfig(
@@ -60,7 +59,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         )
 
     @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+    def prediction_kind(self) -> PredictionKind:
+        """Distributions over the vocabulary."""
         return "categorical"
 
     def prediction(self, outputs: Any) -> Tensor:
@@ -82,6 +82,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         """The image's part, as `generate` calls it once an image."""
         return _ImageEncoder(self)
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -91,10 +92,10 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         past_key_values: DecoderState | None = None,
         use_cache: bool | None = None,
         output_attention_maps: bool = False,
-        soft_attention_maps: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        tap_values: Tensor | None = None,
         phase: Phase | None = None,
-        return_dict: bool | None = None,
-    ) -> AnteHocImageCaptioningOutput | tuple[Any, ...]:
+    ) -> AnteHocImageCaptioningOutput:
         """
         Args:
             pixel_values (`Tensor`, *optional*): normalised images, (B, 3, H, W); not needed with `encoder_outputs`.
@@ -105,17 +106,18 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             encoder_outputs (`AnteHocImageEncoderOutput`, *optional*): what [`encode`] gave for the images.
             past_key_values (`DecoderState`, *optional*): of the words before `decoder_input_ids`.
             use_cache (`bool`, *optional*): also return the decoder's state after the last word.
-            output_attention_maps (`bool`): also return soft attention maps and weight maps.
-            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
-                the map of `soft_attention_maps`, and the logits of the energy map.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+            output_attention_maps (`bool`): also return what the map was made from.
+            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
+            tap_values (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second,
+                the map of `tap_values` and the logits of the energy map. `"prediction"`: logits, nothing else.
 
         Raises:
             ValueError: if images or words have a wrong shape, or a word is not in the vocabulary.
         """
-        features, explained = self._features(
-            pixel_values, encoder_outputs, phase, soft_attention_maps, output_attention_maps
+        hidden = wants_hidden(self, output_hidden_states)
+        features, explained, taps = self._features(
+            pixel_values, encoder_outputs, phase, tap_values, output_attention_maps, hidden
         )
         if labels is not None and not torch.compiler.is_compiling():
             check_token_ids(labels, self.config, "labels")
@@ -124,32 +126,32 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         logits, state = self.decoder(words, start)
         # The second pass is compared with the first, not with the labels.
         learns = labels is not None and phase != "interpretation"
-        output = AnteHocImageCaptioningOutput(
+        return AnteHocImageCaptioningOutput(
             loss=_word_loss(logits, labels) if learns and labels is not None else None,
             logits=logits,
             past_key_values=state if use_cache else None,
             encoder_last_hidden_state=features.unsqueeze(1),
-            **shown(explained, output_attention_maps or phase is not None, logits=phase is not None),
+            **map_fields(explained, output_attention_maps, training=phase is not None),
             **self._own_caption(features, phase),
+            hidden_states=taps,
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
 
     def _features(
         self,
         pixel_values: Tensor | None,
         encoder_outputs: Any,
         phase: Phase | None,
-        soft_attention_maps: Tensor | None,
-        output_attention_maps: bool,
-    ) -> tuple[Tensor, AnteHocOutput]:
-        """The pooled feature (B, C) and the map, from the images or from what `encode` made of them."""
+        tap_values: Tensor | None,
+        detailed: bool,
+        hidden_states: bool,
+    ) -> tuple[Tensor, Explanation, tuple[Tensor, ...] | None]:
+        """The pooled feature (B, C), the map and the taps, from the images or from what `encode` made of them."""
         if encoder_outputs is None:
             if pixel_values is None:
                 raise ValueError("A captioner needs pixel_values, or the encoder_outputs of an earlier pass.")
-            return self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
-        names = ("interpretation_map", "degenerate", "soft_attention_maps", "weight_maps")
-        known = AnteHocOutput(**{name: encoder_outputs.get(name) for name in names})
-        return encoder_outputs["last_hidden_state"].squeeze(1), known
+            return self._run_phase(pixel_values, self.backbone, phase, tap_values, detailed, hidden_states)
+        known = Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
+        return encoder_outputs["last_hidden_state"].squeeze(1), known, None
 
     def _words_to_read(self, decoder_input_ids: Tensor | None, labels: Tensor | None, features: Tensor) -> Tensor:
         if decoder_input_ids is not None:
@@ -195,10 +197,10 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            output_attention_maps (`bool`): also return soft attention maps and weight maps.
+            output_attention_maps (`bool`): also return what the map was made from.
             output_features (`bool`): also return the features before pooling.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
 
         def run() -> tuple[Tensor | None, Tensor]:
             if not output_features:
@@ -206,12 +208,14 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             features = self.backbone.forward_features(pixel_values)
             return features, self.backbone.forward_head(features)
 
-        (features, pooled), attentions = self._run_backbone(pixel_values, run)
-        explained = self.interpret(self._soft_attention_maps(attentions, pixel_values))
+        (features, pooled), values, _ = self._run_backbone(pixel_values, run)
+        explained = self.map_head(
+            values, (pixel_values.shape[-2], pixel_values.shape[-1]), None, output_attention_maps
+        )
         return AnteHocImageEncoderOutput(
             last_hidden_state=pooled.unsqueeze(1),
             features=features,
-            **shown(explained, output_attention_maps),
+            **map_fields(explained, output_attention_maps),
         )
 
     @torch.no_grad()

@@ -1,18 +1,47 @@
 """The image classifier: timm's network with its own head, and the map."""
 
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
-from .class_maps import ClassMaps
 from .configuration_antehoc import AnteHocConfig
-from .modeling_antehoc import AnteHocPreTrainedModel
-from .outputs import AnteHocImageClassifierOutput, AnteHocOutput, as_object, shown
+from .map_head import Targets
+from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind, class_targets, map_fields, wants_hidden
 from .phases import Phase
 
 
-class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
+# The task's own values come first, as transformers has it: as a tuple, an output begins with the loss.
+@dataclass
+class AnteHocImageClassifierOutput(ModelOutput):
+    """
+    Output of [`AnteHocForImageClassification`].
+
+    Args:
+        loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
+        logits (`Tensor`): (B, num_labels).
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
+            as in [`Explanation`].
+        hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_values: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class AnteHocForImageClassification(AnteHocPreTrainedModel):
     """An image classifier that shows what it looked at: timm's network with its own head, and the map."""
 
     onnx_outputs: ClassVar[tuple[str, ...]] = ("logits", "interpretation_map")
@@ -21,106 +50,126 @@ class AnteHocForImageClassification(ClassMaps, AnteHocPreTrainedModel):
         super().__init__(config)
         if not config.num_labels:
             raise ValueError("num_labels must be at least 1 for a classifier.")
-        if config.weight_network == "contributions" and config.num_labels == 1:
-            raise ValueError("weight_network='contributions' explains classes: num_labels must be at least 2.")
         self.num_labels = config.num_labels
         self._build(num_outputs=config.num_labels)
         self.post_init()
 
     @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
-        kinds: dict[str | None, Literal["categorical", "bernoulli", "vector"]] = {
+    def prediction_kind(self) -> PredictionKind:
+        """Classes, several labels an image, or plain numbers."""
+        kinds: dict[str | None, PredictionKind] = {
             "multi_label_classification": "bernoulli",
             "regression": "vector",
         }
         return kinds.get(self.config.problem_type, "vector" if self.num_labels == 1 else "categorical")
 
+    def _targets(self, prediction: Tensor | None) -> Targets | None:
+        """The classes and their probabilities."""
+        return class_targets(self, prediction) if self.config.has_classes else None
+
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_attention_maps: bool = False,
-        soft_attention_maps: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        tap_values: Tensor | None = None,
         phase: Phase | None = None,
-        return_dict: bool | None = None,
-        tap_features: Tensor | None = None,
-    ) -> AnteHocImageClassifierOutput | tuple[Any, ...]:
+    ) -> AnteHocImageClassifierOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
-                (B,) or (B, num_labels) numbers for regression.
-            output_attention_maps (`bool`): also return soft attention maps and weight maps; of a model with
-                class-conditional maps the `contributions` of every class.
-            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
-                the map of `soft_attention_maps`, and the logits of the energy map; of a model with class-conditional
-                maps the contributions that follow from `tap_features`, before their sum is fixed, and no logits.
-                `"prediction"` (of the latter alone): logits, nothing else.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
-            tap_features (`Tensor`, *optional*): those of the first pass, for the second.
+            labels (`Tensor`, *optional*): see [`classification_loss`].
+            output_attention_maps (`bool`): also return what the map was made from: soft attention maps and weight
+                maps, or the contributions to every class.
+            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
+            tap_values (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second,
+                what the map head makes of `tap_values`. `"prediction"`: logits, nothing else.
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        if self.class_conditional:
-            logits, explained = self._run_class_phase(pixel_values, phase, tap_features, output_attention_maps)
-        else:
-            logits, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
-        asked = output_attention_maps or phase is not None
-        output = AnteHocImageClassifierOutput(
-            loss=self._loss(logits, labels),
-            logits=logits,
-            **shown(explained, asked, logits=phase is not None),
-            contributions=explained.contributions if asked else None,
-            tap_features=explained.tap_features,
+        logits, explained, features = self._run_phase(
+            pixel_values,
+            self.backbone,
+            phase,
+            tap_values,
+            detailed=output_attention_maps,
+            hidden_states=wants_hidden(self, output_hidden_states),
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
-
-    def _run_class_phase(
-        self, pixel_values: Tensor, phase: Phase | None, tap_features: Tensor | None, of_all_classes: bool
-    ) -> tuple[Tensor | None, AnteHocOutput]:
-        """Of a model with a map for each class: logits, and as much of the maps as the phase needs."""
-        if phase not in (None, "task", "interpretation", "prediction"):
-            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
-        if phase == "prediction":
-            return self.backbone(pixel_values), AnteHocOutput()
-        if phase == "interpretation":
-            if tap_features is None:
-                raise ValueError("phase='interpretation' needs the tap_features of the first pass.")
-            return None, AnteHocOutput(contributions=self._contributions(tap_features))
-        logits, features = self._logits_and_features(pixel_values)
-        if phase == "task":
-            return logits, AnteHocOutput(tap_features=features)
-        return logits, self._class_maps(logits, features, pixel_values, of_all_classes=of_all_classes)
-
-    def _loss(self, logits: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        if labels is None or logits is None:
-            return None
-        if not torch.compiler.is_compiling():
-            check_labels(labels, self.num_labels)
-        several = self.config.problem_type in ("multi_label_classification", "regression")
-        if several or labels.is_floating_point():
-            labels = labels.to(logits.dtype)
-        else:
-            labels = labels.long()  # int32 and uint8, as some data sets store them
-        return self.loss_function(labels, logits, self.config)
+        return AnteHocImageClassifierOutput(
+            loss=None if labels is None or logits is None else classification_loss(logits, labels, self.config),
+            logits=logits,
+            **map_fields(explained, output_attention_maps, training=phase is not None),
+            hidden_states=features,
+        )
 
 
-def check_labels(labels: Tensor, num_labels: int) -> None:
+def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     """
-    Looks at class indices on the CPU; on a GPU this would wait for the device at every step.
+    Cross-entropy, or what the `problem_type` of the configuration asks for.
+
+    Args:
+        logits (`Tensor`): (B, K).
+        labels (`Tensor`): (B,) class indices, -100 for images to leave out; (B, K) numbers in [0, 1] for several
+            labels an image; (B,) or (B, K) numbers for regression. Where the configuration names no `problem_type`,
+            the labels' shape decides, for this call alone; a single output is regression.
+        config: names the `problem_type`.
+
+    Returns:
+        `Tensor`: a scalar, the mean over the batch.
 
     Raises:
-        ValueError: if one is none of the classes.
+        ValueError: if the labels have a wrong shape or type, or one is none of the classes.
     """
-    if labels.device.type != "cpu" or labels.is_floating_point() or labels.ndim != 1 or num_labels < 2:
-        return
-    if bool(((labels < 0) & (labels != -100) | (labels >= num_labels)).any()):
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor with a row for each image, not {type(labels).__name__}.")
+    labels, several = labels.to(logits.device), logits.shape[1] > 1
+    kind = config.problem_type
+    if kind is None:
+        one_each = several and labels.shape[1:] in ((), (1,)) and not labels.is_floating_point()
+        kind = "single_label_classification" if one_each else "multi_label_classification" if several else "regression"
+    if kind == "single_label_classification":
+        return F.cross_entropy(logits, _class_indices(labels, logits))
+    if labels.shape not in (logits.shape, logits.squeeze(1).shape):
         raise ValueError(
-            f"labels must lie in 0…{num_labels - 1} (num_labels={num_labels}), but this batch has "
+            f"labels must be {tuple(logits.shape)}, a number for each image and output, or class indices "
+            f"({len(logits)},), not {tuple(labels.shape)} of {labels.dtype}."
+        )
+    labels = labels.to(logits.dtype).view_as(logits)
+    if kind == "regression":
+        return F.mse_loss(logits, labels)
+    if _readable(labels) and not bool(((labels >= 0) & (labels <= 1)).all()):
+        raise ValueError(
+            f"labels for several classes an image must lie in 0…1, but this batch has {float(labels.min())}…"
+            f"{float(labels.max())}: for other numbers set problem_type='regression'."
+        )
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def _class_indices(labels: Tensor, logits: Tensor) -> Tensor:
+    """(B,) int64, from integers of any size, as data sets store them."""
+    count, classes = logits.shape
+    fits = labels.shape in ((count,), (count, 1))
+    if not fits or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be {count} class indices, one for each image, not {tuple(labels.shape)} of {labels.dtype}; "
+            "for several labels an image set problem_type='multi_label_classification'."
+        )
+    labels = labels.flatten().long()
+    if _readable(labels) and bool(((labels < 0) & (labels != -100) | (labels >= classes)).any()):
+        raise ValueError(
+            f"labels must lie in 0…{classes - 1} (num_labels={classes}), but this batch has "
             f"{int(labels.min())}…{int(labels.max())}."
         )
+    return labels
+
+
+def _readable(labels: Tensor) -> bool:
+    """Whether values may be looked at: on a GPU this would wait for the device at every step."""
+    return labels.device.type == "cpu" and labels.numel() > 0 and not torch.compiler.is_compiling()
 
 
 AnteHocForImageClassification.register_for_auto_class("AutoModelForImageClassification")

@@ -1,19 +1,53 @@
 """Landmark detection: timm's network gives two coordinates for each point, and the map what they were read from."""
 
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
-from .configuration_antehoc import AnteHocConfig
-from .modeling_antehoc import AnteHocPreTrainedModel
-from .outputs import AnteHocLandmarkOutput, as_object, shown
+from .configuration_landmarks import AnteHocLandmarkConfig
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, wants_hidden
 from .phases import Phase
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].
 SMOOTH_L1_BETA = 0.01
+
+
+@dataclass
+class AnteHocLandmarkOutput(ModelOutput):
+    """
+    Output of [`AnteHocForLandmarkDetection`].
+
+    Args:
+        loss (`Tensor`, *optional*): mean error of the known coordinates, a scalar, if labels were given.
+        landmarks (`Tensor`): (B, K, 2), x and y in units of the image's width and height, (i + 0.5) / W the centre
+            of pixel i; a point may be found outside [0, 1].
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
+            as in [`Explanation`].
+        hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
+    """
+
+    loss: Tensor | None = None
+    landmarks: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_values: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class AnteHocLandmarkModel(AnteHocModel):
+    """The bare model of a landmark checkpoint: features and maps."""
+
+    config_class = AnteHocLandmarkConfig
 
 
 class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
@@ -23,9 +57,11 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
     The backbone's own classifier, with 2·K outputs, is the head: direct regression, as in the paper's landmark models.
     """
 
+    config_class = AnteHocLandmarkConfig
+    bare_model: ClassVar[str] = "landmark_detection.AnteHocLandmarkModel"
     onnx_outputs: ClassVar[tuple[str, ...]] = ("landmarks", "interpretation_map")
 
-    def __init__(self, config: AnteHocConfig) -> None:
+    def __init__(self, config: AnteHocLandmarkConfig) -> None:
         super().__init__(config)
         if not config.num_landmarks:
             raise ValueError("num_landmarks is missing: say how many points the model finds, e.g. num_landmarks=68.")
@@ -38,45 +74,53 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
         return outputs.landmarks.flatten(1)
 
     @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+    def prediction_kind(self) -> PredictionKind:
         """Plain numbers."""
         return "vector"
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_attention_maps: bool = False,
-        soft_attention_maps: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        tap_values: Tensor | None = None,
         phase: Phase | None = None,
-        return_dict: bool | None = None,
         normalizer: Tensor | None = None,
-    ) -> AnteHocLandmarkOutput | tuple[Any, ...]:
+    ) -> AnteHocLandmarkOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             labels (`Tensor`, *optional*): (B, K, 2) x and y in units of the image's width and height: 0 is the left
                 (upper) edge, 1 the right (lower) one, (i + 0.5) / W the centre of pixel i. Points outside the image
                 lie outside [0, 1]. NaN marks a missing point, which the loss leaves out.
-            output_attention_maps (`bool`): also return soft attention maps and weight maps.
-            soft_attention_maps (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second:
-                the map of `soft_attention_maps`, and the points found in the energy map.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+            output_attention_maps (`bool`): also return what the map was made from.
+            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
+            tap_values (`Tensor`, *optional*): those of the first pass, for the second.
+            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second,
+                the map of `tap_values` and the points found in the energy map. `"prediction"`: points, nothing else.
             normalizer (`Tensor`, *optional*): not used. It may stand in a batch, since the Trainer hands to the
                 metrics only what the model takes as well.
 
         Raises:
             ValueError: if the images or the labels have a wrong shape.
         """
-        flat, explained = self._run_phase(pixel_values, self.backbone, phase, soft_attention_maps)
+        flat, explained, features = self._run_phase(
+            pixel_values,
+            self.backbone,
+            phase,
+            tap_values,
+            detailed=output_attention_maps,
+            hidden_states=wants_hidden(self, output_hidden_states),
+        )
         landmarks = flat.unflatten(1, (self.num_landmarks, 2))
-        output = AnteHocLandmarkOutput(
+        return AnteHocLandmarkOutput(
             loss=None if labels is None else landmark_loss(landmarks, labels, self.config.landmark_loss),
             landmarks=landmarks,
-            **shown(explained, output_attention_maps or phase is not None, logits=phase is not None),
+            **map_fields(explained, output_attention_maps, training=phase is not None),
+            hidden_states=features,
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
 
 
 def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tensor:
@@ -116,4 +160,5 @@ def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tenso
     return (errors.sum(dim=(1, 2)) / numbers).mean()
 
 
+AnteHocLandmarkModel.register_for_auto_class("AutoModel")
 AnteHocForLandmarkDetection.register_for_auto_class("AutoModelForKeypointDetection")

@@ -1,31 +1,31 @@
-"""The ante-hoc models: a timm backbone and the weight network that turns its attention into an interpretation map."""
+"""The ante-hoc models: a timm backbone and the map head that turns what its layers see into an interpretation map."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
-from .attention_maps import channel_attention, full_precision, minmax, shrink, soft_attention_maps
 from .backbone import resolve_taps
-from .class_maps import ClassMaps
 from .configuration_antehoc import AnteHocConfig
-from .contributions import on_grid, patch_grid
-from .interpretation import energy_map, interpretation_map, weight_maps
-from .outputs import AnteHocModelOutput, AnteHocOutput, as_object, shown
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, PASS_FIELDS, Explanation, Targets, apply_map
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
-from .tap_layout import TapPoint
-from .taps import forward_with_taps
+from .taps import TapPoint, forward_with_taps
 from .timm_model import TimmPreTrainedModel
-from .weight_network import build_weight_network
+
+PredictionKind = Literal["categorical", "bernoulli", "vector"]
 
 
 class AnteHocPreTrainedModel(TimmPreTrainedModel):
     """
     A timm backbone that explains itself; the task's head is added by subclasses.
 
-    Everything but `weight_network` belongs to the task and is what plain timm would train.
+    Everything but `map_head` belongs to the task and is what plain timm would train.
     """
 
     config: Any  # AnteHocConfig; as remote code it may be of that name in another module
@@ -38,17 +38,21 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     # How a model is pushed; set by the project, and not there where this code travels alone.
     pusher: ClassVar[Callable[..., str] | None] = None
 
-    weight_network: nn.Module
+    # The class of the bare model, which `AutoModel` gives: its file, and its name.
+    bare_model: ClassVar[str] = "modeling_antehoc.AnteHocModel"
+
+    map_head: Any  # a MapHead and an nn.Module at once, which Python's types cannot say
 
     def _build(self, num_outputs: int) -> None:
-        """Backbone and weight network; to be followed by the head's own parts and `post_init`."""
+        """Backbone and map head; to be followed by the head's own parts and `post_init`."""
+        self.config.map_head.fit(self.config)  # the configuration may have been changed since
         resolve_taps(self.config)
         self._build_backbone(num_outputs)
         self._check_taps()
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
             head = self.backbone.get_classifier() if num_outputs else None
-            self.weight_network = build_weight_network(self.config, head)
+            self.map_head = self.config.map_head.build(self.config, head)
         self._masked_pass: BatchNormMode | None = None
         classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -77,13 +81,13 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         Args:
             backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.
             pretrained (`bool` or `str`): timm's pretrained weights, from the Hub, or the path of a file of them.
-            config: options of [`AnteHocConfig`], e.g. `num_labels=10`, `image_size=128`.
+            config: options of the model's configuration, e.g. `num_labels=10`, `image_size=128`, `map_head="energy"`.
 
         Raises:
             ValueError: for an unknown or unsuitable backbone or a senseless option.
             OSError: if the pretrained weights cannot be had.
         """
-        return cls._from_options(AnteHocConfig, backbone, pretrained, config)  # type: ignore[no-any-return]
+        return cls._from_options(cls.config_class, backbone, pretrained, config)  # type: ignore[no-any-return]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, with the code: the folder loads where this project is not installed."""
@@ -91,7 +95,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
             known = getattr(self.config, "auto_map", None) or {}
             # Saving registers the saved class alone; these are to work for every checkpoint.
             always = {
-                "AutoModel": f"{AnteHocModel.__module__.split('.')[-1]}.AnteHocModel",
+                "AutoModel": self.bare_model,
                 "AutoImageProcessor": "image_processing_antehoc.AnteHocImageProcessor",
             }
             self.config.auto_map = {**always, **known}
@@ -108,75 +112,58 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     @contextmanager
     def _own_class(self) -> Iterator[None]:
         """Sharding (FSDP2) gives the model a class of torch's, whose file would be saved as the model's code."""
-        shown = type(self)
-        self.__class__ = next(kind for kind in shown.__mro__ if not kind.__module__.startswith("torch."))
+        current = type(self)
+        self.__class__ = next(kind for kind in current.__mro__ if not kind.__module__.startswith("torch."))
         try:
             yield
         finally:
-            self.__class__ = shown
+            self.__class__ = current
 
     # -- the map ------------------------------------------------------------------------------------------------
 
-    @property
-    def class_conditional(self) -> bool:
-        """Whether every class has a map of its own (`weight_network="contributions"`)."""
-        return bool(self.config.weight_network == "contributions")
-
-    def _run_backbone(self, pixel_values: Tensor, call: Callable[[], Any]) -> tuple[Any, list[Tensor]]:
+    def _run_backbone(
+        self, pixel_values: Tensor, call: Callable[[], Any], hidden_states: bool = False
+    ) -> tuple[Any, Tensor, tuple[Tensor, ...] | None]:
         """
-        The backbone's result and, without gradient, what is kept of its taps: their attention at native resolution,
-        or, for class-conditional maps, their activations on the grid of patches.
+        The backbone's result, without gradient what the map head keeps of its taps, and, if asked for, the taps'
+        activations (B, C, h, w).
         """
-        config = self.config
-
-        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        size = _size(pixel_values)
+        seen: list[Tensor] = []
 
         def read(features: Tensor) -> Tensor:
-            if self.class_conditional:
-                return on_grid(features.detach(), patch_grid(size, config.contribution_grid))
-            return channel_attention(features.detach(), config.channel_reduction, config.attention_softmax)
+            if hidden_states:
+                seen.append(features)
+            return self.map_head.keep(features, size)
 
-        points = [TapPoint.from_dict(values) for values in config.tap_points]
-        return forward_with_taps(self.backbone, points, read, call, size)
+        points = [TapPoint.from_dict(values) for values in self.config.tap_points]
+        result, kept = forward_with_taps(self.backbone, points, read, call, size)
+        return result, self.map_head.combine(kept, size), tuple(seen) if hidden_states else None
 
-    def _soft_attention_maps(self, attentions: list[Tensor], pixel_values: Tensor) -> Tensor:
-        size = (pixel_values.shape[-2], pixel_values.shape[-1])
-        with torch.no_grad(), full_precision(pixel_values):
-            return soft_attention_maps(attentions, size, self.config.attention_softmax, self.config.attention_resize)
-
-    def weight_network_input(self, soft_attention_maps: Tensor) -> Tensor:
+    def interpretation(self, pixel_values: Tensor, target: Tensor | int | None = None) -> Explanation:
         """
-        What the weight network sees of the (B, η, H, W) maps: averaged to 1/`weight_network_stride` of the size, and
-        each stretched to [0, 1] or left as it is (`"raw"`).
-        """
-        maps = shrink(soft_attention_maps, self.config.weight_network_stride)
-        return maps if self.config.weight_network_input == "raw" else minmax(maps)
-
-    def interpret(self, soft_attention_maps: Tensor) -> AnteHocOutput:
-        """
-        Weights the soft attention maps and sums them to the interpretation map (Eq. 1).
+        The map of normalised images alone, whatever the model's head.
 
         Args:
-            soft_attention_maps (`Tensor`): (B, η, H, W), float32.
-        """
-        dtype = next(self.weight_network.parameters()).dtype
-        logits = self.weight_network(self.weight_network_input(soft_attention_maps).to(dtype))
-        with full_precision(soft_attention_maps):
-            weights = weight_maps(logits.float(), (soft_attention_maps.shape[-2], soft_attention_maps.shape[-1]))
-            map_, degenerate = interpretation_map(
-                soft_attention_maps, weights, self.config.attention_scaling, self.config.map_scaling
-            )
-        return AnteHocOutput(
-            interpretation_map=map_,
-            degenerate=degenerate,
-            soft_attention_maps=soft_attention_maps,
-            weight_maps=weights,
-            weight_logits=logits,
-        )
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            target (`int` or `Tensor`, *optional*): what the map is to explain, one for all images or (B,); None: what
+                the model predicts. Only where each target has a map of its own.
 
-    def interpretation(self, pixel_values: Tensor) -> AnteHocOutput:
-        """The map of normalised images (B, 3, H, W) alone, whatever the head."""
-        return self._run_phase(pixel_values, self.backbone)[1]
+        Raises:
+            ValueError: if there is no such target, or the model has one map an image.
+        """
+        if target is not None and not self.map_head.per_target:
+            raise ValueError(
+                f"A map of kind {self.config.map_head.kind!r} is the same for every target: leave target out, or "
+                "train a model with map_head='contributions'."
+            )
+        pixel_values = self._checked_pixels(pixel_values)
+        prediction, values, _ = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
+        targets = self._targets(prediction) if self.map_head.per_target else None
+        if target is not None:
+            assert targets is not None
+            targets.chosen = _checked_target(target, targets.worth)
+        return self.map_head(values, _size(pixel_values), targets, detailed=True)
 
     def energy_map(self, pixel_values: Tensor, interpretation_map: Tensor) -> Tensor:
         """
@@ -191,65 +178,93 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         """
         mean = torch.tensor(self.config.image_mean, device=pixel_values.device).view(1, 3, 1, 1)
         std = torch.tensor(self.config.image_std, device=pixel_values.device).view(1, 3, 1, 1)
-        return energy_map(pixel_values, interpretation_map, mean, std, self.config.mask_space)
+        return apply_map(pixel_values, interpretation_map, mean, std, self.map_head.mask_space)
+
+    def worth(self, outputs: Any) -> Tensor:
+        """
+        What the images are worth to each of the model's targets.
+
+        Args:
+            outputs: of the model, with its prediction.
+
+        Returns:
+            `Tensor`: (B, K) float32; for a classifier the probabilities of its classes.
+
+        Raises:
+            ValueError: if the model has no targets with maps of their own.
+        """
+        targets = self._targets(self.prediction(outputs))
+        if targets is None:
+            raise ValueError(f"{type(self).__name__} has no targets to which a part of an image is worth something.")
+        return targets.worth
+
+    def _targets(self, prediction: Tensor | None) -> Targets | None:
+        """
+        What a map of one target needs to know of a prediction, or, without one, of the model alone; None for models
+        without such targets.
+        """
+        return None
 
     def _run_phase(
         self,
         pixel_values: Tensor,
-        run: Callable[[Tensor], Any],
+        predict: Callable[[Tensor], Any],
         phase: Phase | None = None,
-        soft_attention_maps: Tensor | None = None,
-    ) -> tuple[Any, AnteHocOutput]:
+        tap_values: Tensor | None = None,
+        detailed: bool = False,
+        hidden_states: bool = False,
+    ) -> tuple[Any, Explanation, tuple[Tensor, ...] | None]:
         """
-        One forward pass of a head, with as much of the map as the phase needs.
+        One forward pass, with as much of the map as the phase needs.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            run: the backbone (and what the head does before its output) on such images.
-            phase (`str`, *optional*): None: prediction and map. `"task"`: prediction and soft attention maps, the
-                first pass of training. `"interpretation"`: the map of the first pass's soft attention maps, and the
-                prediction on the energy map, the second.
-            soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), for the second pass.
+            predict: the backbone (and what the model does before its output) on such images.
+            phase (`str`, *optional*): None: prediction and map. `"task"`: prediction and `tap_values`, the first pass
+                of training. `"interpretation"`: what the map head makes of the first pass's `tap_values`, the second.
+                `"prediction"`: the prediction alone.
+            tap_values (`Tensor`, *optional*): of the first pass, for the second.
+            detailed: also what the map was made from.
+            hidden_states: also the activations of the taps.
 
         Returns:
-            What `run` gave, and the map.
+            What `predict` gave, the explanation and the activations.
 
         Raises:
-            ValueError: if the images have a wrong shape, or phase and maps do not fit.
+            ValueError: if the images have a wrong shape, or phase and values do not fit.
         """
-        self._check_pixels(pixel_values)
-        if phase not in (None, "task", "interpretation"):
-            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation'.")
+        pixel_values = self._checked_pixels(pixel_values)
+        size = _size(pixel_values)
+        if phase not in (None, "task", "interpretation", "prediction"):
+            raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
+        if phase == "prediction":
+            return predict(pixel_values), Explanation(), None
         if phase == "interpretation":
-            explained = self.interpret(self._checked_maps(soft_attention_maps))
-            assert explained.interpretation_map is not None
-            return run(self.energy_map(pixel_values, explained.interpretation_map)), explained
-        result, attentions = self._run_backbone(pixel_values, lambda: run(pixel_values))
-        maps = self._soft_attention_maps(attentions, pixel_values)
-        return result, AnteHocOutput(soft_attention_maps=maps) if phase == "task" else self.interpret(maps)
-
-    def _checked_maps(self, soft_attention_maps: Tensor | None) -> Tensor:
-        if soft_attention_maps is None:
-            raise ValueError("phase='interpretation' needs the soft_attention_maps of the first pass.")
-        if soft_attention_maps.shape[1] != self.config.num_attention_maps:
-            raise ValueError(
-                f"soft_attention_maps must be {self.config.num_attention_maps} maps an image, not "
-                f"{soft_attention_maps.shape[1]}."
+            if tap_values is None:
+                raise ValueError("phase='interpretation' needs the tap_values of the first pass.")
+            self.map_head.check(tap_values)
+            prediction, explained = self.map_head.second_pass(
+                tap_values, size, self._targets(None), lambda map_: predict(self.energy_map(pixel_values, map_))
             )
-        return soft_attention_maps
+            return prediction, explained, None
+        prediction, values, features = self._run_backbone(pixel_values, partial(predict, pixel_values), hidden_states)
+        if phase == "task":
+            return prediction, Explanation(tap_values=values), features
+        targets = self._targets(prediction) if self.map_head.per_target else None
+        return prediction, self.map_head(values, size, targets, detailed), features
 
     # -- training in two passes ---------------------------------------------------------------------------------
 
     @contextmanager
     def task_phase(self) -> Iterator[None]:
-        """First pass: the task's parameters learn, the weight network does not."""
-        with without_gradient(self.weight_network.parameters()):
+        """First pass: the task's parameters learn, the map head does not."""
+        with without_gradient(self.map_head.parameters()):
             yield
 
     @contextmanager
     def interpretation_phase(self, batch_norm: BatchNormMode = "eval", train_backbone: bool = False) -> Iterator[None]:
         """
-        Second pass: the weight network learns from what the frozen backbone makes of the energy map.
+        Second pass: the map head learns from what the frozen backbone makes of masked images.
 
         Lasts until after the backward pass, since gradient checkpointing runs the backbone again there. Dropout is
         off.
@@ -259,7 +274,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                 `"batch"`: those of the batch, not stored. `"update"`: those of the batch, stored.
             train_backbone (`bool`): whether the backbone receives gradients as well (joint training).
         """
-        own = {id(parameter) for parameter in self.weight_network.parameters()}
+        own = {id(parameter) for parameter in self.map_head.parameters()}
         frozen = [] if train_backbone else [p for p in self.parameters() if id(p) not in own]
         modes = [(module, module.training) for module in self.modules()]
         with without_gradient(frozen), masked_pass_mode(self.backbone, batch_norm):
@@ -277,7 +292,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         super().train(mode)
         if self._masked_pass is not None:
             for name, child in self.named_children():
-                if name != "weight_network":
+                if name != "map_head":
                     child.eval()
             if mode and self._masked_pass != "eval":
                 for module in self.backbone.modules():
@@ -290,55 +305,133 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return outputs.logits
 
     @property
-    def prediction_kind(self) -> Literal["categorical", "bernoulli", "vector"]:
+    def prediction_kind(self) -> PredictionKind:
         """How to read the last axis of [`prediction`]: softmax, sigmoid, or, unless a head says so, plain numbers."""
         return "vector"
 
 
-class AnteHocModel(ClassMaps, AnteHocPreTrainedModel):
+@dataclass
+class AnteHocModelOutput(ModelOutput):
+    """
+    Output of [`AnteHocModel`].
+
+    Args:
+        last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
+        pooler_output (`Tensor`): pooled features, (B, C).
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, contributions: as in [`Explanation`].
+        hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
+    """
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    contributions: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class AnteHocModel(AnteHocPreTrainedModel):
     """
     The bare model: features and maps. This is what `AutoModel` gives.
 
-    It has no head, unless the map depends on the class: then it keeps the classifier, and shows the map of the most
+    It has no head, unless each class has a map of its own: then it keeps the classifier, and gives the map of the most
     likely class.
     """
 
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)
-        self._build(num_outputs=(config.num_labels or 0) if config.weight_network == "contributions" else 0)
+        self._build(num_outputs=(config.num_labels or 0) if config.map_head.per_target else 0)
         self.post_init()
 
     def prediction(self, outputs: Any) -> Tensor:
         """The pooled features, (B, C)."""
         return outputs.pooler_output
 
+    def _targets(self, prediction: Tensor | None) -> Targets | None:
+        """The classes, where the model has kept its classifier."""
+        return class_targets(self, prediction) if self.map_head.per_target else None
+
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
         output_attention_maps: bool = False,
-        return_dict: bool | None = None,
-    ) -> AnteHocModelOutput | tuple[Any, ...]:
+        output_hidden_states: bool | None = None,
+    ) -> AnteHocModelOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            output_attention_maps (`bool`): also return soft attention maps and weight maps.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
+            output_attention_maps (`bool`): also return what the map was made from: soft attention maps and weight
+                maps, or the contributions to every class.
+            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
         """
-        self._check_pixels(pixel_values)
-        features, taps = self._run_backbone(pixel_values, lambda: self.backbone.forward_features(pixel_values))
-        if self.class_conditional:
-            pooled = self.backbone.forward_head(features, pre_logits=True)
-            logits = self.backbone.forward_head(features)
-            explained = self._class_maps(logits, torch.cat(taps, dim=1), pixel_values, of_all_classes=False)
-        else:
-            pooled = self.backbone.forward_head(features)
-            explained = self.interpret(self._soft_attention_maps(taps, pixel_values))
-        output = AnteHocModelOutput(
-            last_hidden_state=features,
-            pooler_output=pooled,
-            **shown(explained, output_attention_maps),
+        pixel_values = self._checked_pixels(pixel_values)
+        features, values, taps = self._run_backbone(
+            pixel_values,
+            lambda: self.backbone.forward_features(pixel_values),
+            wants_hidden(self, output_hidden_states),
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
+        targets = self._targets(self.backbone.forward_head(features)) if self.map_head.per_target else None
+        explained = self.map_head(values, _size(pixel_values), targets, output_attention_maps)
+        return AnteHocModelOutput(
+            last_hidden_state=features,
+            pooler_output=self.backbone.forward_head(features, **({"pre_logits": True} if targets else {})),
+            **map_fields(explained, output_attention_maps),
+            hidden_states=taps,
+        )
+
+
+def class_targets(model: Any, logits: Tensor | None) -> Targets:
+    """
+    The classes of a model whose backbone has its classifier, as targets of a map.
+
+    Args:
+        model: with the classifier of timm's network, and a configuration that names the kind of problem.
+        logits (`Tensor`, *optional*): (B, K); None where nothing has been predicted.
+    """
+    several = model.config.problem_type == "multi_label_classification"
+    weight = getattr(model.backbone.get_classifier(), "weight", None)
+    if logits is None:
+        nothing = torch.empty(0)
+        return Targets(nothing, nothing.long(), weight, exclusive=not several)
+    detached = logits.detach().float()
+    worth = detached.sigmoid() if several else detached.softmax(dim=1)
+    return Targets(worth, logits.argmax(dim=1), weight, exclusive=not several)
+
+
+def map_fields(explained: Explanation, detailed: bool, training: bool = False) -> dict[str, Tensor | None]:
+    """The fields of an output that are about the map: what it was made from only on request."""
+    names = MAP_FIELDS + (DETAIL_FIELDS if detailed or training else ()) + (PASS_FIELDS if training else ())
+    return {name: explained.get(name) for name in names}
+
+
+def wants_hidden(model: Any, asked: bool | None) -> bool:
+    """Whether an output shall hold the taps' activations: as asked for, or else as configured."""
+    return bool(model.config.output_hidden_states if asked is None else asked)
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def _checked_target(target: Tensor | int, worth: Tensor) -> Tensor:
+    """(B,) int64; a user's mistake is reported."""
+    try:
+        chosen = torch.as_tensor(target, device=worth.device)
+        fits = chosen.dtype in _INTEGERS and chosen.shape in (torch.Size(), worth.shape[:1])
+    except (TypeError, ValueError, RuntimeError):  # text, None or a dictionary
+        fits = False
+    if not fits or bool(((chosen < 0) | (chosen >= worth.shape[1])).any()):
+        raise ValueError(
+            f"target must be a class, 0…{worth.shape[1] - 1}, or one for each of the {len(worth)} images, not "
+            f"{target!r}."
+        )
+    return chosen.long().expand(len(worth))
+
+
+def _size(pixel_values: Tensor) -> tuple[int, int]:
+    return pixel_values.shape[-2], pixel_values.shape[-1]
 
 
 AnteHocModel.register_for_auto_class("AutoModel")

@@ -1,15 +1,180 @@
-"""Reading the backbone's activations during a forward pass, leaving nothing behind."""
+"""
+Where the backbone is read, and reading it during a forward pass.
+
+The grid of positions in a layer's output may be (B, C, h, w), (B, h, w, C) or (B, tokens, C).
+"""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .tap_layout import TapPoint
-
 Hook = Callable[[nn.Module, Any, Any], None]
+
+
+@dataclass(frozen=True)
+class TapPoint:
+    """
+    One place in the backbone that is read.
+
+    Attributes:
+        module: the module's name in the backbone.
+        call: which of its calls in a forward pass, from 0.
+        item: index into the output where that is a tuple or list, else None.
+        layout: `"NCHW"`, `"NHWC"` or `"NLC"` (tokens).
+        prefix_tokens: class and register tokens in front of the grid (`"NLC"` only).
+        stride: height and width of an input in pixels for each position of the grid (`"NLC"` only).
+    """
+
+    module: str
+    call: int = 0
+    item: int | None = None
+    layout: str = "NCHW"
+    prefix_tokens: int = 0
+    stride: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, without what is default."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if key == "module" or value != _DEFAULTS[key]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TapPoint":
+        """
+        The inverse of [`to_dict`].
+
+        Raises:
+            ValueError: if a key is unknown or the layout is none of the three.
+        """
+        if not isinstance(values, dict) or "module" not in values or set(values) - set(cls.__dataclass_fields__):
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
+        stride = values.get("stride")
+        point = cls(**{**values, "stride": tuple(stride) if isinstance(stride, (list, tuple)) else stride})
+        if not point._is_sound():
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
+        return point
+
+    def _is_sound(self) -> bool:
+        whole = [self.call, self.prefix_tokens] + ([] if self.item is None else [self.item])
+        strides = self.stride if self.stride is not None else (1.0, 1.0)
+        return (
+            isinstance(self.module, str)
+            and self.module != ""
+            and self.layout in ("NCHW", "NHWC", "NLC")
+            and all(type(number) is int and number >= 0 for number in whole)
+            and isinstance(strides, tuple)
+            and len(strides) == 2
+            and all(type(number) in (int, float) and number > 0 for number in strides)
+        )
+
+    def features(self, output: Any, image_size: tuple[int, int]) -> Tensor:
+        """The module's output as (B, C, h, w); a view where that is possible."""
+        tensor = output if self.item is None else output[self.item] if len(output) > self.item else None
+        if not isinstance(tensor, Tensor) or tensor.ndim != len(self.layout):
+            raise ValueError(
+                f"tap_points of the configuration describes the output of {self.module!r} as {self.layout}, which it "
+                "is not: remove tap_points from the configuration to have them found anew."
+            )
+        if self.layout == "NCHW":
+            return tensor
+        if self.layout == "NHWC":
+            return tensor.movedim(-1, 1)
+        rows, columns = grid_of_tokens(tensor.shape[1] - self.prefix_tokens, image_size, self.stride)
+        return tensor[:, self.prefix_tokens :].movedim(-1, 1).unflatten(2, (rows, columns))
+
+
+_DEFAULTS = {key: field.default for key, field in TapPoint.__dataclass_fields__.items()}
+
+
+def grid_of_tokens(tokens: int, image_size: tuple[int, int], stride: tuple[float, float] | None) -> tuple[int, int]:
+    """Rows and columns of a token grid on an image of this size."""
+    if stride is not None:
+        rows = max(round(image_size[0] / stride[0]), 1)
+        if tokens % rows == 0:
+            return rows, tokens // rows
+    rows = max(round((tokens * image_size[0] / image_size[1]) ** 0.5), 1)
+    return rows, tokens // rows
+
+
+def find_layout(
+    output: Any, image_size: tuple[int, int], channels: int | None = None, prefix_tokens: int = 0
+) -> dict[str, Any] | None:
+    """
+    Finds the grid of positions in a module's output for a single image.
+
+    Args:
+        output: what the module returned; of a tuple or list the last tensor with a grid is taken.
+        image_size: height and width of the input that led to it; best not square, so that axes can't be confused.
+        channels: number of channels if known (timm's `feature_info`), to tell axes apart.
+        prefix_tokens: tokens of the backbone that are no positions.
+
+    Returns:
+        `item`, `layout`, `prefix_tokens`, `stride` of a [`TapPoint`] and `grid` (rows, columns); None where there is
+        no grid.
+    """
+    if isinstance(output, (tuple, list)):
+        for item in reversed(range(len(output))):
+            found = find_layout(output[item], image_size, channels, prefix_tokens)
+            if found is not None:
+                return {**found, "item": item}
+        return None
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (1,):
+        return None  # e.g. attention heads in the place of the batch
+    if output.ndim == 4:
+        return _layout_of_grid(output.shape, image_size, channels)
+    if output.ndim == 3:
+        return _layout_of_tokens(output.shape, image_size, prefix_tokens)
+    return None
+
+
+def _layout_of_grid(shape: torch.Size, image_size: tuple[int, int], channels: int | None) -> dict[str, Any] | None:
+    candidates = {"NCHW": (shape[2], shape[3], shape[1]), "NHWC": (shape[1], shape[2], shape[3])}
+    fitting = {name: c for name, c in candidates.items() if _fits(c[0], c[1], image_size)}
+    if len(fitting) > 1 and channels is not None:
+        fitting = {name: c for name, c in fitting.items() if c[2] == channels} or fitting
+    if not fitting:
+        return None
+    # A tie is settled for the common layout.
+    name = "NCHW" if "NCHW" in fitting else "NHWC"
+    rows, columns, _ = fitting[name]
+    return {"item": None, "layout": name, "grid": (rows, columns), "prefix_tokens": 0, "stride": None}
+
+
+def _fits(rows: int, columns: int, image_size: tuple[int, int]) -> bool:
+    """Whether a grid has (nearly) the proportions of the image; padding may add a position or two at each side."""
+    height, width = image_size
+    if rows < 1 or columns < 1 or rows > height + 2 or columns > width + 2:
+        return False
+    stride = height / rows
+    return abs(columns - width / stride) <= max(2.0, 0.25 * columns)
+
+
+def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tokens: int) -> dict[str, Any] | None:
+    height, width = image_size
+    for prefix in dict.fromkeys((prefix_tokens, 0, 1)):
+        tokens = shape[1] - prefix
+        if tokens < 1:
+            continue
+        # The stride is a whole number of pixels in every patch embedding, the same in both directions.
+        stride = (height * width / tokens) ** 0.5
+        for whole in (round(stride), int(stride), int(stride) + 1):
+            if whole < 1:
+                continue
+            for up in (0, 1):  # floor or ceil at the border
+                rows, columns = (height + up * (whole - 1)) // whole, (width + up * (whole - 1)) // whole
+                if rows * columns == tokens:
+                    return {
+                        "item": None,
+                        "layout": "NLC",
+                        "grid": (rows, columns),
+                        "prefix_tokens": prefix,
+                        "stride": (height / rows, width / columns),
+                    }
+    return None
 
 
 def forward_with_taps(
@@ -22,9 +187,10 @@ def forward_with_taps(
     """
     Runs the backbone and reads its taps on the way.
 
-    What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, so
-    copying and pickling never meet one. `torch.compile` cannot follow `register_forward_hook`; where it is at work,
-    each tapped module's table of hooks is replaced by one with another entry and put back afterwards.
+    What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
+    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow
+    `register_forward_hook`; where it is at work, each tapped module's table of hooks is replaced by one with another
+    entry and put back afterwards.
 
     Args:
         backbone: the timm network.
@@ -75,7 +241,7 @@ def _with_hooks(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) ->
 
 def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) -> Any:
     """The same where several threads may run the model at once: each adds its own entries and removes them."""
-    thread, key = threading.get_ident(), object()
+    thread, key = threading.get_ident(), _TapKey()
 
     def of_this_thread(hook: Hook) -> Hook:
         def guarded(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -91,6 +257,27 @@ def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callab
     finally:
         for module, _ in hooks:
             module._forward_hooks.pop(key, None)  # type: ignore[call-overload]
+
+
+class _TapKey:
+    """Under which a reading hook of one forward pass stands in a module's table."""
+
+
+def without_taps(module: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:
+    """
+    The same modules around the same tensors, without the hooks of forward passes that are running in other threads.
+
+    Args:
+        module: with all its children.
+        twins: those made so far, by the identity of the original: one may stand in several places.
+    """
+    twins = {} if twins is None else twins
+    if id(module) not in twins:
+        twin = twins[id(module)] = object.__new__(type(module))
+        hooks = [entry for entry in list(module._forward_hooks.items()) if not isinstance(entry[0], _TapKey)]
+        children = {name: child and without_taps(child, twins) for name, child in module._modules.items()}
+        twin.__dict__ = {**module.__dict__, "_forward_hooks": OrderedDict(hooks), "_modules": children}
+    return twins[id(module)]
 
 
 def _reading_hook(

@@ -20,7 +20,7 @@ from antehoc_hf import (
     AnteHocImageProcessor,
 )
 from antehoc_hf.cli import COMMANDS, main
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor, pipeline
 
 from antehoc_hf.export import export_onnx
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
 

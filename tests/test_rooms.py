@@ -24,11 +24,11 @@ ALLOWED = {
     "evaluation": {"modeling", "shapes", "visualization"},
     "explainers": {"modeling", "evaluation"},
     "visualization": {"modeling", "evaluation"},
-    "pipelines": {"modeling", "visualization", "commands.errors"},
+    "pipelines": {"modeling", "visualization", "commands.errors", "training.data"},
     "baselines": {"modeling", "model_push", "evaluation"},
     "training": {
         *("modeling", "model_cards", "evaluation", "visualization", "shapes"),
-        *("commands.errors", "commands.options", "model_weights", "baselines"),
+        *("commands.errors", "commands.options", "model_weights", "model_push", "baselines"),
     },
 }
 # The one that is run as a script, and starts the command line.
@@ -103,4 +103,4 @@ def test_explaining_does_not_load_the_trainer(graph: dict[str, set[str]]) -> Non
             reached.add(name)
             waiting += graph[name]
     assert "antehoc_hf.explainers.cam" in reached
-    assert not {name for name in reached if "trainer" in name or name.startswith("antehoc_hf.training.runs")}
+    assert not {name for name in reached if "trainer" in name or name.startswith("antehoc_hf.training.tasks")}

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antehoc_hf.training.arguments import AnteHocTrainingArguments
-    from antehoc_hf.training.augmentation import AUGMENTATIONS
     from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint
     from antehoc_hf.training.data import ImageData, load_image_data
-    from antehoc_hf.training.errors import BadImageError, DataError, LabelError
+    from antehoc_hf.training.data.augmentation import AUGMENTATIONS
+    from antehoc_hf.training.data.errors import BadImageError, DataError, LabelError
     from antehoc_hf.training.metrics import metrics_of
     from antehoc_hf.training.panels import PanelCallback
     from antehoc_hf.training.runs.recipes import read_recipe, recipe_names
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 # Looked up on first use: the data loading needs no trainer, and neither needs matplotlib.
 _HOMES = {
-    "AUGMENTATIONS": "augmentation",
+    "AUGMENTATIONS": "data.augmentation",
     "AnteHocTrainer": "trainer",
     "AnteHocTrainingArguments": "arguments",
-    "BadImageError": "errors",
-    "DataError": "errors",
+    "BadImageError": "data.errors",
+    "DataError": "data.errors",
     "ImageData": "data",
-    "LabelError": "errors",
+    "LabelError": "data.errors",
     "PanelCallback": "panels",
     "RunFolderError": "checkpoints",
     "last_whole_checkpoint": "checkpoints",

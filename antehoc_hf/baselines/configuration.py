@@ -1,28 +1,20 @@
 """Configurations of the baselines: the backbone they share, and the named readings of each."""
 
-import json
-import math
 from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
-
-from antehoc_hf.modeling.configuration_antehoc import PROBLEM_TYPES, backbone_defaults
+from antehoc_hf.modeling.configuration_antehoc import BackboneConfig, is_number, is_whole
 
 PRESETS = ("paper", "released_code")
 
 
-class BaselineConfig(PreTrainedConfig):
+class BaselineConfig(BackboneConfig):
     r"""
     What every baseline's configuration holds: a timm backbone and the images it takes.
 
     Args:
         backbone (`str`, *optional*, defaults to `"resnet18"`):
             Any architecture of `timm.list_models()`, with or without a pretrained tag.
-        backbone_kwargs (`dict`, *optional*): Passed on to `timm.create_model`.
-        image_size (`int` or `list[int]`, *optional*):
-            Side, or `[height, width]`, in pixels. Defaults to the backbone's own.
-        image_mean, image_std (`list[float]`, *optional*):
-            Normalisation of the three channels (pixels in [0, 1]). Default to the backbone's own.
+        backbone_kwargs, image_size, image_mean, image_std (*optional*): see [`BackboneConfig`].
 
     Raises:
         ValueError: for any value that makes no sense, in one sentence.
@@ -34,57 +26,22 @@ class BaselineConfig(PreTrainedConfig):
     least: ClassVar[dict[str, int]] = {}
 
     backbone: str = "resnet18"
-    backbone_kwargs: dict[str, Any] | None = None
-    image_size: int | list[int] | tuple[int, int] | None = None
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        own = backbone_defaults(self.backbone)
-        size: Any = own["input_size"][1:] if self.image_size is None else self.image_size
-        self.image_size = [size, size] if isinstance(size, int) else _as_list(size)
-        self.image_mean = _as_list(own["mean"] if self.image_mean is None else self.image_mean)
-        self.image_std = _as_list(own["std"] if self.image_std is None else self.image_std)
-        self._check_images()
-        self._check_options()
+        for name, values in self.choices.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, values))}.")
+        for name, least in self.least.items():
+            value = getattr(self, name)
+            if not (is_whole(value) if least > 0 else is_number(value)) or value < least:
+                kind = "whole number" if least > 0 else "number"
+                raise ValueError(f"{name}={value!r} must be a {kind} of at least {least}.")
 
     @classmethod
     def released_code(cls, **options: Any) -> Any:
         """The configuration of the method authors' released code, where `options` do not say otherwise."""
         return cls(**{**cls.released, **options})
-
-    def _check_images(self) -> None:
-        size: Any = self.image_size
-        if not isinstance(size, list) or len(size) != 2 or not all(_is_whole(side) and side > 0 for side in size):
-            raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
-        for name in ("image_mean", "image_std"):
-            values = getattr(self, name)
-            if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
-                raise ValueError(f"{name}={values!r} must be three numbers, one for each of red, green and blue.")
-        if min(self.image_std or [1]) <= 0:
-            raise ValueError(f"image_std={self.image_std!r} must be positive.")
-
-    def _check_options(self) -> None:
-        if self.backbone_kwargs is not None and not isinstance(self.backbone_kwargs, dict):
-            raise ValueError(f"backbone_kwargs={self.backbone_kwargs!r} must be a dictionary of timm's options.")
-        try:
-            json.dumps(self.backbone_kwargs)
-        except TypeError as error:
-            raise ValueError(f"backbone_kwargs must hold what JSON can hold, to be saved: {error}.") from None
-        # A configuration may come from anywhere: it must not name files or addresses that weights are read from.
-        sources = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-        ours = {"num_classes", "features_only", "in_chans", *sources} & set(self.backbone_kwargs or {})
-        if ours:
-            raise ValueError(f"backbone_kwargs must not hold {min(ours)!r}, which the model itself decides.")
-        for name, values in {**self.choices, "problem_type": (None, *PROBLEM_TYPES)}.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, values))}.")
-        for name, least in self.least.items():
-            value = getattr(self, name)
-            if not (_is_whole(value) if least > 0 else _is_number(value)) or value < least:
-                kind = "whole number" if least > 0 else "number"
-                raise ValueError(f"{name}={value!r} must be a {kind} of at least {least}.")
 
 
 class PlainConfig(BaselineConfig):
@@ -243,15 +200,3 @@ class CbahConfig(BaselineConfig):
         size: Any = self.image_size
         if self.rotation_weight > 0 and size[0] != size[1]:
             raise ValueError(f"rotation_weight needs square images to turn, and image_size is {size}.")
-
-
-def _as_list(values: Any) -> Any:
-    return list(values) if isinstance(values, tuple) else values
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.utils.generic import can_return_tuple
 
 from antehoc_hf.baselines.concept_autoencoder import ConceptDecoder, concept_grid, reconstruction_target
 from antehoc_hf.baselines.configuration import CbahConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
 from antehoc_hf.baselines.outputs import CbahOutput
-from antehoc_hf.modeling.outputs import as_object
+from antehoc_hf.modeling.image_classification import classification_loss
 
 _WEIGHTED = ("reconstruction", "fidelity", "sparsity", "rotation")
 
@@ -50,24 +51,20 @@ class CbahForImageClassification(BaselineForImageClassification):
     def _takes_one_size(self) -> bool:
         return True  # the concepts' networks end in layers of a fixed width
 
+    @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_reconstruction: bool = False,
-        return_dict: bool | None = None,
-    ) -> CbahOutput | tuple[Any, ...]:
+        self, pixel_values: Tensor, labels: Tensor | None = None, output_reconstruction: bool = False
+    ) -> CbahOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W), of the configuration's size.
             labels (`Tensor`, *optional*): (B,) class indices.
             output_reconstruction (`bool`): also return the decoder's images.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         feature = self._feature(pixel_values)
         logits = self.backbone.get_classifier()(feature)
         concepts = self._concepts(feature)
@@ -76,9 +73,9 @@ class CbahForImageClassification(BaselineForImageClassification):
         reconstruction = self.concept_decoder(concepts) if learned or output_reconstruction else None
         parts: dict[str, Tensor] = {}
         if labels is not None:
-            parts["classification_loss"] = self._classification_loss(logits, labels)
+            parts["classification_loss"] = classification_loss(logits, labels, self.config)
             parts |= self._concept_losses(pixel_values, logits, concept_logits, concepts, reconstruction)
-        output = CbahOutput(
+        return CbahOutput(
             loss=self._total(parts) if parts else None,
             logits=logits,
             concept_logits=concept_logits,
@@ -86,7 +83,6 @@ class CbahForImageClassification(BaselineForImageClassification):
             reconstruction=reconstruction if output_reconstruction else None,
             **parts,
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
 
     def _feature(self, pixel_values: Tensor) -> Tensor:
         """What the backbone's own head reads, (B, C)."""

@@ -1,13 +1,12 @@
 """The plain timm network: what the others must be compared with first."""
 
-from typing import Any
-
 from torch import Tensor
+from transformers.utils.generic import can_return_tuple
 
 from antehoc_hf.baselines.configuration import PlainConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification
 from antehoc_hf.baselines.outputs import PlainOutput
-from antehoc_hf.modeling.outputs import as_object
+from antehoc_hf.modeling.image_classification import classification_loss
 
 
 class PlainForImageClassification(BaselineForImageClassification):
@@ -20,21 +19,18 @@ class PlainForImageClassification(BaselineForImageClassification):
         self._build_backbone(num_outputs=self.num_labels)
         self.post_init()
 
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None, return_dict: bool | None = None
-    ) -> PlainOutput | tuple[Any, ...]:
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> PlainOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
                 (B,) or (B, num_labels) numbers for regression.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         logits = self.backbone(pixel_values)
-        loss = None if labels is None else self._classification_loss(logits, labels)
-        output = PlainOutput(loss=loss, logits=logits)
-        return output if as_object(return_dict, self.config) else output.to_tuple()
+        loss = None if labels is None else classification_loss(logits, labels, self.config)
+        return PlainOutput(loss=loss, logits=logits)

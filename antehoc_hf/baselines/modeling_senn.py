@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.utils.generic import can_return_tuple
 
 from antehoc_hf.baselines.concept_autoencoder import (
     ConceptDecoder,
@@ -19,8 +20,8 @@ from antehoc_hf.baselines.configuration import SennConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
 from antehoc_hf.baselines.outputs import SennOutput
 from antehoc_hf.baselines.robustness import exact_directions, lacks_derivative, random_signs, robustness_penalty
-from antehoc_hf.modeling.attention_maps import full_precision
-from antehoc_hf.modeling.outputs import as_object
+from antehoc_hf.modeling.image_classification import classification_loss
+from antehoc_hf.modeling.scaling import full_precision
 
 _ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda relevances: relevances}
 
@@ -56,26 +57,22 @@ class SennForImageClassification(BaselineForImageClassification):
     def _takes_one_size(self) -> bool:
         return True  # the concepts' networks end in layers of a fixed width
 
+    @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_reconstruction: bool = False,
-        return_dict: bool | None = None,
-    ) -> SennOutput | tuple[Any, ...]:
+        self, pixel_values: Tensor, labels: Tensor | None = None, output_reconstruction: bool = False
+    ) -> SennOutput:
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W), of the configuration's size.
             labels (`Tensor`, *optional*): (B,) class indices. In training mode the loss then holds the robustness
                 term; evaluations leave it out, for it needs gradients.
             output_reconstruction (`bool`): also return the decoder's images.
-            return_dict (`bool`, *optional*): whether to return an output object (default) or a tuple.
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes, or if the robustness term
                 cannot be had of this backbone.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         penalised = labels is not None and self.training and torch.is_grad_enabled() and self._penalty_is_wanted
         if penalised:
             with _twice_differentiable(pixel_values):
@@ -94,7 +91,7 @@ class SennForImageClassification(BaselineForImageClassification):
             parts = self._loss_parts(pixel_values, labels, logits, concepts, reconstruction)
             if robustness is not None:
                 parts["robustness_loss"] = robustness
-        output = SennOutput(
+        return SennOutput(
             loss=self._total(parts) if parts else None,
             logits=logits,
             concepts=concepts,
@@ -102,7 +99,6 @@ class SennForImageClassification(BaselineForImageClassification):
             reconstruction=reconstruction if output_reconstruction else None,
             **parts,
         )
-        return output if as_object(return_dict, self.config) else output.to_tuple()
 
     def _explain(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Concepts (B, k) and relevances (B, k, K)."""
@@ -137,7 +133,7 @@ class SennForImageClassification(BaselineForImageClassification):
         size = concepts.float().abs().sum()
         target = reconstruction_target(pixel_values, self.config)
         return {
-            "classification_loss": self._classification_loss(logits, labels),
+            "classification_loss": classification_loss(logits, labels, self.config),
             "reconstruction_loss": F.mse_loss(reconstruction.float(), target.float()),
             "sparsity_loss": size if self.config.sparsity_reduction == "sum" else size / len(concepts),
         }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.explain import ExplainArguments
 from antehoc_hf.commands.inputs import (
     image_files,
     load_model,
@@ -22,6 +21,9 @@ from antehoc_hf.commands.inputs import (
 from antehoc_hf.explainers import Explainer, Explanation, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison, denormalise
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.explain import ExplainArguments
 
 EXPLANATIONS_FILE = "explanations.json"
 
@@ -46,7 +48,9 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     """
     paths = image_files(options.images)
     model, processor = load_model(options.model)
-    explainers = {name: _explainer(name, model, options.layer) for name in dict.fromkeys(options.explainers)}
+    explainers = {
+        name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
+    }
     target = _target(model, options.target)
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
@@ -73,10 +77,11 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     return results
 
 
-def _explainer(name: str, model: Any, layer: str | None) -> Explainer:
+def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
     one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
     try:
-        return load_explainer(name, model, **({"layer": layer} if layer and name in one_layer else {}))
+        chosen = {"layer": layer} if layer and name in one_layer else {}
+        return load_explainer(name, model, image_mean=processor.image_mean, image_std=processor.image_std, **chosen)
     except ImportError as error:
         raise UsageError(str(error)) from error
 

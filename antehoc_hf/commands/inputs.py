@@ -12,9 +12,15 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.training.errors import BadImageError
-from antehoc_hf.training.images import decode_image
-from antehoc_hf.training.tasks import task_of
+from antehoc_hf.model_weights import load_weights
+from antehoc_hf.modeling import (
+    AnteHocConfig,
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+)
+from antehoc_hf.training.data.errors import BadImageError
+from antehoc_hf.training.data.images import decode_image
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -86,13 +92,27 @@ def load_model(name: str) -> tuple[Any, Any]:
     A model and its image processor: one of ours with its head, or any image classifier of transformers.
 
     Raises:
+        UsageError: if the weights are not the model's, see [`antehoc_hf.model_weights.load_weights`].
         OSError: if they cannot be loaded.
     """
     config = model_config(name)
-    ours = config.model_type == "antehoc"
-    model_class: Any = task_of(config).model_class if ours else AutoModelForImageClassification
+    model_class = _class_of(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model_class.from_pretrained(name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
+    return load_weights(model_class, name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
+
+
+def _class_of(config: Any) -> Any:
+    """
+    Raises:
+        UsageError: if it is one of our models, but without a head.
+    """
+    names = getattr(config, "architectures", None) or ["model of unknown kind"]
+    for model_class in (AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocForImageCaptioning):
+        if model_class.__name__ in names:
+            return model_class
+    if isinstance(config, AnteHocConfig):
+        raise UsageError(f"The model is a {names[0]}, which predicts nothing that could be explained.")
+    return AutoModelForImageClassification
 
 
 def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) -> Iterator[tuple[Path, Image.Image]]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import image_files, load_model, opened_images, unique_names
-from antehoc_hf.commands.regions import RegionArguments
 from antehoc_hf.concepts import Region, dominant_regions
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.gallery import gallery
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.regions import RegionArguments
 
 REGIONS_FILE = "regions.json"
 
@@ -45,7 +47,9 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
         raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
     try:
-        explainer = load_explainer(options.explainer, model)
+        explainer = load_explainer(
+            options.explainer, model, image_mean=processor.image_mean, image_std=processor.image_std
+        )
     except ImportError as error:
         raise UsageError(str(error)) from error
     best: dict[int, list[tuple[float, int, Any]]] = {}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import image_files
-from antehoc_hf.training.columns import find_image_column
-from antehoc_hf.training.images import decode_image, raw_images
-from antehoc_hf.training.splits import load_source
+from antehoc_hf.training.data.columns import find_image_column
+from antehoc_hf.training.data.images import decode_image, raw_images
+from antehoc_hf.training.data.sources import load_source
 
 
 def concept_images(

@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from antehoc_hf.demo.limits import TimeIsUpError
 from antehoc_hf.demo.models import DemoModel
 from antehoc_hf.evaluation.controls import center_map, random_map
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import Target
-from antehoc_hf.modeling.outputs import AnteHocLandmarkOutput
+from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image
-from antehoc_hf.training.images import image_size
+from antehoc_hf.training.data.images import image_size
 from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import denormalise
 
@@ -152,19 +152,21 @@ class Measured:
 
 def read_photo(source: str | Path | bytes) -> Image.Image:
     """
-    A visitor's image, upright.
+    An image, upright.
+
+    Args:
+        source: what a visitor sent, or the path of a file of whoever runs the page.
 
     Raises:
-        ValueError: if it is no image, damaged, or larger than `MOST_PIXELS`.
+        ValueError: if it is not an image, damaged, or larger than `MOST_PIXELS`.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    size = image_size(data)
+    size = image_size(source)
     if size is not None and size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
             f"The image is too large: {size[1]} × {size[0]} pixels, where at most {MOST_PIXELS // 10**6} million are "
             "taken. Make it smaller first."
         )
-    photo: Image.Image = open_image(data)
+    photo: Image.Image = open_image(source)
     return photo
 
 
@@ -256,6 +258,8 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
                     seconds = min(seconds or took, took)
                     if took >= 1:
                         break
+        except TimeIsUpError:
+            raise
         except (ImportError, ValueError) as error:
             found.append(Compared(name, None, note=str(error)))
             continue
@@ -311,15 +315,16 @@ class _Confidence:
     """
 
     def __init__(self, loaded: DemoModel, analysis: Analysis) -> None:
-        self._network, self._lock = Network(loaded.model), loaded.lock
+        self._lock = loaded.lock
         with self._lock:
-            ask = self._network.question(analysis.pixel_values, _target(analysis))
-            self._target: Target = ask(self._network(analysis.pixel_values))
+            network = Network(loaded.model)
+            self._question = network.question(network.checked(analysis.pixel_values), _target(analysis))
+            self._target = self._question.target(self._question(self._question.images))
 
     def __call__(self, images: Tensor) -> Tensor:
         same = torch.zeros(len(images), dtype=torch.long, device=images.device)
         with self._lock:
-            return self._target.select(same).confidence(self._network(images, same))
+            return self._target.select(same).confidence(self._question(images, same))
 
 
 def _target(analysis: Analysis) -> Any:

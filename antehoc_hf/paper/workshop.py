@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.paper.protocols import DataSource, Protocol, Role
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.masks import WithMasks
+from antehoc_hf.training.data.masks import WithMasks
 from antehoc_hf.training.runs.model_types import OURS
 from antehoc_hf.training.runs.results import RESULTS_FILE
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings

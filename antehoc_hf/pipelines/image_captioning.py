@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import Pipeline
 
-from antehoc_hf.modeling.caption_options import check_tokenizer
+from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.pipelines.images import map_array, open_image
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from antehoc_hf.modeling.image_input import as_pil
-from antehoc_hf.modeling.outputs import AnteHocLandmarkOutput
+from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import map_array, open_image
 
 

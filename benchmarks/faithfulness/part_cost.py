@@ -102,7 +102,7 @@ def our_step(backbone: str, settings: RunSettings) -> Callable[[], Any]:
     def step() -> None:
         trainer.training_step(model, {"pixel_values": pixels, "labels": labels})
         nn.utils.clip_grad_norm_(model.backbone.parameters(), 1.0)
-        nn.utils.clip_grad_norm_(model.weight_network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.map_head.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 

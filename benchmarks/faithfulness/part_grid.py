@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
-from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.modeling.contribution_map import patch_grid
 from benchmarks.faithfulness.cells import OURS
 from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
 from benchmarks.faithfulness.subjects import Explain, Subject, maps_of, predict, signed_map
@@ -125,7 +125,7 @@ def true_maps(model: Any, images: Tensor, classes: Tensor) -> dict[str, list[Ten
     masks = quadrants(len(images), size).to(images.device)
     worth = [spread(of_class, masks.squeeze(2).transpose(0, 1)) for of_class in quadrant_worth(model, images, classes)]
     found = {"right quadrant": [mask.float() for mask in masks], "quadrants' worth": worth}
-    grid = patch_grid(size, model.config.contribution_grid)
+    grid = patch_grid(size, model.config.map_head.grid)
     coarse = {f"{name}, on patches": [on_patches(of_class, grid) for of_class in maps] for name, maps in found.items()}
     return found | coarse
 

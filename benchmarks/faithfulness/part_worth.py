@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.rank_correlation import spearman
-from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.modeling.contribution_map import patch_grid
 from antehoc_hf.training.coalitions import background_images, black_of, shown_images
 from benchmarks.faithfulness.cells import CELLS, OURS, interval
 from benchmarks.faithfulness.part_maps import image_values
@@ -79,7 +79,7 @@ def patch_worth(subject: Subject, missing: str, orders: int) -> Tensor:
         (2, N, 1, g, w) float32, by two halves of the orders, in units of probability.
     """
     config = subject.model.config
-    grid = patch_grid(subject.size, config.contribution_grid)
+    grid = patch_grid(subject.size, config.map_head.grid)
     backgrounds = background_images(subject.pixel_values, MISSING[missing], black_of(config))
     generator = torch.Generator().manual_seed(0)
     found = []

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from antehoc_hf.evaluation.parts import removal_effects
-from antehoc_hf.modeling.contributions import patch_grid
+from antehoc_hf.evaluation.shapes_parts import removal_effects
+from antehoc_hf.modeling.contribution_map import patch_grid
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw
 from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
@@ -71,7 +71,7 @@ def true_maps(subject: Subject, masks: dict[str, Tensor], shapley: Tensor) -> di
     """
     mask = masks["deciding"].float()
     worth = spread(shapley, masks["regions"])
-    grid = patch_grid(subject.size, subject.model.config.contribution_grid)
+    grid = patch_grid(subject.size, subject.model.config.map_head.grid)
     again = removals(subject, [elsewhere(scene).to_json() for scene in subject.rows["scene"]])
     coarse_mask, coarse_worth = on_patches(mask, grid), on_patches(worth, grid)
     return {

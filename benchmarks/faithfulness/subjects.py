@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
-from antehoc_hf.modeling.contributions import of_class
+from antehoc_hf.modeling.contribution_map import of_target
 from antehoc_hf.training.data import ImageDataset, load_image_data, sample
 from antehoc_hf.training.runs.train import train
 
@@ -198,4 +198,4 @@ def signed_map(model: Any, pixel_values: Tensor, target: Tensor) -> Tensor:
     """
     contributions = model.interpretation(pixel_values, target=target).contributions
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    return F.interpolate(of_class(contributions.float(), target), size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(of_target(contributions.float(), target), size=size, mode="bilinear", align_corners=False)

@@ -8,7 +8,7 @@ from PIL import Image
 from antehoc_hf import AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.demo.models import DemoModel, load_demo_model
 from antehoc_hf.modeling import AnteHocForImageCaptioning
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 NAMES = {0: "cat", 1: "dog", 2: "<b>owl</b>", 3: "eel"}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from antehoc_hf.model_cards import is_ours
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocImageProcessor
-from antehoc_hf.training.captions import build_tokenizer
+from antehoc_hf.training.data.captions import build_tokenizer
 
 NAME = "jane/antehoc-test-resnet-insects"
 TRUSTING = {"trust_remote_code": True}
@@ -356,7 +356,7 @@ from antehoc_hf import AnteHocForLandmarkDetection
 model = AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=2)
 model.push_to_hub("org/points")
 from antehoc_hf import AnteHocForImageClassification
-options = {"weight_network": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
+options = {"map_head": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
 AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, **options).push_to_hub("org/each-class")
 """
     assert client.run(code).error is None

@@ -13,8 +13,13 @@ from timm.data import create_transform
 from transformers import set_seed
 
 from antehoc_hf.modeling import AnteHocImageProcessor
-from antehoc_hf.training.augmentation import AUGMENTATIONS, NormalisedTensor, evaluation_transform, train_transform
-from antehoc_hf.training.errors import DataError
+from antehoc_hf.training.data.augmentation import (
+    AUGMENTATIONS,
+    NormalisedTensor,
+    evaluation_transform,
+    train_transform,
+)
+from antehoc_hf.training.data.errors import DataError
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
@@ -45,6 +50,22 @@ def test_every_recipe_gives_the_processors_size(augmentation: str, size: tuple[i
     assert pixels.shape == (3, 3, 32, 48)
     assert pixels.dtype == torch.float32
     assert pixels.isfinite().all()
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("size", [(60000, 1), (1, 60000), (3, 10000)])
+def test_a_thin_image_is_little_work(augmentation: str, size: tuple[int, int], monkeypatch) -> None:
+    set_seed(0)
+    made, resize = [], Image.Image.resize
+
+    def recorded(image, size, *args, **kwargs):
+        made.append(size[0] * size[1])
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    pixels = train_transform(processor(), augmentation)([Image.new("RGB", size, (128, 128, 128))])
+    assert pixels.shape == (1, 3, 32, 32)
+    assert max(made) <= 2**23
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)

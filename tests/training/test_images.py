@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from antehoc_hf.modeling.rgb import to_rgb
-from antehoc_hf.training.errors import BadImageError
-from antehoc_hf.training.images import decode_image, find_unreadable, unreadable_reason
+from antehoc_hf.modeling.image_input import to_rgb
+from antehoc_hf.training.data.errors import BadImageError
+from antehoc_hf.training.data.images import decode_image, find_unreadable, unreadable_reason
 
 RED = (200, 30, 10)
 
@@ -174,7 +174,7 @@ def test_checking_leaves_an_image_as_it_was() -> None:
 def test_the_error_survives_a_worker_as_one_sentence() -> None:
     wrapped = (
         "Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-        '  File "x.py", line 1\nantehoc_hf.training.errors.BadImageError: Row 1 can\'t be read.\n'
+        '  File "x.py", line 1\nantehoc_hf.training.data.errors.BadImageError: Row 1 can\'t be read.\n'
     )
     assert str(BadImageError(wrapped)) == "Row 1 can't be read."
     assert str(pickle.loads(pickle.dumps(BadImageError("Row 1.")))) == "Row 1."

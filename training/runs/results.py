@@ -27,12 +27,12 @@ def describe_model(model: Any) -> dict[str, Any]:
         "image_size": list(config.image_size),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    if not hasattr(model, "weight_network"):
+    if not hasattr(model, "map_head"):
         return described
     return described | {
         "num_attention_maps": config.num_attention_maps,
         "taps": [point["module"] for point in config.tap_points],
-        "weight_network_parameters": sum(parameter.numel() for parameter in model.weight_network.parameters()),
+        "weight_network_parameters": sum(parameter.numel() for parameter in model.map_head.parameters()),
     }
 
 

@@ -14,7 +14,7 @@ from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
-from antehoc_hf.training.labels import LabelSpace
+from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.model_types import baseline_class
@@ -63,12 +63,6 @@ class BaselineClassification(ImageClassification):
         shared = {name: config[name] for name in ("backbone_kwargs", "image_size", "image_mean", "image_std")}
         own = {**(model.model_options or {}), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **shared, **own)
-
-    def trainer_class(self) -> Any:
-        """One pass a step."""
-        from antehoc_hf.training.one_pass_trainer import OnePassTrainer
-
-        return OnePassTrainer
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics; of CBAH also `concept_accuracy`, that of what the concepts alone predict."""
@@ -130,7 +124,7 @@ def baseline_task(task: type[Task[Any]], options: Any, model_type: str) -> Basel
     The task as a baseline has it.
 
     Raises:
-        UsageError: if it is no classification.
+        UsageError: if it is not a classification.
     """
     if task is not ImageClassification:
         raise UsageError(

@@ -1,0 +1,85 @@
+"""What the captioner returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class AnteHocImageEncoderOutput(ModelOutput):
+    """
+    What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an image.
+
+    Args:
+        last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
+        features (`Tensor`, *optional*): the backbone's features before pooling, if asked for.
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, contributions: as in [`Explanation`].
+    """
+
+    last_hidden_state: Tensor | None = None
+    features: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    contributions: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageCaptioningOutput(ModelOutput):
+    """
+    Output of [`AnteHocForImageCaptioning`].
+
+    Args:
+        loss (`Tensor`, *optional*): cross-entropy, a mean over the words of the batch, if labels were given.
+        logits (`Tensor`): (B, T, V), of the word after each of the words read.
+        past_key_values (`DecoderState`, *optional*): the LSTM's state after the last word, if asked for.
+        encoder_last_hidden_state (`Tensor`): (B, 1, C), the pooled feature.
+        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
+            as in [`Explanation`].
+        hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
+        generated_input_ids, generated_labels, generated_logits (`Tensor`, *optional*): with
+            `caption_target="generated"`, the first pass's own caption: words read (B, T'), words to say (B, T'; -100
+            after the end) and their logits (B, T', V).
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_values: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    generated_input_ids: Tensor | None = None
+    generated_labels: Tensor | None = None
+    generated_logits: Tensor | None = None
+
+
+@dataclass
+class AnteHocCaptionOutput(ModelOutput):
+    """
+    What [`AnteHocForImageCaptioning.caption`] gives.
+
+    Args:
+        sequences (`Tensor`): (B, T) token ids, beginning with the start token, padded after the end token.
+        log_probabilities (`Tensor`): (B, T - 1), natural logarithms of the probability of each token but the first, 0
+            for padding.
+        probability (`Tensor`): (B,), of the caption, length-normalised: exp of the mean of those of its tokens.
+        interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], of the whole caption.
+        degenerate (`Tensor`): (B,), bool; true where that map shows nothing.
+        word_maps (`Tensor`, *optional*): (B, T - 1, 1, H, W), float32 in [0, 1], of each token but the first.
+    """
+
+    sequences: Tensor | None = None
+    log_probabilities: Tensor | None = None
+    probability: Tensor | None = None
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    word_maps: Tensor | None = None

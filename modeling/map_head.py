@@ -1,0 +1,203 @@
+"""The seam between a model and its map: what a map head reads at the taps, what it is given, what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers import __version__ as transformers_version
+from transformers.utils import ModelOutput
+
+if TYPE_CHECKING:
+    from .configuration_antehoc import AnteHocConfig
+
+
+@dataclass
+class Explanation(ModelOutput):
+    """
+    A map and what it was made from. Every head fills the first two; the others are extras of some heads.
+
+    Args:
+        interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], at input size.
+        degenerate (`Tensor`): (B,), bool; true where the map shows nothing (constant or not finite).
+        soft_attention_maps (`Tensor`, *optional*): (B, η, H, W), float32, each of sum 1.
+        weight_maps (`Tensor`, *optional*): (B, η, H, W), float32, summing to 1 over η.
+        weight_logits (`Tensor`, *optional*): (B, η, h, w), the weight network's output, on its own grid.
+        contributions (`Tensor`, *optional*): (B, K, g, w), what each patch contributes to each target.
+        tap_values (`Tensor`, *optional*): what the head has kept of the taps; from the first pass of training.
+    """
+
+    interpretation_map: Tensor | None = None
+    degenerate: Tensor | None = None
+    soft_attention_maps: Tensor | None = None
+    weight_maps: Tensor | None = None
+    weight_logits: Tensor | None = None
+    contributions: Tensor | None = None
+    tap_values: Tensor | None = None
+
+
+MOST = 4096  # channels or patches, beyond which a number is a slip
+# What an output always says of its map, what it says on request, and what the passes of training hand to each other.
+MAP_FIELDS = ("interpretation_map", "degenerate")
+DETAIL_FIELDS = ("soft_attention_maps", "weight_maps", "contributions")
+PASS_FIELDS = ("weight_logits", "tap_values")
+
+
+@dataclass
+class Targets:
+    """
+    What a map of one target needs to know of the prediction; a head with one map an image takes no notice of it.
+
+    Args:
+        worth (`Tensor`): (B, K) float32, what each image is worth to each target, e.g. the probability of a class.
+        chosen (`Tensor`): (B,) int64, the target that each image's map is to explain.
+        vectors (`Tensor`, *optional*): (K, C), the weights with which the model's own linear head reads the last tap.
+        exclusive (`bool`): the targets share one probability (softmax).
+    """
+
+    worth: Tensor
+    chosen: Tensor
+    vectors: Tensor | None = None
+    exclusive: bool = True
+
+
+Size = tuple[int, int]
+Predict = Callable[[Tensor], Any]
+"""Pixels (B, 3, H, W) → the model's prediction."""
+
+
+class MapHead(Protocol):
+    """
+    What a model expects of its `map_head`, an `nn.Module`.
+
+    The backbone is read without gradient, so nothing that a map head learns reaches it.
+    """
+
+    # Whether each target has a map of its own; where image ⊙ map is taken ("pixel" or "normalized").
+    per_target: bool
+    mask_space: str
+
+    def keep(self, features: Tensor, size: Size) -> Tensor:
+        """What is kept of one tap: (B, C, h, w) activations of images of `size` to anything that starts with B."""
+        ...
+
+    def combine(self, kept: list[Tensor], size: Size) -> Tensor:
+        """What was kept of all taps as one tensor, the `tap_values`."""
+        ...
+
+    def check(self, tap_values: Tensor) -> None:
+        """Raises `ValueError` if these `tap_values` are not of this head."""
+        ...
+
+    def __call__(
+        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
+    ) -> Explanation:
+        """The map, and with `detailed` what it was made from."""
+        ...
+
+    def second_pass(
+        self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
+    ) -> tuple[Any, Explanation]:
+        """
+        What the objective compares in training.
+
+        Args:
+            tap_values (`Tensor`): of the first pass.
+            size: height and width of the images.
+            targets (`Targets`, *optional*): of the first pass, without `worth`.
+            predict_masked: an interpretation map (B, 1, H, W) → the prediction on the energy map.
+
+        Returns:
+            That prediction, None where the head has no use for it, and the explanation.
+        """
+        ...
+
+
+class MapHeadConfig(PreTrainedConfig):
+    """
+    Options of one kind of map head; a model's configuration holds one of these as `map_head`.
+
+    Raises:
+        ValueError: for an option that this kind of map does not have.
+    """
+
+    kind: ClassVar[str]
+    objective: ClassVar[str]  # the objective that teaches such a map unless another is named
+    per_target: ClassVar[bool] = False
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+    counts: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kind = kwargs.pop("kind", self.kind)
+        if kind != self.kind:
+            raise ValueError(
+                f"These are the options of a map of kind {self.kind!r}, not {kind!r}: name the kind alone for a new "
+                f"map of it, map_head={kind!r}."
+            )
+        unknown = [name for name in kwargs if name not in _OF_TRANSFORMERS]
+        if unknown:
+            own = ", ".join(self.option_names())
+            raise ValueError(f"A map of kind {kind!r} has no option {unknown[0]!r}; its options are {own}.")
+        super().__post_init__(**kwargs)
+        for name, allowed in self.choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
+        for name in self.counts:
+            value = getattr(self, name)
+            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1 and at most {MOST}.")
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Names of this kind's own options."""
+        inherited = {field.name for field in fields(PreTrainedConfig)}
+        return [field.name for field in fields(cls) if field.name not in inherited]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Kind and options alone: what else transformers keeps for whole models says nothing here."""
+        options = {name: getattr(self, name) for name in self.option_names()}
+        return {"kind": self.kind, **options, "transformers_version": transformers_version}
+
+    def fit(self, config: "AnteHocConfig") -> None:
+        """
+        Checks the options against the model's configuration and fills those that depend on it.
+
+        Raises:
+            ValueError: if they don't fit.
+        """
+
+    def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> nn.Module:
+        """The [`MapHead`] of these options; `classifier` is the backbone's own head, if it has one."""
+        raise NotImplementedError
+
+
+# Keywords that transformers itself passes to every configuration.
+_OF_TRANSFORMERS = frozenset(
+    ("model_type", "_name_or_path", "transformers_version", "output_attentions", "dtype", "torch_dtype")
+)
+
+
+def apply_map(
+    pixel_values: Tensor, interpretation_map: Tensor, mean: Tensor, std: Tensor, mask_space: str = "pixel"
+) -> Tensor:
+    """
+    The energy map I_second = I_first ⊙ I_map (Eq. 2), normalised as the backbone expects it.
+
+    In pixel space, with x the normalised image: ν(pixels ⊙ M) = M·x + (M − 1)·mean/std, so 0 in the map is black.
+
+    Args:
+        pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+        interpretation_map (`Tensor`): (B, 1, H, W) in [0, 1].
+        mean, std (`Tensor`): (1, 3, 1, 1), of pixels in [0, 1].
+        mask_space (`str`): `"pixel"` or `"normalized"` (0 in the map is then the mean colour).
+
+    Returns:
+        `Tensor`: (B, 3, H, W), of the type of `pixel_values`.
+    """
+    mask = interpretation_map.to(pixel_values.dtype)
+    if mask_space == "normalized":
+        return pixel_values * mask
+    black = (-mean / std).to(pixel_values.dtype)
+    return torch.lerp(black.expand_as(pixel_values), pixel_values, mask.expand_as(pixel_values))
