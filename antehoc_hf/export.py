@@ -61,7 +61,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     height, width = model.config.image_size
     # Two images: with one, the batch would be taken for a constant.
     pixels = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
-    metadata = {name: json.dumps(getattr(model.config, name)) for name in _METADATA}
+    metadata = {name: json.dumps(getattr(model.config, name, None)) for name in _METADATA}
     with evaluation_mode(model):
         if isinstance(model, AnteHocForImageCaptioning):
             metadata |= {name: json.dumps(getattr(model.config, name)) for name in captioning.METADATA}

@@ -46,7 +46,7 @@ def collect(
         image_size=_size(config.get("image_size")) or _size(model.get("image_size")),
         num_attention_maps=_whole(config.get("num_attention_maps")),
         parameters=_whole(model.get("parameters")),
-        weight_network_parameters=_whole(model.get("weight_network_parameters")),
+        map_head_parameters=_whole(model.get("map_head_parameters")),
         map_kind=str(head.get("kind", "")),
         map_grid=_whole(head.get("grid")),
         data=_data(_mapping(found.get("data"))),

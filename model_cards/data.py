@@ -94,7 +94,7 @@ class CardData:
         problem_type: of classification, as in transformers.
         classes: the names of the classes.
         image_size: height and width in pixels.
-        num_attention_maps, parameters, weight_network_parameters: of the model.
+        num_attention_maps, parameters, map_head_parameters: of the model.
         map_kind: of its map head, as in the configuration.
         map_grid: of a map of patches, how many there are along the image's shorter side.
         data: what it was trained on.
@@ -122,7 +122,7 @@ class CardData:
     image_size: tuple[int, int] | None = None
     num_attention_maps: int | None = None
     parameters: int | None = None
-    weight_network_parameters: int | None = None
+    map_head_parameters: int | None = None
     map_kind: str = ""
     map_grid: int | None = None
     data: DataSet | None = None

@@ -176,7 +176,7 @@ def _training(card: CardData) -> str:
     run = [("time", _duration(value)) if name == "seconds" else (name, value) for name, value in card.training]
     model = [
         ("parameters", card.parameters),
-        ("of these, map head", card.weight_network_parameters),
+        ("of these, map head", card.map_head_parameters),
         (texts_of(card).layers, card.num_attention_maps),
     ]
     known = [(name, value) for name, value in [*model, *run] if value is not None]

@@ -35,6 +35,9 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     # What an exported graph gives; nothing for a model without a head.
     onnx_outputs: ClassVar[tuple[str, ...]] = ()
 
+    # Inputs beside `pixel_values` that the second pass needs too, such as a caption.
+    interpretation_inputs: ClassVar[tuple[str, ...]] = ()
+
     # How a model is pushed; set by the project, and not there where this code travels alone.
     pusher: ClassVar[Callable[..., str] | None] = None
 
@@ -303,6 +306,14 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     def prediction(self, outputs: Any) -> Tensor:
         """What the second pass compares, (B, …, K): here the logits."""
         return outputs.logits
+
+    def prediction_mask(self, inputs: dict[str, Any]) -> Tensor | None:
+        """(B, …) bool, the positions of the prediction that count; None: all of them."""
+        return None
+
+    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Tensor]:
+        """Of the `interpretation_inputs` those that the first pass has made itself."""
+        return {}
 
     @property
     def prediction_kind(self) -> PredictionKind:

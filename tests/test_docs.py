@@ -78,7 +78,7 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[
         generator = torch.Generator().manual_seed(0)
         size = 128 if page == "baselines.md" else 64
         if page == "maps.md":  # its snippet is about a model that has a map for each class
-            options = {"weight_network": "contributions", "num_labels": 400, "image_size": size}
+            options = {"map_head": "contributions", "num_labels": 400, "image_size": size}
             model = AnteHocForImageClassification.from_backbone("test_resnet", **options).eval()
         else:
             model = AnteHocForImageClassification.from_pretrained("outputs/demo").eval()

@@ -50,7 +50,9 @@ class SeesTheCorner(nn.Module):
     def __init__(self):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(contribution_grid=4, image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25))
+        self.config = SimpleNamespace(
+            map_head=SimpleNamespace(grid=4), image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25)
+        )
 
     def backbone(self, pixel_values):
         seen = (pixel_values[:, 0, :4, :6].mean(dim=(1, 2)) * 0.25 + 0.5).clamp(1e-6, 1 - 1e-6)
@@ -84,7 +86,7 @@ def test_the_part_of_the_comparison(part_worth):
     """A model of ours from end to end: every map has its numbers."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(
-        "test_resnet", num_labels=4, image_size=64, weight_network="contributions", contribution_grid=4
+        "test_resnet", num_labels=4, image_size=64, map_head={"kind": "contributions", "grid": 4}
     ).eval()
     images = torch.randn(3, 3, 64, 64)
     probabilities = sys.modules["subjects"].predict(model, images)

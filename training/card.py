@@ -53,7 +53,7 @@ def describe_training(
     passes = {"task": {"optimizer": _value(args.optim), **_values(args, _TASK_PASS)}}
     if augmentation is not None:
         passes["task"]["augmentation"] = augmentation
-    described = {
+    described: dict[str, Any] = {
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "hardware": hardware(args.device),

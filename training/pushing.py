@@ -87,7 +87,7 @@ class HubPusher:
         Returns:
             `PushInProgress`, *optional*: the push that is running now.
         """
-        args, strategy = self._args, self._args.hub_strategy
+        args, strategy = self._args, HubStrategy(self._args.hub_strategy)
         busy = running is not None and not running.is_done()
         if strategy == HubStrategy.END or (busy and not args.hub_always_push):
             return running

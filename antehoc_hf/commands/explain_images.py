@@ -18,7 +18,7 @@ from antehoc_hf.commands.inputs import (
     predictions,
     unique_names,
 )
-from antehoc_hf.explainers import Explainer, Explanation, load_explainer
+from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison, denormalise
 
@@ -112,7 +112,7 @@ def _explain_batch(
 ) -> list[dict[str, Any]]:
     """Every method on one batch; maps and figures are written, what is told of each image is returned."""
     pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
-    explained: dict[str, Explanation] = {}
+    explained: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     for name, explainer in explainers.items():
         begun = time.perf_counter()

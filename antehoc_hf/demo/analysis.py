@@ -212,7 +212,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
     The same image, with the map of another class; everything measured from it is of that class too.
 
     Args:
-        loaded: a model with a map for each class, see [`DemoModel.class_conditional`].
+        loaded: a model with a map for each class, see [`DemoModel.map_per_target`].
         analysis: what it made of the image.
         rank (`int`): 0 for the most likely of the classes that are told, 1 for the next.
 
@@ -220,7 +220,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
         ValueError: if the model's map depends on no class, or there is no such rank.
     """
     answer = analysis.answer
-    if not isinstance(answer, Classes) or not loaded.class_conditional:
+    if not isinstance(answer, Classes) or not loaded.map_per_target:
         raise ValueError(f"{loaded.name} has one map an image, whatever the class.")
     if not 0 <= rank < len(answer.indices):
         raise ValueError(f"rank={rank!r} must be in 0 … {len(answer.indices) - 1}.")

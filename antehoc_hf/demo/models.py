@@ -40,9 +40,9 @@ class DemoModel:
     lock: ModelLock = field(default_factory=ModelLock, repr=False, compare=False)
 
     @property
-    def class_conditional(self) -> bool:
+    def map_per_target(self) -> bool:
         """Whether the model has a map for each class."""
-        return bool(getattr(self.model, "class_conditional", False))
+        return bool(getattr(getattr(self.model, "map_head", None), "per_target", False))
 
     @property
     def description(self) -> str:

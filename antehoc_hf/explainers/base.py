@@ -18,7 +18,7 @@ from antehoc_hf.modeling.taps import TapPoint
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Attribution:
     """
     Maps, and what must be known to read them.
 
@@ -44,7 +44,7 @@ class RawMaps:
 
     Attributes:
         maps (`Tensor`): (B, h, w) or (B, 1, h, w), positive where there is evidence.
-        passes (`Tensor`, *optional*): (B,), as in [`Explanation`].
+        passes (`Tensor`, *optional*): (B,), as in [`Attribution`].
         points: the layers that were read.
         scaled (`bool`): whether the maps are in [0, 1] already and must stay as they are.
     """
@@ -99,12 +99,12 @@ class Explainer(ABC):
         """
         return self.explain(pixel_values, target).maps
 
-    def explain(self, pixel_values: Tensor, target: object = None) -> Explanation:
+    def explain(self, pixel_values: Tensor, target: object = None) -> Attribution:
         """Like a call, with what must be known to read the maps."""
         images = self.network.checked(pixel_values, self.float32)
         if not len(images):
             nothing = torch.zeros(0, dtype=torch.long)
-            return Explanation(images.new_zeros(0, 1, *images.shape[2:]).float(), nothing.bool(), nothing)
+            return Attribution(images.new_zeros(0, 1, *images.shape[2:]).float(), nothing.bool(), nothing)
         # Gradients exist even if the caller has switched them off.
         with torch.inference_mode(False), torch.no_grad(), full_precision(images):
             return _finished(self.raw_maps(self.network.question(images, target, self.float32)), images)
@@ -119,7 +119,7 @@ class Explainer(ABC):
         """
 
 
-def _finished(raw: RawMaps, images: Tensor) -> Explanation:
+def _finished(raw: RawMaps, images: Tensor) -> Attribution:
     maps = raw.maps.detach().float()
     maps = maps.unsqueeze(1) if maps.ndim == 3 else maps
     finite = torch.isfinite(maps).flatten(1).all(dim=1)
@@ -134,4 +134,4 @@ def _finished(raw: RawMaps, images: Tensor) -> Explanation:
         maps = scaled
     maps = torch.where(nothing[:, None, None, None], torch.zeros_like(maps), maps).contiguous()
     passes = torch.zeros(len(maps), dtype=torch.long) if raw.passes is None else raw.passes.cpu()
-    return Explanation(maps, nothing, passes, tuple(point.module for point in raw.points))
+    return Attribution(maps, nothing, passes, tuple(point.module for point in raw.points))

@@ -259,7 +259,7 @@ def is_ante_hoc(model: nn.Module) -> bool:
 
 def has_map_per_target(model: nn.Module) -> bool:
     """Whether an ante-hoc model has a map for each target, and not one for all."""
-    return bool(getattr(model, "map_head", None) is not None and model.map_head.per_target)
+    return bool(getattr(getattr(model, "map_head", None), "per_target", False))
 
 
 def body_of(model: nn.Module) -> nn.Module:

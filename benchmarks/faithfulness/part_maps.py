@@ -54,6 +54,7 @@ def image_values(subject: Subject, methods: list[str], known: Mapping[str, Tenso
                 elif name in known:
                     maps = known[name][part]
                 else:
+                    assert seen.target is not None
                     maps = explainers[name](seen.pixel_values, seen.target)
                 values = measure_maps(scorer, seen, maps, metrics).values
                 for cell in CELLS:

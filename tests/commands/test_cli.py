@@ -254,7 +254,7 @@ def test_the_exported_graph_gives_the_same_logits_and_maps(backbone: str, tmp_pa
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(backbone, image_size=64, num_labels=5)
     with torch.no_grad():  # an untrained weight network weighs every map alike
-        for parameter in model.weight_network.parameters():
+        for parameter in model.map_head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.train()
     path = export_onnx(model, tmp_path / "made" / "model.onnx")

@@ -23,7 +23,7 @@ from local_hub import LocalHub  # noqa: E402
 
 CLASSES = ["ant", "bee", "cat"]
 RESULTS: dict[str, Any] = {
-    "model": {"backbone": "test_resnet", "parameters": 1000, "weight_network_parameters": 100},
+    "model": {"backbone": "test_resnet", "parameters": 1000, "map_head_parameters": 100},
     "task": "image-classification",
     "data": {"name": "jane/insects", "revision": "c0ffee", "images": {"train": 80, "test": 20}},
     "training": {

@@ -229,7 +229,7 @@ def test_a_run_of_an_older_version_goes_on(tiny, tmp_path):
     build(tiny, tmp_path).train()
     record = tmp_path / "antehoc_run.json"
     known = json.loads(record.read_text())
-    for name in ("config.contribution_grid", "config.tap_channels", "interpretation_interval"):
+    for name in ("config.map_head", "config.tap_channels", "interpretation_interval"):
         known.pop(name, None)
     record.write_text(json.dumps(known))
     build(tiny, tmp_path, max_steps=5).train(resume_from_checkpoint=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.training.data.augmentation import ImageProcessor, evaluation_transform
 from antehoc_hf.training.data.targets import Encode, ReadTargets
-from antehoc_hf.training.run import train
+from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks import TASKS, Task, register_task
 
 
