@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt as stop:
         hint = " It goes on from its last checkpoint with --resume_from_checkpoint true." if name == "train" else ""
-        print(f"\nantehoc {name}: {stop or f'interrupted.{hint}'}", file=sys.stderr)
+        print(f"\nantehoc {name}: {str(stop) or f'interrupted.{hint}'}", file=sys.stderr)
         return INTERRUPTED
     finally:
         if before is not None:

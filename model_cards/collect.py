@@ -64,7 +64,7 @@ def collect(
         figures=figures,
         facts=facts or Facts(),
         repo_id=repo_id,
-        method=str(config.get("model_type", ANTEHOC)),
+        method=ANTEHOC if "map_head" in config else str(config.get("model_type", ANTEHOC)),
     )
 
 

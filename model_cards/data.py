@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ANTEHOC = "antehoc"
-"""`model_type` of the models whose map the weight network makes; others are built beside them for comparison."""
+"""The method of models with a map head; the others are built for comparison."""
 
 Pairs = tuple[tuple[str, Any], ...]
 """Names with values, in order."""

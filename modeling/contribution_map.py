@@ -1,5 +1,6 @@
 """The contribution map: what each patch of the image contributes to the worth of each target."""
 
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,7 +32,9 @@ class ContributionMapConfig(MapHeadConfig):
     per_target: ClassVar[bool] = True
     counts: ClassVar[tuple[str, ...]] = ("grid", "width")
 
-    grid: int = 8
+    grid: int = field(
+        default=8, metadata={"help": "Patches along the image's shorter side.", "flag": "contribution_grid"}
+    )
     width: int = 64
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -1,9 +1,11 @@
 """A trained model's accuracy and maps on a data set, as table, JSON and picture."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,7 +13,6 @@ from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.evaluate import EvaluateArguments, EvaluateOptions
 from antehoc_hf.commands.inputs import model_config
 from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.judged import explains_itself
@@ -34,6 +35,9 @@ from antehoc_hf.training.runs.settings import chosen_task
 from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.trainer import AnteHocTrainer
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.evaluate import EvaluateArguments, EvaluateOptions
 
 
 def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.explain import ExplainArguments
 from antehoc_hf.commands.inputs import (
     image_files,
     load_model,
@@ -22,6 +21,9 @@ from antehoc_hf.commands.inputs import (
 from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison, denormalise
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.explain import ExplainArguments
 
 EXPLANATIONS_FILE = "explanations.json"
 
@@ -53,7 +55,7 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    names = unique_names(paths)
+    names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:

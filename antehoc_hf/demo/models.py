@@ -64,7 +64,7 @@ def load_demo_model(name: str) -> DemoModel:
         OSError: if it cannot be loaded.
     """
     config = model_config(name)
-    if config.model_type != "antehoc":
+    if not hasattr(config, "map_head"):
         raise UsageError(
             f"{name} is a model of type {config.model_type!r} and has no map of its own: the demo shows ante-hoc "
             "models; `antehoc explain` takes any image classifier."

@@ -165,8 +165,9 @@ def example_files(folder: str | Path, images: Sequence[str | Path] | None = None
     Raises:
         ValueError, OSError: if one cannot be read.
     """
-    names = unique_names([Path(path) for path in images or ()])
-    named = {name: to_rgb(read_photo(path)) for path, name in names.items()} if images else _drawings()
+    paths = [Path(path) for path in images or ()]
+    names = unique_names([path.stem for path in paths])
+    named = {name: to_rgb(read_photo(path)) for name, path in zip(names, paths, strict=True)} if paths else _drawings()
     files = []
     for name, image in named.items():
         image.thumbnail((_LARGEST_EXAMPLE, _LARGEST_EXAMPLE))

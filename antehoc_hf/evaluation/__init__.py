@@ -13,6 +13,7 @@ from antehoc_hf.evaluation.controls import CONTROLS, center_map, constant_map, r
 from antehoc_hf.evaluation.faithfulness import avg_drop, class_probability, drop_cond, inc_cond, win
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.landmarks import landmark_metrics, nme
+from antehoc_hf.evaluation.loading import load_metric
 from antehoc_hf.evaluation.localisation import (
     energy_share,
     energy_share_over_area,
@@ -21,7 +22,7 @@ from antehoc_hf.evaluation.localisation import (
     relevance_rank,
 )
 from antehoc_hf.evaluation.maps import binarise, binarise_equal_area
-from antehoc_hf.evaluation.metric import METRICS, Metric, load_metric, metric_path, register_metric
+from antehoc_hf.evaluation.metric import METRICS, Metric, metric_path, register_metric
 from antehoc_hf.evaluation.parts import importance_correlation, important_parts, part_importance
 from antehoc_hf.evaluation.report import evaluate_maps
 from antehoc_hf.evaluation.results import MapReport, MapRow

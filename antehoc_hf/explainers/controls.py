@@ -29,7 +29,11 @@ class AnteHoc(Explainer):
 
     def raw_maps(self, question: Question) -> RawMaps:
         model: Any = question.model
-        outputs = model.config.num_labels if self.network.kind == "classes" else 2 * (model.config.num_landmarks or 0)
+        outputs = (
+            model.config.num_labels
+            if self.network.kind == "classes"
+            else 2 * (getattr(model.config, "num_landmarks", None) or 0)
+        )
         target = None if question.asked is None else question.target_of_outputs(outputs)
         if isinstance(target, ClassTarget) and has_map_per_target(model):
             explained = model.interpretation(question.images, target.classes)

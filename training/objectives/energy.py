@@ -81,9 +81,7 @@ class EnergyOptions:
         default="eval",
         metadata={"help": "Batch norm in the second pass: 'eval' (running statistics), 'batch', or 'update'."},
     )
-    target_eval: bool = field(
-        default=False, metadata={"help": "Compare with a prediction in evaluation mode (one more forward pass)."}
-    )
+    target_eval: bool = False
     reconstruction_weight: Annotated[float, AT_LEAST_0] = field(
         default=0.0, metadata={"help": "Weight of the weight network's reconstruction error."}
     )

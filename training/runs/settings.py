@@ -12,7 +12,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.runs.maps import MAP_ARGUMENTS, MapChoice, choose_map
+from antehoc_hf.training.runs.maps import MapChoice, choose_map, map_arguments
 from antehoc_hf.training.runs.model_types import OURS, check_model_options, map_options, refuse_map_options
 from antehoc_hf.training.runs.options import (
     NO_DATA_SET,
@@ -62,7 +62,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         UsageError: for an unknown option or recipe key, or a value of the wrong type.
         ValueError: for values that make no sense together.
     """
-    parser = train_parser(*MAP_ARGUMENTS, AnteHocTrainingArguments)
+    parser = train_parser(*map_arguments(), AnteHocTrainingArguments)
     flags = parser.read(argv)
     layers = (default_options(), read_layers(flags.get("recipe"), flags.get("config"), parser.options))
     # As the command line has them: the same parser checks them all.
