@@ -95,7 +95,7 @@ def test_images_that_cannot_be_read(trained: Path, pictures: Path, tmp_path: Pat
         (["{pictures}", "--explainers", "gradcam"], "did you mean 'grad-cam'"),
         (["{pictures}", "--target", "bird"], "target 'bird' is no class"),
         (["{pictures}", "--batch_size", "0"], "batch_size must be at least 1"),
-        (["{pictures}", "--layer", "layer9", "--explainers", "grad-cam"], "layer='layer9' is no module"),
+        (["{pictures}", "--layer", "layer9", "--explainers", "grad-cam"], "layer='layer9' is not a module"),
     ],
 )
 def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list[str], message: str, capsys) -> None:
