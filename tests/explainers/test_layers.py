@@ -66,7 +66,7 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "Swinv2": (WINDOWS, "swinv2.encoder.layers.2", "swinv2.encoder.layers.0.blocks.0"),
     "EfficientNet": (
         {"width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 320},
-        *("efficientnet.encoder.blocks.9", "efficientnet.encoder.blocks.2.expansion"),
+        *("efficientnet.encoder.blocks.9", "efficientnet.encoder.blocks.1.expansion"),
     ),
     "FocalNet": (
         {
@@ -95,7 +95,7 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], str, str]] = {
             **{"image_size": 64, "hidden_sizes": [16, 16, 32], "neck_hidden_sizes": [8, 8, 8, 16, 16, 32, 32]},
             "num_attention_heads": 2,
         },
-        *("mobilevit.conv_1x1_exp", "mobilevit.encoder.layer.2.downsampling_layer.expand_1x1"),
+        *("mobilevit.conv_1x1_exp", "mobilevit.encoder.layer.1.layer.0.expand_1x1"),
     ),
     "MobileViTV2": (
         {"image_size": 64, "width_multiplier": 0.25},
@@ -127,7 +127,14 @@ def built(family: str) -> nn.Module:
     options = TRANSFORMERS[family][0]
     config = getattr(transformers, f"{name}Config")(**options)
     config.num_labels = 3
-    return getattr(transformers, f"{name}ForImageClassification{kind}")(config).eval()
+    model = getattr(transformers, f"{name}ForImageClassification{kind}")(config).eval()
+    for weight in model.parameters():
+        if weight.ndim in (
+            2,
+            4,
+        ):  # small ones, repeated, leave nothing of the image where running statistics are 0 and 1
+            nn.init.kaiming_normal_(weight)
+    return model
 
 
 def images(side: int = 64, count: int = 1) -> torch.Tensor:
@@ -200,7 +207,7 @@ MORE_OF_TIMM = {
     "visformer_tiny": (224, "stage3"),
     "twins_svt_small": (224, "blocks.3.3"),
     "efficientformer_l1": (224, "stages.3"),
-    "efficientvit_b0": (64, "stages.3"),
+    "efficientvit_b0": (64, "head.in_conv"),
     "efficientvim_m1": (224, "stages.2"),
     "repvit_m0_9": (64, "stages.3"),
     "focalnet_tiny_srf": (224, "layers.3"),
