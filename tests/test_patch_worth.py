@@ -89,9 +89,9 @@ def test_the_part_of_the_comparison(part_worth):
         "test_resnet", num_labels=4, image_size=64, map_head={"kind": "contributions", "grid": 4}
     ).eval()
     images = torch.randn(3, 3, 64, 64)
-    probabilities = sys.modules["subjects"].predict(model, images)
+    probabilities = comparison("subjects").predict(model, images)
     predicted = probabilities.argmax(dim=1)
-    subject = sys.modules["subjects"].Subject(0, model, None, images, predicted, predicted, probabilities, None)
+    subject = comparison("subjects").Subject(0, model, None, images, predicted, predicted, probabilities, None)
     options = SimpleNamespace(worth_images=2, worth_orders=8, worth_methods=["grad-cam"])
     scores = part_worth.measure(subject, options)["scores"]
     assert list(scores) == ["worth, mean colour", "worth, black", "antehoc", "grad-cam"]

@@ -456,7 +456,16 @@ def background(tiny, tmp_path):
         args = {"output_dir": str(folder), **SAVING, "max_steps": 100_000, "save_total_limit": 2, **options}
         (tmp_path / "spec.json").write_text(json.dumps({"args": args, "data": {"length": 22, "augment": True}}))
         command = [sys.executable, tiny.__file__, str(tmp_path / "spec.json")]
-        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                # What a shell starts in the background ignores Ctrl-C, and so would these.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        )
         return processes[-1]
 
     yield start
