@@ -1,6 +1,5 @@
 """The measured worth of patches, on games and a network whose answer is known."""
 
-import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -82,7 +81,7 @@ def test_patches_that_decide(part_worth):
     assert torch.allclose(part_worth.patch_worth(subject, "mean colour", 8), torch.zeros(()), atol=1e-6)
 
 
-def test_the_part_of_the_comparison(part_worth):
+def test_the_part_of_the_comparison(part_worth, comparison):
     """A model of ours from end to end: every map has its numbers."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(

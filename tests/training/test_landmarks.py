@@ -315,14 +315,8 @@ def test_the_model_is_evaluated_on_its_own_points(run, capsys):
 def test_a_new_model_starts_at_the_mean_points():
     task = LandmarkDetection(LandmarkArguments())
     data = load(dataset_of([TRUE, [[x + 2, y] for x, y in TRUE]]))
-<<<<<<< HEAD
     arguments, energy = ModelArguments(backbone="test_resnet", crop_pct=1.0), MapChoice("energy", {}, "energy")
     model = task.build_model(arguments, {"image_size": [60, 80]}, energy, data)
-=======
-    model = task.build_model(
-        ModelArguments(backbone="test_resnet", crop_pct=1.0), {"image_size": [60, 80]}, MapChoice(kind="energy"), data
-    )
->>>>>>> core
     expected = (torch.tensor(TRUE) + torch.tensor([1.5, 0.5])) / torch.tensor([40.0, 30.0])
     with torch.no_grad():
         found = model.eval()(torch.randn(2, 3, 60, 80)).landmarks
