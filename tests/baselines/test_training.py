@@ -131,15 +131,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(
         ("cbah", ["--label_smoothing_factor", "0.1"], "label_smoothing_factor replaces the loss of --model_type cbah"),
         ("senn", ["--torch_compile", "true"], "torch_compile does not go with --model_type senn"),
         ("antehoc", ["--model_options", '{"num_concepts": 3}'], "model_options has no 'num_concepts'"),
-<<<<<<< HEAD
         ("senn", ["--model_options", '{"image_size": 32}'], "must not hold 'image_size', which is an option"),
-=======
-        (
-            "senn",
-            ["--model_options", '{"image_size": 32}'],
-            "must not hold 'image_size', which is an option of its own",
-        ),
->>>>>>> core
         ("senn", ["--model_options", '{"num_concept": 3}'], "did you mean 'num_concepts'"),
         ("cbah", ["--image_size", "62"], "multiples of 4 and at least 16: take for example [64, 64]"),
         ("senm", [], "--model_type: invalid choice"),
