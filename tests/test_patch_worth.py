@@ -1,6 +1,5 @@
 """The measured worth of patches, on games and a network whose answer is known."""
 
-import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -82,16 +81,16 @@ def test_patches_that_decide(part_worth):
     assert torch.allclose(part_worth.patch_worth(subject, "mean colour", 8), torch.zeros(()), atol=1e-6)
 
 
-def test_the_part_of_the_comparison(part_worth):
+def test_the_part_of_the_comparison(part_worth, comparison):
     """A model of ours from end to end: every map has its numbers."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(
         "test_resnet", num_labels=4, image_size=64, map_head={"kind": "contributions", "grid": 4}
     ).eval()
     images = torch.randn(3, 3, 64, 64)
-    probabilities = sys.modules["subjects"].predict(model, images)
+    probabilities = comparison("subjects").predict(model, images)
     predicted = probabilities.argmax(dim=1)
-    subject = sys.modules["subjects"].Subject(0, model, None, images, predicted, predicted, probabilities, None)
+    subject = comparison("subjects").Subject(0, model, None, images, predicted, predicted, probabilities, None)
     options = SimpleNamespace(worth_images=2, worth_orders=8, worth_methods=["grad-cam"])
     scores = part_worth.measure(subject, options)["scores"]
     assert list(scores) == ["worth, mean colour", "worth, black", "antehoc", "grad-cam"]
