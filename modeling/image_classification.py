@@ -65,7 +65,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
 
     def _targets(self, prediction: Tensor | None) -> Targets | None:
         """The classes and their probabilities."""
-        return class_targets(self, prediction) if self.config.has_classes else None
+        return class_targets(self, prediction) if self.config.has_classes or self.map_head.per_target else None
 
     @can_return_tuple
     def forward(

@@ -86,15 +86,19 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[
         with torch.no_grad():
             outputs = model(pixel_values)
         images = torch.randn(6, 3, 64, 64, generator=generator)
+        maps_and_masks = [(torch.rand(2, 1, 8, 8, generator=generator), torch.ones(2, 1, 8, 8))]
+        labelled = [{"pixel_values": pixel_values, "labels": torch.tensor([0, 1])}]
         return {
             "model": model,
+            "explain": lambda pixel_values, target: pixel_values.mean(dim=1, keepdim=True).sigmoid(),
             "processor": AnteHocImageProcessor.from_pretrained("outputs/demo"),
             "pixel_values": pixel_values,
             "outputs": outputs,
             "images": images,
             "zebra_images": images,
             "random_sets": [torch.randn(8, 3, 64, 64, generator=generator) for _ in range(3)],
-            "batches": [(torch.rand(2, 1, 8, 8, generator=generator), torch.ones(2, 1, 8, 8))],
+            "batches": labelled,
+            "maps_and_masks": maps_and_masks,
         }
 
     return names

@@ -308,7 +308,7 @@ def test_a_checkpoint_of_another_version_loads_and_is_pushed(
     """An older one knew fewer options, a newer one has some that are unknown here."""
     before = expected(trained)
     config = json.loads((trained / "config.json").read_text())
-    for name in ("map_head", "tap_channels", "include_shortcuts"):
+    for name in ("tap_channels", "tap_point", "include_shortcuts"):
         config.pop(name, None)
     config |= {"an_option_of_tomorrow": 3, "transformers_version": "5.0.0"}
     (trained / "config.json").write_text(json.dumps(config))
