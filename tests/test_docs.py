@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from antehoc_hf import (
     AnteHocImageProcessor,
 )
 from antehoc_hf.cli import COMMANDS, main
+from antehoc_hf.evaluation.metric import METRICS
 from antehoc_hf.training.data.captions import build_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +68,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = datasets.DatasetDict(train=datasets.Dataset.from_dict({"img": photos}, features=features))
     data.save_to_disk(place / "uoft-cs" / "cifar10")
     return place
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """A page may register a metric of its own; other tests don't know it."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
 
 
 @pytest.fixture
