@@ -4,11 +4,14 @@ Vision models that explain themselves: any timm backbone predicts and shows what
 Importing this package registers the models with transformers' Auto classes and pipelines.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-try:
+if TYPE_CHECKING:
     from antehoc_hf.modeling import (
         AnteHocConfig,
         AnteHocForImageCaptioning,
@@ -18,16 +21,6 @@ try:
         AnteHocModel,
         AnteHocPreTrainedModel,
     )
-except ModuleNotFoundError as error:
-    if error.name != "antehoc_hf.modeling":
-        raise
-    raise ImportError(
-        "antehoc_hf is being imported from a checkout that is not installed: run `pip install -e .` in it first."
-    ) from None
-
-from antehoc_hf.registration import register_auto_classes, register_pipelines, register_push
-
-if TYPE_CHECKING:
     from antehoc_hf.shapes import load_shapes
     from antehoc_hf.training import AnteHocTrainer, AnteHocTrainingArguments
 
@@ -36,8 +29,14 @@ try:
 except PackageNotFoundError:  # e.g. a zipped copy
     __version__ = "unknown"
 
-# Names that cost an import of datasets or the Trainer are looked up on first use.
-_LAZY = {
+_HOMES = {
+    "AnteHocConfig": "antehoc_hf.modeling",
+    "AnteHocForImageCaptioning": "antehoc_hf.modeling",
+    "AnteHocForImageClassification": "antehoc_hf.modeling",
+    "AnteHocForLandmarkDetection": "antehoc_hf.modeling",
+    "AnteHocImageProcessor": "antehoc_hf.modeling",
+    "AnteHocModel": "antehoc_hf.modeling",
+    "AnteHocPreTrainedModel": "antehoc_hf.modeling",
     "AnteHocTrainer": "antehoc_hf.training",
     "AnteHocTrainingArguments": "antehoc_hf.training",
     "load_shapes": "antehoc_hf.shapes",
@@ -56,16 +55,32 @@ __all__ = [
     "load_shapes",
 ]
 
-register_auto_classes()
-register_pipelines()
-register_push()
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'antehoc_hf' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_HOMES])
+
+
+def _is_the_command_line() -> bool:
+    """
+    Whether this process is `antehoc …` or `python -m antehoc_hf …`. Registering imports torch, and help need not wait
+    for that: there `antehoc_hf.cli` registers once a command has understood its options.
+    """
+    program = Path(sys.argv[0]).stem if sys.argv else ""
+    following = dict(zip(sys.orig_argv, sys.orig_argv[1:], strict=False))
+    return program == "antehoc" or (program == "-m" and following.get("-m") == "antehoc_hf")
+
+
+if find_spec("antehoc_hf.modeling") is None:
+    raise ImportError(
+        "antehoc_hf is being imported from a checkout that is not installed: run `pip install -e .` in it first."
+    )
+if not _is_the_command_line():
+    from antehoc_hf.registration import register
+
+    register()

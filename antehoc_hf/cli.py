@@ -1,72 +1,28 @@
-"""The command line `antehoc`. Each command is imported when it is called, so that help comes at once."""
+"""The command line `antehoc`. A command is imported when it is called, so that help and mistakes come at once."""
 
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+
+from antehoc_hf import __version__
+from antehoc_hf.commands.errors import UsageError
 
 USER_ERROR, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-
-def _train(argv: Sequence[str]) -> None:
-    from antehoc_hf.training.runs.train import train
-
-    train(argv)
-
-
-def _evaluate(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.evaluate import evaluate
-
-    evaluate(argv)
-
-
-def _explain(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.explain import explain
-
-    explain(argv)
-
-
-def _regions(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.regions import regions
-
-    regions(argv)
-
-
-def _benchmark(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.benchmark import benchmark
-
-    benchmark(argv)
-
-
-def _export(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.export import export
-
-    export(argv)
-
-
-def _push(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.push import push
-
-    push(argv)
-
-
-def _demo(argv: Sequence[str]) -> None:
-    from antehoc_hf.commands.demo import demo
-
-    demo(argv)
-
-
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "train": (_train, "train a model on a data set, by flags or a recipe"),
-    "evaluate": (_evaluate, "measure a model's maps beside maps that explain nothing"),
-    "benchmark": (_benchmark, "compute the paper's tables and figures again"),
-    "explain": (_explain, "show what a model looked at in images, by several methods side by side"),
-    "regions": (_regions, "cut out what a model looked at in a folder of images, a gallery for each class"),
-    "demo": (_demo, "open a page on which images are dropped and looked at, or write it as a Space"),
-    "push": (_push, "put a trained model on the Hub, with its code and its card"),
-    "export": (_export, "write a model as ONNX, with logits and map as outputs"),
+# Each is a module of `antehoc_hf.commands`.
+COMMANDS: dict[str, str] = {
+    "train": "train a model on a data set, by flags or a recipe",
+    "evaluate": "measure a model's maps next to maps that explain nothing",
+    "benchmark": "compute the paper's tables and figures again",
+    "explain": "show what a model looked at in images, by several methods side by side",
+    "regions": "cut out what a model looked at in a folder of images, a gallery for each class",
+    "demo": "open a page that shows what models look at in your images, or write it as a Space",
+    "push": "put a trained model on the Hub, with its code and its card",
+    "export": "write a model as ONNX, with logits and map as outputs",
 }
 
 
@@ -74,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Runs one command.
 
-    A user's mistake (`ValueError`, `OSError`) ends in one sentence on stderr; `--traceback` shows where it came from.
-    Any other exception is a bug and keeps its traceback.
+    A user's mistake (`ValueError`, `OSError`) and a missing package end in one sentence on stderr; `--traceback` shows
+    where it came from. Any other exception is a bug and keeps its traceback.
 
     Args:
         argv: without the program's name; None: the process's own.
@@ -90,17 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else USER_ERROR
     if arguments[0] == "--version":
-        from antehoc_hf import __version__
-
-        print(__version__)
+        print(f"antehoc {__version__}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"antehoc: {_unknown(name)}", file=sys.stderr)
         return USER_ERROR
     try:
-        COMMANDS[name][0](rest)
-    except (ValueError, OSError) as error:
+        run(name, rest)
+    except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, ImportError) and not _is_missing_package(error):
+            raise
         if show_traceback:
             traceback.print_exc()
         print(f"antehoc {name}: {sentence(error)}", file=sys.stderr)
@@ -112,9 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def run(name: str, argv: Sequence[str]) -> None:
+    """Runs a command of [`COMMANDS`]; its errors are raised."""
+    command = import_module(f"antehoc_hf.commands.{name}")
+    options = command.parse(argv)
+    # From here on torch is needed.
+    from antehoc_hf.registration import register
+
+    register()
+    command.run(options)
+
+
 def usage() -> str:
     """What `antehoc --help` prints."""
-    lines = [f"  {name:10}{description}" for name, (_, description) in COMMANDS.items()]
+    lines = [f"  {name:10}{description}" for name, description in COMMANDS.items()]
     return "\n".join(
         [
             "usage: antehoc COMMAND [options]",
@@ -123,22 +90,36 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`antehoc COMMAND --help` lists a command's options; --traceback shows where an error came from.",
+            "`antehoc COMMAND --help` lists a command's options; --version prints the version.",
         ]
     )
 
 
 def sentence(error: Exception) -> str:
     """An error on one line. One that this project did not word says how to see where it came from."""
-    if isinstance(error, OSError) and _disk_is_full(error):
-        text = f"There is no space left on the disk ({error.strerror}): free some."
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-    else:
-        text = _about_the_hub(error) or str(error) or type(error).__name__
-    text = " ".join(text.split())
     ours = type(error).__module__.startswith("antehoc_hf")
-    return text if ours else f"{text} [--traceback shows where]"
+    text = None if ours else _about_the_hub(error)
+    if text is None and isinstance(error, OSError) and _disk_is_full(error):
+        text = f"There is no space left on the disk ({error.strerror}): free some."
+    elif text is None and isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    elif text is None:
+        text = str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return text if ours or _raised_by_us(error) else f"{text} [--traceback shows where]"
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the line that raised an error is this project's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("antehoc_hf.")
+
+
+def _is_missing_package(error: ImportError) -> bool:
+    """A package that is not installed, and not a broken import of our own."""
+    return _raised_by_us(error) or (
+        isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("antehoc_hf")
+    )
 
 
 def _disk_is_full(error: OSError) -> bool:
@@ -148,7 +129,7 @@ def _disk_is_full(error: OSError) -> bool:
 
 def _about_the_hub(error: Exception) -> str | None:
     """If the Hub or the way to it is behind an error that is not ours: what is wrong there, in our words."""
-    if type(error).__module__.startswith("antehoc_hf"):
+    if isinstance(error, UsageError):
         return None
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
@@ -164,5 +145,5 @@ def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
+    hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}."
     return f"there is no command {name!r}: {hint}"

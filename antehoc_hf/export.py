@@ -40,7 +40,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     as JSON.
 
     A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
-    the map, and, in a file beside it (`…-decoder.onnx`), one step of the decoder.
+    the map, and, in a second file (`…-decoder.onnx`), one step of the decoder.
 
     Args:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
@@ -51,7 +51,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         `Path`: the file (of a captioner, the first).
 
     Raises:
-        ValueError: if it is no such model, or the packages that ONNX needs are missing.
+        ValueError: if it is another model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
     _check_packages()
@@ -100,11 +100,12 @@ def _write(
 
 def loaded_model(model_or_folder: Any) -> Any:
     from antehoc_hf.commands.inputs import model_config
+    from antehoc_hf.model_weights import load_weights
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):
         task = task_of(model_config(model_or_folder))
-        model_or_folder = task.model_class.from_pretrained(model_or_folder)
+        model_or_folder = load_weights(task.model_class, model_or_folder)
     if not getattr(model_or_folder, "onnx_outputs", ()):
         raise ValueError(
             f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."

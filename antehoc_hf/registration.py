@@ -31,6 +31,13 @@ from antehoc_hf.pipelines import (
 )
 
 
+def register() -> None:
+    """Registers everything; calling it again does nothing."""
+    register_auto_classes()
+    register_pipelines()
+    register_push()
+
+
 def register_auto_classes() -> None:
     """Registers configuration, models and image processor; calling it again does nothing."""
     # One class serves both of transformers' backends: it is timm's own transform.

@@ -38,7 +38,7 @@ from antehoc_hf.evaluation.landmarks import landmark_metrics
 from antehoc_hf.modeling.landmark_detection import landmark_loss
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, load_data
-from antehoc_hf.training.data.splits import load_source
+from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.runs.report import measure_options
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model
@@ -192,7 +192,7 @@ def _map_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]
     """Energy inside each part over the part's area (1 is chance), pointing game in percent; controls below."""
     first = next(iter(results.values()))["ours"][0]["maps"]
     parts = list(first["part_areas"])
-    columns = [*(f"{part}_energy_over_area" for part in parts), *(f"{part}_pointing_game" for part in parts)]
+    columns = [*(f"{part}_energy_share_over_area" for part in parts), *(f"{part}_pointing_game" for part in parts)]
     columns += ["equal_area_nme", "nme", "map_mean"]
     areas = ", ".join(f"{part} {100 * area['value']:.1f} %" for part, area in first["part_areas"].items())
     lines = [f"Share of the image that a part covers: {areas}.", ""]

@@ -12,7 +12,6 @@ alone, without the interpretation map.
 """
 
 import argparse
-import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from antehoc_hf.evaluation import bootstrap_mean, center_map, energy_share_over_area
 from antehoc_hf.modeling import AnteHocForImageCaptioning
+from antehoc_hf.modeling.image_input import read_image_file
 from antehoc_hf.modeling.word_maps import position_features, word_evidence, word_maps
 from antehoc_hf.shapes import load_shapes, part_mask
 
@@ -40,7 +40,7 @@ ROWS = (
 
 def masks_of(row: dict, size: tuple[int, int], regions: list[str]) -> Tensor:
     """The region of each word, (T, 1, H, W) bool."""
-    parts = np.asarray(Image.open(io.BytesIO(row["part_masks"]["bytes"])))
+    parts = np.asarray(read_image_file(row["part_masks"]["bytes"]))
     drawn = [
         Image.fromarray(part_mask(parts, region)).resize(size[::-1], Image.Resampling.NEAREST) for region in regions
     ]

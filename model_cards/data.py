@@ -49,7 +49,18 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class MapRow:
+class Column:
+    """A column of a table of maps: its metric, heading and decimals; `judges` says better or worse, or describes."""
+
+    metric: str
+    heading: str
+    decimals: int = 2
+    judges: bool = True
+    bright: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredMap:
     """The scores of one kind of map: metric → (value, low, high), of `kind` model, explainer or control."""
 
     name: str
@@ -59,32 +70,16 @@ class MapRow:
 
 @dataclass(frozen=True)
 class Maps:
-    """How a model's maps fared, beside maps that explain nothing."""
+    """How maps fared, beside maps that explain nothing; `about` says what was measured."""
 
     num_images: int
-    rows: tuple[MapRow, ...]
+    rows: tuple[ScoredMap, ...]
+    columns: tuple[Column, ...]
+    about: str = ""
     seed: int | None = None
     level: float | None = None
     area: float | None = None
     partly: tuple[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """
-    A table of scores: one row a map, one column a measure, each cell (value, low, high) or None.
-
-    Args:
-        title: what was measured, in a sentence.
-        num_images: images seen.
-        measures: names of the columns.
-        rows: name of the map → its cells.
-    """
-
-    title: str
-    num_images: int
-    measures: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[float, float | None, float | None] | None, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class CardData:
     metrics: Pairs = ()
     plain_metrics: Pairs = ()
     maps: Maps | None = None
-    robustness: tuple[Scores, ...] = ()
+    robustness: tuple[Maps, ...] = ()
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
     preprocessing: Pairs = ()

@@ -49,8 +49,8 @@ class ContributionMapConfig(MapHeadConfig):
         """Only the probabilities of two or more classes can be shared out among patches."""
         if not config.has_classes:
             raise ValueError(
-                "map_head='contributions' explains the probabilities of classes, which regression, landmarks and "
-                "captions do not have: use map_head='energy'."
+                "map_head='contributions' explains the probabilities of classes, which regression (num_labels=1 is "
+                "one), landmarks and captions do not have: use map_head='energy'."
             )
         if config.num_labels == 1:
             raise ValueError("map_head='contributions' explains classes: num_labels must be at least 2.")

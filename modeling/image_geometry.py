@@ -3,7 +3,13 @@
 import math
 from typing import NamedTuple
 
+from PIL import Image
 from torch import Tensor
+
+# Of a resized image, above which only what is used of it is made: of a thin image it may be thousands of times more.
+_MOST_RESIZED = 2**23
+_MOST_RESIZED_PER_INPUT = 16
+_MARGIN = 4  # pixels around what is used, in units of the filter's scale: Lanczos reaches 3
 
 
 class ImageGeometry(NamedTuple):
@@ -26,6 +32,15 @@ class ImageGeometry(NamedTuple):
     resized: tuple[int, int]
     offset: tuple[int, int]
     crop: tuple[int, int]
+
+    @property
+    def wasteful(self) -> bool:
+        """
+        Whether the image is so thin that [`resized_part`] is needed: nearly all of the resized image would be cropped
+        off, or one of its sides is a single pixel, where timm may round to none and fail.
+        """
+        (rows, columns), (height, width) = self.resized, self.crop
+        return min(self.resized) == 1 or rows * columns > max(_MOST_RESIZED, _MOST_RESIZED_PER_INPUT * height * width)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -60,15 +75,74 @@ def evaluation_geometry(
         crop_pct (`float`): the image is resized to size / crop_pct, then cropped.
         crop_mode (`str`): `"center"`, `"squash"` or `"border"`, as in timm.
 
+    A side that would be rounded to no pixel gets one, where timm fails.
+
     Raises:
         ValueError: if the image has no pixels.
     """
     if height < 1 or width < 1:
         raise ValueError(f"An image of {width}×{height} pixels has none.")
     target = (math.floor(image_size[0] / crop_pct), math.floor(image_size[1] / crop_pct))
-    resized = _resized(height, width, target, crop_mode)
+    rows, columns = _resized(height, width, target, crop_mode)
+    resized = (max(1, rows), max(1, columns))
     offset = (_offset(resized[0], image_size[0]), _offset(resized[1], image_size[1]))
     return ImageGeometry((height, width), resized, offset, image_size)
+
+
+def resized_part(
+    image: Image.Image, geometry: ImageGeometry, resample: Image.Resampling, around: int = 0
+) -> tuple[Image.Image, tuple[int, int]]:
+    """
+    The part of the resized image that the crop keeps, without the rest: a line of 60000 pixels, resized to a height
+    of 256, has 15 million columns, of which 224 are used.
+
+    The pixels are those of the whole resized image, but for rounding: few differ, by one level of 255, and with the
+    filters `NEAREST` and `BOX`, which have edges, few are taken from the pixel next to the one meant.
+
+    Args:
+        image: any image of the size that the geometry is of.
+        geometry: see [`evaluation_geometry`].
+        resample: Pillow's filter.
+        around (`int`): pixels of the resized image to keep on every side of the crop, where there are any.
+
+    Returns:
+        The part, and where it begins in the resized image, from top and left.
+    """
+    rows = _Span.of(image.height, geometry.resized[0], geometry.offset[0], geometry.crop[0], around)
+    columns = _Span.of(image.width, geometry.resized[1], geometry.offset[1], geometry.crop[1], around)
+    # Whole pixels first: Pillow keeps a box with 32 bits, too few for fractions of large numbers.
+    used = image.crop((columns.first, rows.first, columns.last, rows.last))
+    # Sharp filters overshoot and are clipped after each direction, so the order matters. Pillow chooses it by the
+    # sizes: for the whole image, not for the part.
+    rows_first = image.height > max(image.width, geometry.resized[0])
+    for step in ("rows", "columns") if rows_first else ("columns", "rows"):
+        if step == "columns":
+            box = (columns.box[0], 0.0, columns.box[1], float(used.height))
+            used = used.resize((columns.size, used.height), resample, box)
+        else:
+            box = (0.0, rows.box[0], float(used.width), rows.box[1])
+            used = used.resize((used.width, rows.size), resample, box)
+    return used, (rows.begin, columns.begin)
+
+
+class _Span(NamedTuple):
+    """Along one side: `size` pixels of the resized image from `begin` on, and what they are made of."""
+
+    begin: int
+    size: int
+    first: int
+    last: int
+    box: tuple[float, float]
+
+    @classmethod
+    def of(cls, side: int, resized: int, offset: int, crop: int, around: int) -> "_Span":
+        begin, end = max(0, offset - around), min(resized, offset + crop + around)
+        scale = side / resized
+        reach = math.ceil(_MARGIN * max(scale, 1.0))
+        first = max(0, math.floor(begin * scale) - reach)
+        last = min(side, math.ceil(end * scale) + reach)
+        box = (begin * scale - first, min(end * scale, side) - first)
+        return cls(begin, end - begin, first, last, box)
 
 
 def _resized(height: int, width: int, target: tuple[int, int], crop_mode: str) -> tuple[int, int]:

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from timm.data import create_transform, resolve_data_config
+from timm.data.transforms import str_to_pil_interp
 from torch import Tensor
 from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .configuration_antehoc import backbone_defaults
-from .image_geometry import ImageGeometry, evaluation_geometry
-from .image_input import as_pil
-from .rgb import to_rgb
+from .image_geometry import ImageGeometry, evaluation_geometry, resized_part
+from .image_input import as_pil, to_rgb
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
 _CROP_MODES = ("center", "squash", "border")
@@ -26,6 +27,9 @@ _CROP_MODES = ("center", "squash", "border")
 class AnteHocImageProcessor(BaseImageProcessor):
     """
     Resizes, crops and normalises as timm evaluates the backbone; bit for bit timm's own transform.
+
+    Of images so thin that their resized version would have more than 8 million pixels (and sixteen times those of the
+    input), only what the crop keeps is resized; these pixels may differ from timm's by one level of 255.
 
     Args:
         image_size (`int` or `list[int]`): side, or [height, width], in pixels.
@@ -109,15 +113,16 @@ class AnteHocImageProcessor(BaseImageProcessor):
         custom_object_save(self, save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
-    def transform(self) -> Any:
-        """timm's evaluation transform, from a PIL image to a normalised (3, H, W) tensor."""
+    def transform(self, crop_pct: float | None = None) -> Any:
+        """timm's evaluation transform, from a PIL image to a normalised (3, H, W) tensor; for thin images see
+        [`preprocess`], which does not resize what is cropped off."""
         return create_transform(
             input_size=(3, self.image_size[0], self.image_size[1]),
             is_training=False,
             interpolation=self.interpolation,
             mean=tuple(self.image_mean),
             std=tuple(self.image_std),
-            crop_pct=self.crop_pct,
+            crop_pct=self.crop_pct if crop_pct is None else crop_pct,
             crop_mode=self.crop_mode,
         )
 
@@ -175,9 +180,18 @@ class AnteHocImageProcessor(BaseImageProcessor):
         if not batch:
             raise ValueError("Expected at least one image, got an empty list.")
         transform = self.transform()
-        pixels = [transform(to_rgb(as_pil(image))) for image in batch]
+        pixels = [self._transformed(to_rgb(as_pil(image)), transform) for image in batch]
         data = torch.stack(pixels) if return_tensors is not None else pixels
         return BatchFeature(data={"pixel_values": data}, tensor_type=return_tensors)
+
+    def _transformed(self, image: Image.Image, transform: Any) -> Tensor:
+        """(3, H, W), normalised."""
+        geometry = self.geometry(image.height, image.width)
+        if geometry.wasteful:
+            image, _ = resized_part(image, geometry, str_to_pil_interp(self.interpolation))
+            transform = self.transform(crop_pct=1.0)  # nothing is left to resize or to crop, but there may be to pad
+        pixels: Tensor = transform(image)
+        return pixels
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         return self.preprocess(images, *args, **kwargs)

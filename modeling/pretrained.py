@@ -1,9 +1,10 @@
 """Weights from elsewhere: timm's pretrained ones, and timm's initial ones where a checkpoint has none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -67,12 +68,17 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
         OSError: if the file cannot be read.
     """
     if not Path(path).is_file():
-        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+        raise OSError(f"pretrained={str(path)!r} is not a file of weights.")
     if Path(path).suffix == ".npz":
         return None
     try:
         weights = load_state_dict(str(path))
     except Exception as error:  # torch, pickle and safetensors raise many kinds
+        if "weights_only" in str(error):  # torch and timm go on to say how to switch the protection off
+            raise OSError(
+                f"{path} is a pickle that holds more than tensors, and could run any code when it is loaded: save the "
+                "weights as safetensors."
+            ) from None
         raise _unavailable(str(path), error) from error
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     names = (cfg.classifier if cfg is not None else None) or ()
@@ -116,15 +122,40 @@ def explained_damage(name: Any) -> Iterator[None]:
         name: folder or Hub name of the checkpoint.
 
     Raises:
-        OSError: if they are cut short or damaged.
+        OSError: if they are cut short or damaged, or there are none but pickled ones.
     """
     try:
         yield
+    except (OSError, UnpicklingError) as error:
+        pickled = next((path.name for path in sorted(Path(str(name)).glob("*.bin"))), None)
+        if isinstance(error, OSError) and (pickled is None or any(Path(str(name)).glob("*.safetensors"))):
+            raise
+        raise OSError(
+            f"The weights in {str(name)!r} are pickled{f' ({pickled})' if pickled else ''}, and a pickle can run any "
+            "code when it is loaded: ask for model.safetensors, or convert them on a machine that holds nothing else."
+        ) from None
     except SafetensorError as error:
         raise OSError(
             f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
             "again with force_download=True."
         ) from error
+
+
+def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> str:
+    """
+    What to say of weights of another shape than the model's.
+
+    Args:
+        name: folder or Hub name of the checkpoint.
+        mismatched: of each such weight the name, its shape in the file and its shape in the model.
+    """
+    (weight, there, here), *others = sorted(mismatched)
+    more = f" (and {len(others)} more)" if others else ""
+    return (
+        f"The weights in {name!r} do not fit this configuration: {weight} is {list(there)} in the file and "
+        f"{list(here)} in the model{more}. Leave out the options that differ from the checkpoint's (image_size among "
+        "them, which not every backbone can change), or begin these weights anew with ignore_mismatched_sizes=True."
+    )
 
 
 def forget_fresh_values(model: nn.Module) -> None:

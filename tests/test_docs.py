@@ -128,7 +128,7 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         name = line.split()[1]
         assert name in COMMANDS, line
         with pytest.raises(SystemExit):
-            main([name, "--help"])
+            main([name, "--help-all"])
         told = capsys.readouterr().out
         for flag in re.findall(r"(?<=\s)--\w[\w-]*", line):
             assert f"{flag} " in told or f"{flag}," in told, f"{flag} in: {line}"

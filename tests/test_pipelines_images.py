@@ -82,12 +82,12 @@ def test_what_is_no_image_is_told_in_one_sentence(run, server, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(as_png(photo())[:3000])
     for value, words in (
-        (f"{server}/page.html", "page.html can't be read: it is no image, or damaged"),
+        (f"{server}/page.html", "page.html can't be read: not an image, or damaged"),
         (f"{server}/missing.png", "missing.png can't be read: the server answers 404"),
-        (str(tmp_path / "text.png"), "text.png can't be read: it is no image, or damaged"),
-        (tmp_path / "cut.png", "cut.png can't be read: it is no image, or damaged"),
+        (str(tmp_path / "text.png"), "text.png can't be read: not an image, or damaged"),
+        (tmp_path / "cut.png", "cut.png can't be read: image file is truncated"),
         (str(tmp_path / "missing.png"), "missing.png can't be read: No such file or directory"),
-        (b"no image", "The image can't be read: it is no image, or damaged"),
+        (b"no image", "The image can't be read: not an image, or damaged"),
         (None, "An image must be a path, a URL, .* not NoneType"),
         ({"a": 1}, "An image must be a path, a URL, .* not dict"),
     ):
@@ -105,7 +105,7 @@ def test_a_server_that_is_not_there(server):
 
 def test_too_many_pixels(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match="too many pixels; make it smaller"):
+    with pytest.raises(ValueError, match="more than 178 million pixels, make it smaller"):
         open_image(as_png(photo()))
 
 

@@ -80,7 +80,7 @@ def test_an_upright_photo_stored_sideways(find, photo, tmp_path):
 
 def test_what_cannot_be_read(find, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no image, or damaged"):
+    with pytest.raises(ValueError, match="not an image, or damaged"):
         find(str(tmp_path / "broken.png"))
 
 

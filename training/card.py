@@ -1,12 +1,21 @@
-"""What a run tells of itself for the model card, which lies beside the model at its end."""
+"""What a training knows about its model, for results.json and for the card."""
 
+import dataclasses
 import platform
-from typing import Any
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.objectives.base import Objective
+from antehoc_hf.training.options import flags_of
+
+if TYPE_CHECKING:
+    from antehoc_hf.training.resumable_trainer import ResumableTrainer
 
 _TASK_PASS = (
     *("learning_rate", "weight_decay", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size"),
@@ -17,12 +26,7 @@ _SECOND_PASS = (
     *("train_task", "interpretation_learning_rate", "interpretation_weight_decay", "interpretation_max_grad_norm"),
     *("interpretation_batch_share", "interpretation_interval", "interpretation_start", "update_order"),
 )
-_ENERGY_MAPS = (
-    *("interpretation_target", "joint_weight", "interpretation_batch_norm", "target_eval"),
-    *("reconstruction_weight", "area_weight", "tv_weight", "entropy_weight"),
-)
-_COALITIONS = ("coalitions_per_image", "coalition_sampling", "coalition_background")
-# What is off is not told.
+# What is off is not mentioned.
 _OFF = {
     "label_smoothing_factor": 0.0,
     "max_steps": -1,
@@ -31,36 +35,35 @@ _OFF = {
     "train_task": True,
     "interpretation_start": 0.0,
 }
+_HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([0-9a-f]{40})/")
 
 
 def describe_training(
-    args: AnteHocTrainingArguments,
-    has_maps: bool = True,
-    augmentation: str | None = None,
-    class_conditional: bool = False,
+    args: AnteHocTrainingArguments, objective: Objective | None, augmentation: str | None = None
 ) -> dict[str, Any]:
     """
-    Seed, precision, hardware, and the hyper-parameters of each pass, for `results.json`.
+    Seed, precision, hardware, the hyperparameters of each pass, and what the objective says of itself.
 
     Args:
         args: the trainer's.
-        has_maps: whether there is a second pass.
+        objective: the trainer's; None: there is no second pass.
         augmentation: of the training images.
-        class_conditional: whether the second pass compares coalitions of patches, and not energy maps.
     """
-    passes = {"task": {"optimizer": _plain(args.optim), **_values(args, _TASK_PASS)}}
+    passes = {"task": {"optimizer": _value(args.optim), **_values(args, _TASK_PASS)}}
     if augmentation is not None:
         passes["task"]["augmentation"] = augmentation
-    if has_maps:
-        passes["interpretation"] = _values(
-            args, (*_SECOND_PASS, *(_COALITIONS if class_conditional else _ENERGY_MAPS))
-        )
-    return {
+    described = {
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "hardware": hardware(args.device),
         "passes": passes,
     }
+    if objective is not None:
+        flags = flags_of(type(objective.options))
+        options = {flags[name]: value for name, value in dataclasses.asdict(objective.options).items()}
+        passes["interpretation"] = {**_values(args, _SECOND_PASS), **options}
+        described["objective"] = {"name": objective.name, **dataclasses.asdict(objective.describe())}
+    return described
 
 
 def hardware(device: torch.device) -> str:
@@ -76,11 +79,94 @@ def pretrained_name(backbone: str, source: bool | str) -> str | None:
     return cfg.hf_hub_id if cfg is not None and cfg.hf_hub_id else None
 
 
+@dataclass(frozen=True)
+class _Evaluation:
+    """Metrics without their prefix, of the model after a number of steps, on a split of so many images."""
+
+    step: int
+    split: str
+    images: int
+    metrics: dict[str, float]
+
+
+class RunRecord:
+    """What a training that nobody else describes knows for the card: what a command's results.json holds."""
+
+    def __init__(self) -> None:
+        self._evaluations: dict[int, _Evaluation] = {}
+
+    def evaluated(self, trainer: "ResumableTrainer", metrics: Mapping[str, float], dataset: Any, prefix: str) -> None:
+        """To be called after an evaluation."""
+        step, best = _step_of_weights(trainer), trainer.state.best_global_step
+        untold = ("runtime", "per_second", "preparation_time")
+        told = {
+            name.removeprefix(f"{prefix}_"): value
+            for name, value in metrics.items()
+            if not name.endswith(untold) and name != "epoch"
+        }
+        images = len(dataset) if hasattr(dataset, "__len__") else 0
+        split = "validation" if prefix == "eval" else prefix
+        kept = {number: entry for number, entry in self._evaluations.items() if number == best}
+        self._evaluations = {**kept, step: _Evaluation(step, split, images, told)}
+
+    def results(self, trainer: "ResumableTrainer") -> dict[str, Any]:
+        """As results.json has it; metrics only if they are those of the model as it is."""
+        model, state, args = trainer.model, trainer.state, trainer.args
+        evaluation = self._evaluations.get(_step_of_weights(trainer))
+        source = getattr(model, "pretrained_source", False)
+        described: dict[str, Any] = {
+            "training": {
+                "steps": state.global_step,
+                "epochs": state.epoch,
+                "base_model": pretrained_name(str(getattr(model.config, "backbone", "")), source),
+                "processes": args.world_size,
+                **describe_training(args, trainer.objective, getattr(trainer.train_dataset, "augmentation", None)),
+            },
+            "data": describe_provenance(trainer.train_dataset),
+        }
+        if evaluation is not None:
+            described |= {
+                "metrics": evaluation.metrics,
+                "evaluated_on": evaluation.split,
+                "evaluated_images": evaluation.images,
+            }
+        return described
+
+
+def describe_provenance(dataset: Any) -> dict[str, Any]:
+    """
+    Name and revision of a data set on the Hub, and how many images are used, as far as the data set knows them.
+
+    Args:
+        dataset: a `datasets.Dataset`, one of [`load_image_data`], or any other with `info`.
+    """
+    info = getattr(dataset, "info", None)
+    described: dict[str, Any] = {"name": getattr(info, "dataset_name", None), "revision": None}
+    for address in getattr(info, "download_checksums", None) or {}:
+        match = _HUB_FILE.match(str(address))
+        if match:
+            described |= {"name": match[1], "revision": match[2]}
+            break
+    for name in ("name", "revision"):
+        described[name] = getattr(dataset, f"source_{name}", None) or described[name]
+    if hasattr(dataset, "__len__"):
+        described["images"] = {"train": len(dataset)}
+    return described
+
+
+def _step_of_weights(trainer: "ResumableTrainer") -> int:
+    """The optimizer step at which the model's weights were what they are now."""
+    state, args = trainer.state, trainer.args
+    if args.load_best_model_at_end and not trainer.is_in_train and state.best_global_step:
+        return state.best_global_step
+    return state.global_step
+
+
 def _values(args: AnteHocTrainingArguments, names: tuple[str, ...]) -> dict[str, Any]:
     values = {name: getattr(args, name) for name in names}
-    return {name: _plain(value) for name, value in values.items() if value != _OFF.get(name)}
+    return {name: _value(value) for name, value in values.items() if value != _OFF.get(name)}
 
 
-def _plain(value: Any) -> Any:
-    """An enumeration by its value."""
+def _value(value: Any) -> Any:
+    """That of an enumeration; others as they are."""
     return getattr(value, "value", value)

@@ -1,12 +1,13 @@
 """
 Checkpoints that are whole or not there.
 
-A checkpoint is written into `_partial/`, flushed to the disk, given a list of its files, and only then renamed to
-`checkpoint-N`. Whatever kills the run, a folder of that name with all the files on its list is whole; everything else
-is ignored when resuming.
+A checkpoint is written into `_partial/`, flushed to the disk, given a list of its files with their digests, and only
+then renamed to `checkpoint-N`. Whatever kills the run, a folder of that name with all the files on its list is whole;
+everything else is ignored when resuming, and so is a checkpoint of which a file has changed since.
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -14,7 +15,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,27 @@ class RunFolderError(ValueError):
     """The output folder, or a checkpoint in it, cannot be used as asked."""
 
 
+@dataclass(frozen=True)
+class _Marker:
+    """What [`seal`] has written down: step, whether training can resume, and file → (size, digest)."""
+
+    step: int
+    resumable: bool
+    files: dict[str, tuple[int, str]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Marker | None":
+        """None if there is none, or it is not as it was written."""
+        try:
+            content = json.loads((folder / COMPLETE_FILE).read_text(encoding="utf-8"))
+            if content.pop("digest") != _digest_of(content) or not content["files"]:
+                return None
+            files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in content["files"].items()}
+            return cls(int(content["step"]), bool(content["resumable"]), files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
 def seal(folder: Path, step: int, resumable: bool = True) -> None:
     """
     Flushes every file of `folder` to the disk and writes the list that makes it a whole checkpoint.
@@ -39,44 +63,60 @@ def seal(folder: Path, step: int, resumable: bool = True) -> None:
         step (`int`): the optimizer step it belongs to.
         resumable (`bool`): false if it holds the model only.
     """
-    sizes: dict[str, int] = {}
+    files: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != COMPLETE_FILE:
             _flush(path)
-            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _digest_of_file(path)}
     for path in [*folder.rglob("*"), folder]:
         if path.is_dir():
             _flush(path)
-    listing = folder / COMPLETE_FILE
-    listing.write_text(json.dumps({"step": step, "resumable": resumable, "files": sizes}, indent=1), encoding="utf-8")
-    _flush(listing)
+    content = {"step": step, "resumable": resumable, "files": files}
+    marker = folder / COMPLETE_FILE
+    marker.write_text(json.dumps({**content, "digest": _digest_of(content)}, indent=1), encoding="utf-8")
+    _flush(marker)
     _flush(folder)
 
 
-def missing_files(folder: str | Path) -> list[str]:
-    """What keeps `folder` from being a whole checkpoint: files absent or of another size; empty if it is whole."""
+def damaged_files(folder: str | Path, thorough: bool = True) -> list[str]:
+    """
+    What keeps `folder` from being a whole checkpoint.
+
+    Args:
+        folder: the checkpoint.
+        thorough (`bool`): compare the content of the files with their digests, and not only their sizes.
+
+    Returns:
+        `list[str]`: names of files that are absent or changed; the list itself if it is missing, malformed or of
+            another step; empty if the checkpoint is whole.
+    """
     folder = Path(folder)
-    listing = folder / COMPLETE_FILE
-    try:
-        expected: dict[str, int] = json.loads(listing.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    marker = _Marker.read(folder)
+    named = _NAME.match(folder.name)
+    if marker is None or (named is not None and int(named.group(1)) != marker.step):
         return [COMPLETE_FILE]
-    return [name for name, size in expected.items() if _size(folder / name) != size]
+    damaged = []
+    for name, (size, digest) in marker.files.items():
+        path = folder / name
+        if _size(path) != size or (thorough and _digest_of_file(path) != digest):
+            damaged.append(name)
+    return damaged
 
 
 def check_whole(folder: str | Path) -> None:
     """
     Raises:
-        RunFolderError: if `folder` is no whole checkpoint of this trainer, or holds a model only.
+        RunFolderError: if `folder` is not a whole checkpoint of this trainer, or holds a model only.
     """
     folder = Path(folder)
-    missing = missing_files(folder)
-    if missing:
+    damaged = damaged_files(folder)
+    if damaged:
         raise RunFolderError(
-            f"{folder} is not a whole checkpoint (absent or cut short: {', '.join(missing[:3])}): resume from another "
+            f"{folder} is not a whole checkpoint (absent or damaged: {', '.join(damaged[:3])}): resume from another "
             "one, or pass resume_from_checkpoint=True for the last whole one of output_dir."
         )
-    if not json.loads((folder / COMPLETE_FILE).read_text(encoding="utf-8")).get("resumable", True):
+    marker = _Marker.read(folder)
+    if marker is not None and not marker.resumable:
         raise RunFolderError(
             f"{folder} holds the model only (save_only_model=True), so training cannot resume from it: load it with "
             "from_pretrained and start a new run."
@@ -85,30 +125,33 @@ def check_whole(folder: str | Path) -> None:
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     """
-    The whole checkpoint of the highest step in `output_dir`; torn ones are passed over with a warning that names them.
+    The whole checkpoint of the highest step in `output_dir`; damaged ones of higher steps are passed over with a
+    warning that names them and their files.
 
     Returns:
         `str` or `None`: its path, or `None` if there is none.
     """
-    whole: list[tuple[int, bool, Path]] = []
     for path in _folders(output_dir):
-        match = _NAME.match(path.name)
-        if match is None:
-            if path.name == PARTIAL_FOLDER:
-                for unfinished in sorted(path.iterdir()):
-                    logger.warning(f"Ignoring the unfinished checkpoint {unfinished}.")
-            continue
-        missing = missing_files(path)
-        if missing:
-            logger.warning(f"Ignoring the torn checkpoint {path} (absent or cut short: {', '.join(missing[:3])}).")
-        else:
-            whole.append((int(match.group(1)), path.name.startswith("checkpoint-"), path))
-    return str(max(whole)[2]) if whole else None
+        if path.name == PARTIAL_FOLDER:
+            for unfinished in sorted(path.iterdir()):
+                logger.warning(f"Ignoring the unfinished checkpoint {unfinished}.")
+    for path in reversed(_checkpoints(output_dir)):
+        damaged = damaged_files(path)
+        if not damaged:
+            return str(path)
+        logger.warning(f"Ignoring the damaged checkpoint {path} (absent or changed: {', '.join(damaged[:3])}).")
+    return None
 
 
-def remove_leftovers(output_dir: str | Path) -> None:
-    """Removes what interrupted saves and deletions left, but nothing that [`last_whole_checkpoint`] returns."""
-    keep = last_whole_checkpoint(output_dir)
+def _checkpoints(output_dir: str | Path) -> list[Path]:
+    """Whole or not, by step; of one step the one that is about to be replaced first."""
+    found = [(match, path) for path in _folders(output_dir) if (match := _NAME.match(path.name))]
+    found.sort(key=lambda entry: (int(entry[0].group(1)), entry[1].name.startswith("checkpoint-")))
+    return [path for _, path in found]
+
+
+def remove_leftovers(output_dir: str | Path, keep: str | None = None) -> None:
+    """Removes what interrupted saves and deletions left, but not the checkpoint `keep`."""
     for path in _folders(output_dir):
         if _LEFTOVER.match(path.name) and str(path) != keep:
             shutil.rmtree(path, ignore_errors=True)
@@ -145,7 +188,8 @@ def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
     """
     if limit is None or limit <= 0:
         return
-    whole = [path for path in _folders(output_dir) if path.name.startswith("checkpoint-") and not missing_files(path)]
+    named = [path for path in _checkpoints(output_dir) if path.name.startswith("checkpoint-")]
+    whole = [path for path in named if not damaged_files(path, thorough=False)]
     whole.sort(key=lambda path: ((path / COMPLETE_FILE).stat().st_mtime_ns, int(path.name.rsplit("-", 1)[1])))
     protected = {path.name for path in whole[-1:]} | ({Path(best).name} if best else set())
     surplus = len(whole) - max(limit, len(protected))
@@ -192,6 +236,18 @@ def _full_disk(error: BaseException, folder: str | Path) -> int | None:
     if written_by_torch or (isinstance(error, RuntimeError) and "inline_container" in str(error)):
         return errno.ENOSPC
     return None
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _folders(output_dir: str | Path) -> list[Path]:

@@ -64,6 +64,7 @@ class ReplayableDataset(Dataset):
         self.dataset = dataset
         self.before_last_batch: dict[str, Any] | None = None
         self._planned: list[Callable[[], None]] = []
+        self.has_replayed = False  # since the last call of `replay`, and until that of `finish_replay`
 
     def replay(self, first: dict[str, Any], then: Callable[[], None]) -> None:
         """Draws the next batch from the state `first` and, before the one after it, calls `then`."""
@@ -73,6 +74,11 @@ class ReplayableDataset(Dataset):
         """To be called when loading has run ahead as far as it will: the epoch's last batch has none after it."""
         while self._planned:
             self._planned.pop(0)()
+        self.has_replayed = False
+
+    def forget_replay(self) -> None:
+        """Draws every batch from whatever the random state is."""
+        self._planned = []
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -84,6 +90,7 @@ class ReplayableDataset(Dataset):
         if get_worker_info() is None:
             if self._planned:
                 self._planned.pop(0)()
+                self.has_replayed = True
             self.before_last_batch = get_random_state()
         together = getattr(self.dataset, "__getitems__", None)
         return together(indices) if together else [self.dataset[index] for index in indices]

@@ -2,46 +2,93 @@
 
 import logging
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import datasets
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers.trainer_utils import TrainOutput
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import SaveStrategy, TrainOutput
 
+from antehoc_hf.model_cards import Facts, write_card
+from antehoc_hf.model_cards.in_memory import note_results
 from antehoc_hf.training import checkpoints
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.pushing_trainer import PushingTrainer
+from antehoc_hf.training.card import RunRecord
+from antehoc_hf.training.meters import TrainingMeter
+from antehoc_hf.training.objectives.base import Objective
+from antehoc_hf.training.pushing import HubPusher
 from antehoc_hf.training.random_state import ReplayableDataset
+from antehoc_hf.training.run_lock import run_lock
 from antehoc_hf.training.runs.identity import claim, describe_run
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-class ResumableTrainer(PushingTrainer):
+
+class ResumableTrainer(Trainer):
     """
     What a long run needs of the stock Trainer; knows nothing of the two passes.
 
     - A checkpoint is whole or not there, whatever kills the run (see `checkpoints`).
     - A run resumed from a checkpoint goes on bit for bit as if it had not been interrupted (on one kind of machine),
-      in the middle of an epoch and with augmentations from the global random generators, too. Data-loading workers
-      have generators of their own, which are not saved: with them the augmentations of a resumed epoch differ.
-    - `output_dir` is one run's: a folder that holds another is refused.
+      in the middle of an epoch and with augmentations from the global random generators, too, and logs what it would
+      have logged. One that has reached its end trains no further. Data-loading workers have generators of their own,
+      which are not saved: with them the augmentations of a resumed epoch differ.
+    - `output_dir` is one run's, and one process's at a time: a folder that holds another run is refused.
+    - On SIGTERM or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second one stops
+      at once. So does a first one on several processes.
+    - What is pushed is our card, all that a model needs, and nothing else (see [`HubPusher`]).
+
+    Of the stock Trainer's private methods it overrides
+
+    - `_save_checkpoint` and `_get_output_dir`, so that a checkpoint is written elsewhere, sealed and then renamed;
+    - `_push_from_checkpoint`, so that it is pushed after that;
+    - `_load_rng_state`, which knows the moment at which a resumed epoch goes on.
+
+    It also reads and sets the sums of the loss since the last log, which the stock Trainer does not save.
+
+    Attributes:
+        companions: what is saved beside model and image processor, such as a tokenizer.
+        facts: what a person has said for the card.
+        record: what this training knows about the model, for its card.
     """
 
     args: AnteHocTrainingArguments
+    model: Any
+    optimizer: Any
+    hub_model_id: str | None
+    push_in_progress: Any
+    meter: TrainingMeter
+    objective: Objective | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, args: AnteHocTrainingArguments, **kwargs: Any) -> None:
         self._staging: str | None = None
-        self._resuming_from: str | None = None
+        self._resumed_from: str | None = None
         self._replayable: ReplayableDataset | None = None
-        self._replaying = False
-        self._columns_are_removed = False
-        super().__init__(*args, **kwargs)
+        self.companions: tuple[Any, ...] = ()
+        self.facts: Facts | None = None
+        self.record = RunRecord()
+        self._pusher = HubPusher(args, self._complete_folder)
+        super().__init__(model=model, args=args, **kwargs)
+        self._flow = _RunFlow(self)
+        self.add_callback(self._flow)
 
     # -- the run's folder ---------------------------------------------------------------------------------------
 
@@ -56,33 +103,36 @@ class ResumableTrainer(PushingTrainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): a whole checkpoint, or `True` for the last whole one
-                of `output_dir`; torn ones are passed over with a warning.
+                of `output_dir`; damaged ones are passed over with a warning.
             trial: of a hyperparameter search; its folder is not checked.
             ignore_keys_for_eval (`list[str]`, *optional*): outputs that evaluations during training do not gather.
 
         Raises:
-            RunFolderError: if `output_dir` holds another run, or this one and it is not resumed, or if the
-                checkpoint to resume from is torn.
+            RunFolderError: if `output_dir` holds another run, or this one and it is not resumed, if another process
+                uses it, or if the checkpoint to resume from is damaged.
             OSError: if the disk is full when a checkpoint is to be written.
+            KeyboardInterrupt: after SIGTERM or Ctrl-C, saying from where the run can go on.
         """
         resume = resume_from_checkpoint or None
-        checkpoint = self._claim_folder(resume) if trial is None or resume is True else resume
-        self._resuming_from = checkpoint
-        return super().train(checkpoint, trial, ignore_keys_for_eval)
+        with self.folder_lock(), self._flow.catching_signals():
+            checkpoint = self._claim_folder(resume) if trial is None or resume is True else resume
+            self._resumed_from = checkpoint if isinstance(checkpoint, str) else None
+            output = super().train(checkpoint, trial, ignore_keys_for_eval)
+            self._note_on_model()
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def folder_lock(self) -> AbstractContextManager[None]:
+        """Holds `output_dir` for this process; what else writes a run's results into it should hold it as well."""
+        return _locked_on_main_process(self.args)
 
     def _claim_folder(self, resume: str | bool | None) -> str | None:
         """The main process decides, so that all of them go on or stop together."""
-        identity = describe_run(self.model, self.train_dataset, self.args)
-        verdict: list[Any] = [None, None]
-        if self.args.process_index == 0:
-            try:
-                verdict[0] = claim(str(self.args.output_dir), identity, resume, self.args.overwrite_run)
-            except checkpoints.RunFolderError as error:
-                verdict[1] = str(error)
-        checkpoint, refusal = broadcast_object_list(verdict)
-        if refusal is not None:
-            raise checkpoints.RunFolderError(refusal)
-        return checkpoint
+        identity = describe_run(self.model, self.train_dataset, self.args, self.objective)
+
+        def decide() -> str | None:
+            return claim(str(self.args.output_dir), identity, resume, self.args.overwrite_run)
+
+        return _decided_by_main_process(self.args, decide)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
@@ -99,6 +149,8 @@ class ResumableTrainer(PushingTrainer):
         try:
             with checkpoints.explained_full_disk(staged, run_dir):
                 super()._save_checkpoint(model, trial)
+                if not self.args.save_only_model:
+                    torch.save(self._progress(), staged / self._progress_name())
                 self._name_best_checkpoint(run_dir, staged)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
@@ -122,9 +174,49 @@ class ResumableTrainer(PushingTrainer):
             if self.args.should_save:
                 self.state.save_to_json(str(staged / "trainer_state.json"))
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._staging is None:  # not before the checkpoint has its final place
-            super()._push_from_checkpoint(checkpoint_folder)
+    # -- what the stock Trainer does not save ---------------------------------------------------------------------
+
+    def _progress_name(self) -> str:
+        return f"progress_{self.args.process_index}.pth"
+
+    def _progress(self) -> dict[str, Any]:
+        """Of this process: the losses since the last log, and the random state before the batch read last."""
+        return {
+            "loss": self._tr_loss,
+            "total_loss": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+            "meter": self.meter.state_dict(),
+            "before_last_batch": self._replayable.before_last_batch if self._replayable is not None else None,
+        }
+
+    def _saved_progress(self) -> Mapping[str, Any]:
+        path = os.path.join(self._resumed_from or "", self._progress_name())
+        return torch.load(path, weights_only=True) if self._resumed_from and os.path.isfile(path) else {}
+
+    def restore_progress(self) -> None:
+        """At the beginning of a resumed training: the next log is what it would have been."""
+        progress = self._saved_progress()
+        if progress:
+            self._tr_loss += progress["loss"].to(self._tr_loss.device)
+            self._total_loss_scalar = progress["total_loss"]
+            self._globalstep_last_logged = progress["last_logged"]
+            self.meter.load_state_dict(progress["meter"])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in the stock Trainer; `train_loss` is the mean over the whole training, not since it was resumed."""
+        if "train_loss" in logs:
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 0.001)
+        super().log(logs, start_time)
+
+    def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple[Any, ...]:
+        """As in the stock Trainer; a run that has reached its end has no epochs left to train."""
+        epochs, updates_per_epoch, *others, max_steps = super().set_initial_training_values(args, dataloader)
+        self._flow.planned_epochs = epochs
+        if self._resumed_from is not None:
+            state = TrainerState.load_from_json(os.path.join(self._resumed_from, "trainer_state.json"))
+            if max_steps is not None and state.global_step >= max_steps:
+                epochs = state.global_step // updates_per_epoch
+        return epochs, updates_per_epoch, *others, max_steps
 
     # -- resuming with the same random numbers --------------------------------------------------------------------
 
@@ -139,50 +231,238 @@ class ResumableTrainer(PushingTrainer):
             or self.args.train_sampling_strategy not in ("random", "sequential")
         ):
             return super().get_train_dataloader()
-        self._columns_are_removed = isinstance(given, datasets.Dataset)
-        columns_removed = self._remove_unused_columns(given, "Training") if self._columns_are_removed else given
-        self._replayable = ReplayableDataset(columns_removed)
+        used = self._remove_unused_columns(given, "Training") if isinstance(given, datasets.Dataset) else given
+        self._replayable = ReplayableDataset(used)
+        state = self._saved_progress().get("before_last_batch")
+        if state is not None:
+            checkpoint = self._resumed_from
+            self._replayable.replay(state, then=lambda: super(ResumableTrainer, self)._load_rng_state(checkpoint))
         self.train_dataset = self._replayable
         try:
             return super().get_train_dataloader()
         finally:
             self.train_dataset = given
-            self._columns_are_removed = False
 
-    def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
-        if self._columns_are_removed:  # by the data set itself, as for every `datasets.Dataset`
-            return data_collator
-        return super()._get_collator_with_removed_columns(data_collator, description)
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        epochs, batches = super()._init_training_state(*args, **kwargs)
-        if self._resuming_from is not None and batches > 0:
-            self._plan_replay(self._resuming_from)
-        return epochs, batches
-
-    def _plan_replay(self, checkpoint: str) -> None:
-        path = os.path.join(checkpoint, self._data_state_name())
-        if self._replayable is not None and os.path.isfile(path):
-            state = torch.load(path, weights_only=True)
-            self._replayable.replay(state, then=lambda: super(ResumableTrainer, self)._load_rng_state(checkpoint))
-            self._replaying = True
-        elif self.args.dataloader_num_workers > 0:
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called before a resumed run reads its first batch, or after that where an epoch was left in its middle."""
+        if self._replayable is not None and self._replayable.has_replayed:
+            self._replayable.finish_replay()
+            return
+        if self._replayable is not None:
+            self._replayable.forget_replay()
+        super()._load_rng_state(checkpoint)
+        in_the_middle = self.state.epoch is not None and not float(self.state.epoch).is_integer()
+        if in_the_middle and self.args.dataloader_num_workers > 0:
             logger.warning(
                 "Random augmentations of the resumed epoch are not those of an uninterrupted run, because the state "
                 "of data-loading workers is not saved: set dataloader_num_workers=0 if that matters."
             )
 
-    def _data_state_name(self) -> str:
-        return f"data_rng_state_{self.args.process_index}.pth"
+    # -- the Hub --------------------------------------------------------------------------------------------------
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        if self._replayable is not None and self._replayable.before_last_batch is not None:
-            torch.save(self._replayable.before_last_batch, os.path.join(output_dir, self._data_state_name()))
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """As in the stock Trainer; what comes out is remembered for the card."""
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(chosen, dict):  # several data sets: this is called once more for each
+            self.record.evaluated(self, metrics, chosen, metric_key_prefix)
+        if not self.is_in_train:
+            self._note_on_model()
+        return metrics
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if self._replaying and self._replayable is not None:  # the data set has restored it at the right moment
-            self._replaying = False
-            self._replayable.finish_replay()
-        else:
-            super()._load_rng_state(checkpoint)
+    def _note_on_model(self) -> None:
+        """So that `model.push_to_hub()` knows it too, for as long as the weights stay as they are."""
+        if self.is_world_process_zero() and not self.is_fsdp_enabled:
+            note_results(self.model, self.record.results(self))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Our card in `output_dir`, unless a person's is there; arguments for the stock card are not needed."""
+        if self.is_world_process_zero():
+            self._write_card(Path(str(self.args.output_dir)))
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As in the stock Trainer; raises `PushError` if the Hub refuses or cannot be reached."""
+        if self.is_world_process_zero():
+            self.hub_model_id = self.args.hub_model_id = self._pusher.create(token, private)
+            self.push_in_progress = None
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Saves the model to `output_dir`, writes its card and pushes both.
+
+        Args:
+            commit_message (`str`, *optional*): of the commit.
+            blocking (`bool`): False returns a future at once.
+            token, revision, private: instead of the arguments' `hub_token`, `hub_revision` and `hub_private_repo`.
+            kwargs: as for the stock Trainer; not needed for our card.
+
+        Returns:
+            `Pushed`, or a `Future` of it; None on all processes but the first.
+
+        Raises:
+            PushError: if the Hub did not take it; `output_dir` is complete.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self._complete_folder(Path(str(self.args.output_dir)))
+        return self.push_output(commit_message or "End of training", blocking, token, revision)
+
+    def push_output(
+        self,
+        message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> Any:
+        """As [`push_to_hub`], but of `output_dir` as it is; on the first process alone."""
+        self._finish_current_push()
+        return self._pusher.push(str(self.hub_model_id), message, blocking, token, revision)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._staging is not None or not self.is_world_process_zero():
+            return  # not before the checkpoint has its final place
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self.push_in_progress = self._pusher.push_checkpoint(
+            Path(checkpoint_folder), self.state.global_step, str(self.hub_model_id), self.push_in_progress
+        )
+
+    def _complete_folder(self, folder: Path) -> None:
+        for companion in self.companions:
+            companion.save_pretrained(folder)
+        if isinstance(self.model, PreTrainedModel):
+            self._write_card(folder)
+
+    def _write_card(self, folder: Path) -> None:
+        """From what the folder says; without results there, from what this training knows."""
+        results = None if (folder / "results.json").is_file() else self.record.results(self)
+        write_card(folder, self.facts, self.hub_model_id, results)
+
+
+class _RunFlow(TrainerCallback):
+    """When a run saves, and when it stops."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self._trainer = trainer
+        self._stop_asked = False
+        self._evaluating = False
+        self._save_at_epoch_end = False
+        self.planned_epochs = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A resumed run takes up its sums; a finished one has been planned without epochs."""
+        self._evaluating = self._save_at_epoch_end = False
+        state.num_train_epochs = self.planned_epochs
+        self._trainer.restore_progress()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """
+        A checkpoint at the end of an epoch is saved after what else is done there, since a resumed run begins with
+        the next epoch.
+        """
+        if self._stop_asked:
+            if args.save_strategy == SaveStrategy.NO:
+                raise KeyboardInterrupt(f"interrupted after step {state.global_step}, without a checkpoint.")
+            control.should_save = True
+        ends = control.should_training_stop or (state.epoch is not None and float(state.epoch).is_integer())
+        if ends and control.should_save:
+            control.should_save, self._save_at_epoch_end = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Saves what [`on_step_end`] has put off."""
+        control.should_save |= self._save_at_epoch_end
+        self._save_at_epoch_end = False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stops, if that was asked for."""
+        if self._stop_asked:
+            raise KeyboardInterrupt(
+                f"interrupted after step {state.global_step}. It goes on from checkpoint-{state.global_step} with "
+                "--resume_from_checkpoint true."
+            )
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """An evaluation is not waited for when the run is to stop."""
+        self._evaluating = True
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Training goes on."""
+        self._evaluating = False
+
+    @contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C ask the run to stop after its step, unless somebody else handles them."""
+        self._stop_asked = False
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
+        before = {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in before.items() if handler in usual}
+        for number in before:
+            signal.signal(number, self._ask_to_stop)
+        try:
+            yield
+            if self._stop_asked:  # too late for the last step
+                raise KeyboardInterrupt
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        at_once = self._stop_asked or self._evaluating or self._trainer.args.world_size > 1
+        if at_once or not self._trainer.is_in_train:
+            raise KeyboardInterrupt
+        self._stop_asked = True
+        logger.warning("Stopping after this step, with a checkpoint; once more stops at once.")
+
+
+@contextmanager
+def _locked_on_main_process(args: AnteHocTrainingArguments) -> Iterator[None]:
+    """The run's folder, held by the main process for all of them; that it is held elsewhere stops them all."""
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            stack.enter_context(run_lock(str(args.output_dir)))
+
+        _decided_by_main_process(args, lock)
+        yield
+
+
+def _decided_by_main_process(args: AnteHocTrainingArguments, decide: Callable[[], T]) -> T:
+    """What the main process decides, or refuses, holds for all."""
+    verdict: list[Any] = [None, None]
+    if args.process_index == 0:
+        try:
+            verdict[0] = decide()
+        except checkpoints.RunFolderError as error:
+            verdict[1] = str(error)
+    decision, refusal = broadcast_object_list(verdict)
+    if refusal is not None:
+        raise checkpoints.RunFolderError(refusal)
+    return decision

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import image_files
+from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.demo.space import PACKAGE, export_space
-from antehoc_hf.training.runs.settings import OptionParser
 
 # What `make demo` trains.
 _TRAINED = ("outputs/demo", "outputs/demo-landmarks", "outputs/demo-captions")
@@ -20,54 +19,45 @@ _TRAINED = ("outputs/demo", "outputs/demo-landmarks", "outputs/demo-captions")
 class DemoArguments:
     """Which models are shown, and where."""
 
-    _argument_group_name: ClassVar[str] = "demo"
+    group: ClassVar[str] = "demo"
 
-    model: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Folders or Hub names of ante-hoc models. None: those that `make demo` trained."},
+    model: list[str] = option(
+        [],
+        "Folders or Hub names of ante-hoc models. By default those that `make demo` has trained.",
+        positional="MODEL…",
     )
-    port: int | None = field(default=None, metadata={"help": "Of the page. None: the first free one from 7860."})
-    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen at; 0.0.0.0 for the whole network."})
-    share: bool = field(
-        default=False, metadata={"help": "Open a public address too, through gradio's servers, for 72 hours."}
-    )
-    examples: list[str] = field(
-        default_factory=list, metadata={"help": "Images, or folders of them, to choose from. None: built-in drawings."}
-    )
-    export_space: str | None = field(
-        default=None, metadata={"help": "Write a Hugging Face Space into this folder instead of opening the page."}
-    )
-    package: str = field(
-        default=PACKAGE, metadata={"help": "What the Space installs this project from, as pip understands it."}
-    )
-    overwrite: bool = field(default=False, metadata={"help": "Let the Space's files replace others of their names."})
+    port: int | None = option(None, "Port of the page. By default the first free one from 7860.")
+    host: str = option("127.0.0.1", "Address to listen at; 0.0.0.0 for the whole network.")
+    share: bool = option(False, "Open a public address too, through gradio's servers, for 72 hours.")
+    examples: list[str] = option([], "Images, or folders of them, to choose from. By default built-in drawings.")
+    export_space: str | None = option(None, "Write a Hugging Face Space into this folder instead of opening the page.")
+    package: str = option(PACKAGE, "What the Space installs this project from, as pip understands it.")
+    overwrite: bool = option(False, "Let the Space's files replace others of their names.")
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 < self.port < 65536:
+            raise UsageError(f"port must be in 1 … 65535, not {self.port}.")
 
 
-def demo(argv: Sequence[str]) -> Any:
+def parse(argv: Sequence[str]) -> DemoArguments:
+    """The options; see [`OptionParser`] for the errors."""
+    return OptionParser(DemoArguments, prog="antehoc demo").parse(argv, DemoArguments)[0]
+
+
+def run(options: DemoArguments) -> None:
     """
     Opens the page and waits until it is interrupted, or writes a Space.
-
-    Args:
-        argv: flags, see `antehoc demo --help`. First words without dashes are models.
-
-    Returns:
-        The page; or the files of the Space.
 
     Raises:
         ValueError: for options that make no sense, or if gradio is not installed, in one sentence.
         OSError: if a model cannot be loaded.
     """
-    arguments = list(argv)
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--model", *arguments]
-    [options] = OptionParser((DemoArguments,), prog="antehoc demo").parse_options(arguments)
     if options.export_space is not None:
         files = export_space(options.export_space, options.model, package=options.package, overwrite=options.overwrite)
-        _tell_space(Path(options.export_space), files)
-        return files
-    if options.port is not None and not 0 < options.port < 65536:
-        raise UsageError(f"port must be in 1 … 65535, not {options.port}.")
+        _report_space(Path(options.export_space), files)
+        return
     # Only now: the page needs gradio, a Space does not.
+    from antehoc_hf.commands.inputs import image_files
     from antehoc_hf.demo.page import needed_gradio, open_page
 
     needed_gradio()  # before a model is loaded for nothing
@@ -78,10 +68,10 @@ def demo(argv: Sequence[str]) -> Any:
             "they are found here."
         )
     examples = image_files(options.examples) if options.examples else None
-    return open_page(models, host=options.host, port=options.port, share=options.share, examples=examples)
+    open_page(models, host=options.host, port=options.port, share=options.share, examples=examples)
 
 
-def _tell_space(folder: Path, files: Sequence[Path]) -> None:
+def _report_space(folder: Path, files: Sequence[Path]) -> None:
     print(f"Written to {folder}: {', '.join(path.name for path in files)}")
     print("To put it on the Hub:")
     print("  hf repos create NAMESPACE/NAME --repo-type space --space-sdk gradio")

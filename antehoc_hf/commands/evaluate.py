@@ -1,217 +1,76 @@
 """`antehoc evaluate`: a trained model's accuracy and maps on a data set, as table, JSON and picture."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
-from transformers import AutoImageProcessor
-
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import model_config
-from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
-from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
-from antehoc_hf.model_cards import add_measures, check_measurable
-from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, ImageDataset, sample
-from antehoc_hf.training.runs.model_types import OURS, model_type_of, refuse_map_options
-from antehoc_hf.training.runs.options import DataArguments
-from antehoc_hf.training.runs.results import (
-    RESULTS_FILE,
-    describe_data,
-    describe_model,
-    results_table,
-    telling_metrics,
-    versions,
-    write_results,
-)
-from antehoc_hf.training.runs.settings import OptionParser, chosen_task, task_arguments
-from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
-from antehoc_hf.training.tasks.image_classification import ImageClassification
+from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
 
 
 @dataclass
 class EvaluateArguments:
     """What is evaluated, and how."""
 
-    _argument_group_name: ClassVar[str] = "evaluation"
+    group: ClassVar[str] = "evaluation"
 
-    model: str = field(metadata={"help": "Folder or Hub name of a trained model."})
-    output_dir: str = field(default="evaluation", metadata={"help": "Where results.json and predictions.png go."})
-    batch_size: int = field(default=32, metadata={"help": "Images a pass."})
-    workers: int = field(default=0, metadata={"help": "Processes that load data."})
-    map_eval_samples: int = field(default=1000, metadata={"help": "Images on which the maps are measured."})
-    insertion_deletion_images: int = field(
-        default=0, metadata={"help": "Of these, how many for insertion and deletion, which are slow."}
+    model: str = option(help="Folder or Hub name of a trained model.", positional="MODEL")
+    output_dir: str = option("evaluation", "Folder for results.json and predictions.png.", short="-o")
+    batch_size: int = option(32, "Images at a time.")
+    workers: int = option(0, "Processes that load data.")
+    map_eval_samples: int = option(1000, "Images on which the maps are measured.")
+    insertion_deletion_images: int = option(0, "Of these, how many for insertion and deletion, which are slow.")
+    mask_column: str | None = option(None, "Column with masks of the true evidence, to measure localisation.")
+    explainers: list[str] = option([], "Methods measured next to the model's map; a wrong name lists them all.")
+    target: Literal["label", "prediction"] = option(
+        "label", "The class that is watched: the label, or what the model predicts."
     )
-    mask_column: str | None = field(
-        default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
+    thorough: bool = option(
+        False, "Every form of the measures: more areas, patches, blur and ROAD. Takes several times as long."
     )
-    explainers: list[str] = field(
-        default_factory=list, metadata={"help": f"Methods measured beside the model's map: {', '.join(EXPLAINERS)}."}
+    noise_shares: list[float] = option(
+        [], "Measure stability with these shares of the pixels turned black or white, such as 0.1 0.3."
     )
-    target: Literal["label", "prediction"] = field(
-        default="label", metadata={"help": "The class that is watched: the label, or what the model predicts."}
-    )
-    thorough: bool = field(
-        default=False,
-        metadata={"help": "Every form of the measures: more areas, patches, blur and ROAD. Several times as long."},
-    )
-    noise_shares: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Measure stability with these shares of the pixels turned black or white, such as 0.1 0.3."},
-    )
-    sanity_images: int = field(
-        default=0, metadata={"help": "Compare the maps of so many images with those of a randomised network."}
-    )
-    update_card: bool = field(
-        default=False, metadata={"help": "Put what is found on the card in the model's folder, in place of earlier."}
-    )
+    sanity_images: int = option(0, "Compare the maps of this many images with those of a randomised network.")
+    update_card: bool = option(False, "Put the results on the card in the model's folder, in place of earlier ones.")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if self.sanity_images < 0 or not all(0 < share <= 1 for share in self.noise_shares):
+            raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
 
 
-def evaluate(argv: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """All options of the command; `values` are those that were given, by name."""
+
+    evaluation: EvaluateArguments
+    data: DataArguments
+    values: Mapping[str, Any]
+    parser: OptionParser
+
+
+def parse(argv: Sequence[str]) -> EvaluateOptions:
     """
-    Evaluates on the test split, or else on the validation split, or else on all there is.
-
-    Args:
-        argv: flags, see `antehoc evaluate --help`. A first word without dashes is the model.
-
-    Returns:
-        `dict`: what `results.json` holds.
+    The options.
 
     Raises:
-        ValueError: for options or data that make no sense, in one sentence.
-        OSError: if the model cannot be loaded.
+        UsageError: if there is no model or no data set; see [`OptionParser`] for other errors.
     """
-    arguments = list(argv)
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--model", *arguments]
-    parser = OptionParser((EvaluateArguments, DataArguments, *task_arguments()), prog="antehoc evaluate")
-    options, data_options, *of_tasks = parser.parse_options(arguments)
-    if data_options.dataset_name is None:
+    parser = OptionParser(EvaluateArguments, DataArguments, *TASK_ARGUMENTS, prog="antehoc evaluate")
+    values = parser.read(argv)
+    options, data = parser.build(EvaluateArguments, values), parser.build(DataArguments, values)
+    if data.dataset_name is None:
         raise UsageError("There is no data set: pass --dataset_name NAME (on the Hub, a folder, or 'shapes').")
-    folder = Path(options.output_dir)
-    if (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
-    config = model_config(options.model)
-    if options.update_card:
-        check_measurable(Path(options.model), data_options.dataset_name)
-    model_type = model_type_of(config)
-    name = task_of(config).name if model_type == OURS else ImageClassification.name
-    flags = parser.given_in(arguments)
-    task = chosen_task(name, of_tasks, flags, model_type)
-    if not (task.has_maps or options.explainers):
-        refuse_map_options(flags, model_type)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = task.model_class.from_pretrained(options.model).to(device).eval()
-    processor = AutoImageProcessor.from_pretrained(options.model)
-    data = task.load_data(data_options, model)
-    _check_robustness(options, task, model)
-    measuring = MeasureOptions(
-        explainers=_explainers(options.explainers, model),
-        target=options.target,
-        thorough=options.thorough,
-        count=options.map_eval_samples,
-        insertion_deletion_images=options.insertion_deletion_images,
-        mask_column=options.mask_column,
-        batch_size=options.batch_size,
-        workers=options.workers,
-    )
-    task.check_data(data, measuring)
-    role, images = _evaluated(data, processor)
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = _metrics(task, model, data, images, options)
-    measured = task.measure(model, images, processor, measuring)
-    robustness = _robustness(model, images, processor, options)
-    results = {
-        "model": {"name": options.model, **describe_model(model)},
-        "task": task.name,
-        "data": describe_data(data, task.describe(data)),
-        "evaluated_on": role,
-        "evaluated_images": len(images),
-        "metrics": {**metrics, **measured.metrics},
-        "maps": measured.report,
-        **{name: table.to_dict() for name, table in robustness.items()},
-        "versions": versions(),
-    }
-    write_results(folder / RESULTS_FILE, results)
-    files = [RESULTS_FILE, *task.save_figures(model, images, folder)]
-    print(results_table(results, measured.lines))
-    for table in robustness.values():
-        print(f"\n{table.to_markdown()}", end="")
-    print(f"\nWritten to {folder}: {', '.join(files)}")
-    if options.update_card:
-        written = add_measures(Path(options.model), results)
-        print(f"The card in {options.model} " + ("tells it." if written else "was written by a person and stays."))
-    return results
+    return EvaluateOptions(options, data, values, parser)
 
 
-def _explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
-    try:
-        return measured_explainers(names, model)
-    except ImportError as error:
-        raise UsageError(str(error)) from error
+def run(options: EvaluateOptions) -> None:
+    """Evaluates; see `antehoc_hf.commands.evaluate_model`."""
+    from antehoc_hf.commands.evaluate_model import evaluate_model
 
-
-def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -> None:
-    """
-    Raises:
-        UsageError: if stability or sanity is asked for where it is not defined, or of no map.
-    """
-    asked = options.noise_shares or options.sanity_images
-    one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
-    if asked and not (one_of_several and task.name == ImageClassification.name):
-        raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or hasattr(model, "map_head")):
-        raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
-    if options.sanity_images < 0 or not all(0 < share <= 1 for share in options.noise_shares):
-        raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
-
-
-def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, ScoreTable]:
-    """Stability under noise and sanity, where asked for; on one process and a seeded choice of the images."""
-    tables: dict[str, ScoreTable] = {}
-    chosen: Any = Subset(images, sample(images, options.map_eval_samples))  # type: ignore[arg-type, var-annotated]
-    if options.noise_shares:
-        tables["stability"] = evaluate_stability(
-            model,
-            DataLoader(chosen, batch_size=options.batch_size, num_workers=options.workers),
-            image_mean=processor.image_mean,
-            image_std=processor.image_std,
-            shares=options.noise_shares,
-            explainers=_explainers(options.explainers, model),
-        )
-    if options.sanity_images:
-        own = ["antehoc"] if hasattr(model, "map_head") else []
-        names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
-        few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
-        makers = {name: partial(load_explainer, name) for name in names}
-        tables["sanity"] = evaluate_sanity(model, torch.stack(few), makers)
-    return tables
-
-
-def _evaluated(data: ImageData[Any], processor: Any) -> tuple[str, ImageDataset]:
-    """The test split, or else the validation split, or else all there is, without augmentation."""
-    role = next(role for role in ("test", "validation", "train") if role in data.splits)
-    encode = data.targets.encoder(processor, None)
-    return role, ImageDataset(data.splits[role], data.image_column, data.targets, encode)
-
-
-def _metrics(
-    task: Task[Any], model: Any, data: ImageData[Any], images: ImageDataset, options: EvaluateArguments
-) -> dict[str, float]:
-    """The task's metrics on every image, and the mean of the maps, by the trainer's own evaluation."""
-    args = AnteHocTrainingArguments(
-        output_dir=options.output_dir,
-        per_device_eval_batch_size=options.batch_size,
-        dataloader_num_workers=options.workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to="none",
-        **task.trainer_arguments(),
-    )
-    trainer = task.trainer_class()(model=model, args=args, **task.trainer_parts(data))
-    return telling_metrics(trainer.evaluate(images, metric_key_prefix="eval"), "eval")  # type: ignore[arg-type]
+    evaluate_model(options)

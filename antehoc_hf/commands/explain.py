@@ -2,201 +2,48 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import numpy as np
-from PIL import Image
-from tqdm.auto import tqdm
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import (
-    image_files,
-    images_first,
-    load_model,
-    opened_images,
-    predictions,
-    unique_names,
-)
-from antehoc_hf.explainers import EXPLAINERS, Explainer, Explanation, load_explainer
-from antehoc_hf.training.runs.results import write_results
-from antehoc_hf.training.runs.settings import OptionParser
-from antehoc_hf.visualization import comparison, denormalise
-
-EXPLANATIONS_FILE = "explanations.json"
+from antehoc_hf.commands.options import OptionParser, option
 
 
 @dataclass
 class ExplainArguments:
     """What is explained, and how."""
 
-    _argument_group_name: ClassVar[str] = "explanation"
+    group: ClassVar[str] = "explanation"
 
-    model: str = field(metadata={"help": "Folder or Hub name of a model: one of ours, or any image classifier."})
-    images: list[str] = field(default_factory=list, metadata={"help": "Image files, and folders of them."})
-    explainers: list[str] = field(
-        default_factory=lambda: ["antehoc", "grad-cam"], metadata={"help": f"Of {', '.join(EXPLAINERS)}."}
+    model: str = option(help="Folder or Hub name of a model: one of ours, or any image classifier.")
+    images: list[str] = option([], "Image files, and folders of them.", positional="IMAGE…")
+    explainers: list[str] = option(["antehoc", "grad-cam"], "Methods by name; a wrong one lists them all.")
+    target: str | None = option(
+        None, "Class (index or name), landmark or group. By default the model's own prediction of each image."
     )
-    target: str | None = field(
-        default=None,
-        metadata={"help": "Class (index or name), landmark or group. None: the model's own prediction of each image."},
-    )
-    layer: str | None = field(default=None, metadata={"help": "Module that methods of one layer read. None: found."})
-    output_dir: str = field(default="explanations", metadata={"help": "Where figures, maps and JSON go."})
-    batch_size: int = field(default=8, metadata={"help": "Images at a time."})
-    figures: bool = field(default=True, metadata={"help": "Draw one figure an image."})
-    on_bad_image: Literal["stop", "skip"] = field(
-        default="stop", metadata={"help": "'skip': name images that cannot be read and go on."}
-    )
+    layer: str | None = option(None, "Module that methods of one layer read. By default the last block.")
+    output_dir: str = option("explanations", "Folder for figures, maps and JSON.", short="-o")
+    batch_size: int = option(8, "Images at a time.")
+    figures: bool = option(True, "Draw one figure for each image.")
+    on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if not self.explainers:
+            raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")
+        if not self.images:
+            raise UsageError("There is no image: name files or folders of images before the options.")
 
 
-def explain(argv: Sequence[str]) -> dict[str, Any]:
-    """
-    Explains images one batch at a time: however many there are, only a batch of them is in memory.
-
-    Writes `figures/NAME.png`, `maps/NAME.npz` (an array (H, W) float32 in [0, 1] for each method) and
-    `explanations.json` (for each image its file, prediction and, for each method, seconds, passes and whether it found
-    evidence).
-
-    Args:
-        argv: flags, see `antehoc explain --help`. First words without dashes are images.
-
-    Returns:
-        `dict`: what `explanations.json` holds.
-
-    Raises:
-        ValueError: for options or images that make no sense, in one sentence.
-        OSError: if the model cannot be loaded.
-    """
-    options = _parsed(argv)
-    paths = image_files(options.images)
-    model, processor = load_model(options.model)
-    explainers = {name: _explainer(name, model, options.layer) for name in dict.fromkeys(options.explainers)}
-    target = _target(model, options.target)
-    folder = Path(options.output_dir)
-    for part in ("maps", *(["figures"] if options.figures else [])):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    names = unique_names(paths)
-    found: list[dict[str, Any]] = []
-    skipped: list[str] = []
-    with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:
-        for start in range(0, len(paths), options.batch_size):
-            batch = paths[start : start + options.batch_size]
-            opened = list(opened_images(batch, options.on_bad_image, skipped))
-            if opened:
-                found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
-            progress.update(len(batch))
-    results = {
-        "model": options.model,
-        "target": options.target or "the model's own prediction",
-        "explainers": list(explainers),
-        "images": found,
-        "skipped": skipped,
-    }
-    write_results(folder / EXPLANATIONS_FILE, results)
-    _tell(results, folder)
-    return results
+def parse(argv: Sequence[str]) -> ExplainArguments:
+    """The options; see [`OptionParser`] for the errors."""
+    return OptionParser(ExplainArguments, prog="antehoc explain").parse(argv, ExplainArguments)[0]
 
 
-def _parsed(argv: Sequence[str]) -> ExplainArguments:
-    parser = OptionParser((ExplainArguments,), prog="antehoc explain")
-    (options,) = parser.parse_options(images_first(argv))
-    if options.batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {options.batch_size}.")
-    if not options.explainers:
-        raise UsageError(f"There is no explainer: name some of {', '.join(EXPLAINERS)}.")
-    return options
+def run(options: ExplainArguments) -> None:
+    """Explains; see `antehoc_hf.commands.explain_images`."""
+    from antehoc_hf.commands.explain_images import explain_images
 
-
-def _explainer(name: str, model: Any, layer: str | None) -> Explainer:
-    one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
-    try:
-        return load_explainer(name, model, **({"layer": layer} if layer and name in one_layer else {}))
-    except ImportError as error:
-        raise UsageError(str(error)) from error
-
-
-def _target(model: Any, given: str | None) -> Any:
-    """A class index from an index or a name; landmarks and groups go by name."""
-    if given is None:
-        return None
-    if given.lstrip("-").isdigit():
-        return int(given)
-    label2id = getattr(model.config, "label2id", None) or {}
-    if hasattr(model, "onnx_outputs") and "logits" not in model.onnx_outputs:
-        return given
-    if given not in label2id:
-        raise UsageError(f"target {given!r} is no class of the model: there are {', '.join(list(label2id)[:6])} ….")
-    return int(label2id[given])
-
-
-def _explain_batch(
-    model: Any,
-    processor: Any,
-    explainers: dict[str, Explainer],
-    target: Any,
-    opened: list[tuple[Path, Image.Image]],
-    names: dict[Path, str],
-    folder: Path,
-    figures: bool,
-) -> list[dict[str, Any]]:
-    """Every method on one batch; maps and figures are written, what is told of each image is returned."""
-    pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
-    explained: dict[str, Explanation] = {}
-    seconds: dict[str, float] = {}
-    for name, explainer in explainers.items():
-        begun = time.perf_counter()
-        explained[name] = explainer.explain(pixel_values, target)
-        seconds[name] = (time.perf_counter() - begun) / len(opened)
-    told = predictions(model, pixel_values)
-    pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
-    entries = []
-    for index, (path, _) in enumerate(opened):
-        maps = {name: result.maps[index, 0].cpu().numpy() for name, result in explained.items()}
-        arrays: dict[str, Any] = {name: map_.astype(np.float32) for name, map_ in maps.items()}
-        np.savez_compressed(folder / "maps" / f"{names[path]}.npz", **arrays)
-        entry = {
-            "file": str(path),
-            "name": names[path],
-            "prediction": told[index],
-            "explainers": {
-                name: {
-                    "seconds": seconds[name],
-                    "passes": int(result.passes[index]),
-                    "degenerate": bool(result.degenerate[index]),
-                    "layers": list(result.layers),
-                }
-                for name, result in explained.items()
-            },
-        }
-        entries.append(entry)
-        if figures:
-            figure = comparison(
-                pictures[index],
-                maps,
-                notes={name: f"{1000 * seconds[name]:.0f} ms" for name in maps},
-                without_evidence=[name for name, result in explained.items() if bool(result.degenerate[index])],
-                title=f"{path.name}: {told[index]}" if told[index] else path.name,
-            )
-            figure.savefig(folder / "figures" / f"{names[path]}.png")
-    return entries
-
-
-def _tell(results: dict[str, Any], folder: Path) -> None:
-    """A table for the terminal."""
-    entries = results["images"]
-    print(f"\n{len(entries)} images, {results['model']}, target: {results['target']}")
-    for name in results["explainers"]:
-        of_each = [entry["explainers"][name] for entry in entries]
-        if of_each:
-            mean = 1000 * sum(one["seconds"] for one in of_each) / len(of_each)
-            passes = sum(one["passes"] for one in of_each) / len(of_each)
-            nothing = sum(one["degenerate"] for one in of_each)
-            line = f"  {name:22}{mean:9.1f} ms an image{passes:9.0f} masked images"
-            print(line + (f", no evidence in {nothing}" if nothing else ""))
-    for reason in results["skipped"]:
-        print(f"  left out: {reason}")
-    print(f"\nWritten to {folder}: {EXPLANATIONS_FILE}, maps/, figures/")
+    explain_images(options)

@@ -12,18 +12,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.model_weights import load_weights
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.images import decode_image
 from antehoc_hf.training.tasks import task_of
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-
-
-def images_first(argv: Sequence[str]) -> list[str]:
-    """The first words, which have no dashes, as the option they are: `--images`; and `-o` as `--output_dir`."""
-    arguments = ["--output_dir" if argument == "-o" else argument for argument in argv]
-    first = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    return [*arguments[first:], "--images", *arguments[:first]] if first else arguments
 
 
 def image_files(given: Sequence[str]) -> list[Path]:
@@ -78,13 +72,14 @@ def load_model(name: str) -> tuple[Any, Any]:
     A model and its image processor: one of ours with its head, or any image classifier of transformers.
 
     Raises:
+        UsageError: if the weights are not the model's, see [`antehoc_hf.model_weights.load_weights`].
         OSError: if they cannot be loaded.
     """
     config = model_config(name)
     ours = config.model_type == "antehoc"
     model_class: Any = task_of(config).model_class if ours else AutoModelForImageClassification
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model_class.from_pretrained(name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
+    return load_weights(model_class, name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
 
 
 def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) -> Iterator[tuple[Path, Image.Image]]:

@@ -2,129 +2,44 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import torch
-from tqdm.auto import tqdm
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import image_files, images_first, load_model, opened_images
-from antehoc_hf.concepts import Region, dominant_regions
-from antehoc_hf.explainers import EXPLAINERS, Explainer, load_explainer
-from antehoc_hf.training.runs.results import write_results
-from antehoc_hf.training.runs.settings import OptionParser
-from antehoc_hf.visualization import denormalise
-from antehoc_hf.visualization.gallery import gallery
-
-REGIONS_FILE = "regions.json"
+from antehoc_hf.commands.options import OptionParser, option
 
 
 @dataclass
 class RegionArguments:
     """Which regions are looked for."""
 
-    _argument_group_name: ClassVar[str] = "regions"
+    group: ClassVar[str] = "regions"
 
-    model: str = field(metadata={"help": "Folder or Hub name of a classifier: one of ours, or any other."})
-    images: list[str] = field(default_factory=list, metadata={"help": "Image files, and folders of them."})
-    explainer: str = field(default="antehoc", metadata={"help": f"One of {', '.join(EXPLAINERS)}."})
-    threshold: float = field(default=0.8, metadata={"help": "Of the map, stretched to [0, 1]; the paper's is 0.8."})
-    least_area: float = field(default=0.002, metadata={"help": "Smaller parts are left out; a share of the image."})
-    per_class: int = field(default=24, metadata={"help": "Regions in a class's gallery."})
-    output_dir: str = field(default="regions", metadata={"help": "Where galleries and JSON go."})
-    batch_size: int = field(default=16, metadata={"help": "Images at a time."})
-    on_bad_image: Literal["stop", "skip"] = field(
-        default="stop", metadata={"help": "'skip': name images that cannot be read and go on."}
-    )
+    model: str = option(help="Folder or Hub name of a classifier: one of ours, or any other.")
+    images: list[str] = option([], "Image files, and folders of them.", positional="IMAGE…")
+    explainer: str = option("antehoc", "Method by name; a wrong one lists them all.")
+    threshold: float = option(0.8, "Of the map, stretched to [0, 1]; the paper's is 0.8.")
+    least_area: float = option(0.002, "Smaller parts are left out; a share of the image.")
+    per_class: int = option(24, "Regions in a class's gallery.")
+    output_dir: str = option("regions", "Folder for galleries and JSON.", short="-o")
+    batch_size: int = option(16, "Images at a time.")
+    on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
-
-def regions(argv: Sequence[str]) -> dict[str, Any]:
-    """
-    Finds the connected parts of each image where its map is high, by the class that is predicted.
-
-    Writes `CLASS.png`, a gallery of the strongest regions, and `regions.json`: for each image its file, class and
-    boxes (left, top, right, bottom, in pixels of the model's input). Only the galleries' crops stay in memory.
-
-    Args:
-        argv: flags, see `antehoc regions --help`. First words without dashes are images.
-
-    Returns:
-        `dict`: what `regions.json` holds.
-
-    Raises:
-        ValueError: for options or images that make no sense, in one sentence.
-        OSError: if the model cannot be loaded.
-    """
-    (options,) = OptionParser((RegionArguments,), prog="antehoc regions").parse_options(images_first(argv))
-    if min(options.batch_size, options.per_class) < 1:
-        raise UsageError("batch_size and per_class must be at least 1.")
-    paths = image_files(options.images)
-    model, processor = load_model(options.model)
-    labels = getattr(model.config, "id2label", None)
-    if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
-        raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
-    try:
-        explainer = load_explainer(options.explainer, model)
-    except ImportError as error:
-        raise UsageError(str(error)) from error
-    best: dict[int, list[tuple[float, int, Any]]] = {}
-    found: list[dict[str, Any]] = []
-    skipped: list[str] = []
-    with tqdm(total=len(paths), desc="Looking for regions", unit="image") as progress:
-        for start in range(0, len(paths), options.batch_size):
-            batch = paths[start : start + options.batch_size]
-            opened = list(opened_images(batch, options.on_bad_image, skipped))
-            if opened:
-                pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
-                pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
-                classes, parts = _regions_of(model, explainer, pixel_values, options)
-                for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
-                    found.append({"file": str(path), "class": labels[class_], "regions": [_told(r) for r in own]})
-                    for region in own:
-                        _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
-            progress.update(len(batch))
-    results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
-    results |= {"images": found, "skipped": skipped}
-    _write(results, best, labels, Path(options.output_dir))
-    return results
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.per_class) < 1:
+            raise UsageError("batch_size and per_class must be at least 1.")
+        if not self.images:
+            raise UsageError("There is no image: name files or folders of images before the options.")
 
 
-def _regions_of(
-    model: Any, explainer: Explainer, pixel_values: torch.Tensor, options: RegionArguments
-) -> tuple[list[int], list[list[Region]]]:
-    """The predicted classes, and the regions of their maps."""
-    with torch.no_grad():
-        logits = model(pixel_values.to(device=model.device, dtype=model.dtype)).logits
-    classes = logits.argmax(dim=1)
-    maps = explainer(pixel_values, classes)
-    return classes.tolist(), dominant_regions(maps, options.threshold, options.least_area)
+def parse(argv: Sequence[str]) -> RegionArguments:
+    """The options; see [`OptionParser`] for the errors."""
+    return OptionParser(RegionArguments, prog="antehoc regions").parse(argv, RegionArguments)[0]
 
 
-def _keep(best: list[tuple[float, int, Any]], region: Region, crop: Any, most: int) -> None:
-    """The strongest regions of a class; of equals the one that came first."""
-    entry = (region.strength * region.area**0.5, -len(best), crop)
-    (heapq.heappush if len(best) < most else heapq.heappushpop)(best, entry)  # type: ignore[operator]
+def run(options: RegionArguments) -> None:
+    """Cuts out regions; see `antehoc_hf.commands.region_galleries`."""
+    from antehoc_hf.commands.region_galleries import region_galleries
 
-
-def _told(region: Region) -> dict[str, Any]:
-    return {"box": list(region.box), "area": region.area, "strength": round(region.strength, 4)}
-
-
-def _write(results: dict[str, Any], best: dict[int, list[Any]], labels: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_results(folder / REGIONS_FILE, results)
-    for class_, kept in sorted(best.items()):
-        name = str(labels[class_])
-        crops = [crop for _, _, crop in sorted(kept, key=lambda entry: (-entry[0], -entry[1]))]
-        safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-        gallery(crops, title=f"{name}: where the model looked").savefig(folder / f"{safe}.png")
-    for class_ in sorted(best):
-        count = sum(len(one["regions"]) for one in results["images"] if one["class"] == labels[class_])
-        print(f"  {labels[class_]}: {count} regions")
-    for reason in results["skipped"]:
-        print(f"  left out: {reason}")
-    print(f"\nWritten to {folder}: {REGIONS_FILE} and a gallery for each of {len(best)} classes")
+    region_galleries(options)

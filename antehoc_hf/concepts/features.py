@@ -26,7 +26,7 @@ class LayerFeatures:
         batch_size (`int`): images a pass.
 
     Raises:
-        ValueError: if the model is no classifier.
+        ValueError: if the model is not a classifier.
     """
 
     def __init__(self, model: Any, layer: str | None = None, batch_size: int = 64) -> None:
@@ -76,7 +76,7 @@ class LayerFeatures:
             images (`Tensor`): one or more images; only their size matters.
 
         Raises:
-            ValueError: if the layer is no cut of the network: what comes after it must depend on nothing before it.
+            ValueError: if the layer does not cut the network in two: what comes after it must depend on it alone.
         """
         images = self.network.checked(images[:1])
         point = self.point(images)
@@ -115,6 +115,6 @@ def _check_cut(logits: Any, features: Tensor, images: Tensor, name: str) -> None
         same = torch.equal(logits(features, images), logits(features, torch.ones_like(images)))
     if not same:
         raise ValueError(
-            f"The layer {name!r} is no cut of the network: something after it depends on the image in another way. "
-            "Use the end of a block or stage."
+            f"The layer {name!r} does not cut the network in two: something after it depends on the image "
+            "in another way. Use the end of a block or stage."
         )

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from antehoc_hf.demo.limits import TimeIsUpError
 from antehoc_hf.demo.models import DemoModel
 from antehoc_hf.evaluation.controls import center_map, random_map
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
@@ -152,19 +153,21 @@ class Measured:
 
 def read_photo(source: str | Path | bytes) -> Image.Image:
     """
-    A visitor's image, upright.
+    An image, upright.
+
+    Args:
+        source: what a visitor sent, or the path of a file of whoever runs the page.
 
     Raises:
-        ValueError: if it is no image, damaged, or larger than `MOST_PIXELS`.
+        ValueError: if it is not an image, damaged, or larger than `MOST_PIXELS`.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    size = image_size(data)
+    size = image_size(source)
     if size is not None and size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
             f"The image is too large: {size[1]} × {size[0]} pixels, where at most {MOST_PIXELS // 10**6} million are "
             "taken. Make it smaller first."
         )
-    photo: Image.Image = open_image(data)
+    photo: Image.Image = open_image(source)
     return photo
 
 
@@ -256,6 +259,8 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
                     seconds = min(seconds or took, took)
                     if took >= 1:
                         break
+        except TimeIsUpError:
+            raise
         except (ImportError, ValueError) as error:
             found.append(Compared(name, None, note=str(error)))
             continue

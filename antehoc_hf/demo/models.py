@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import AutoTokenizer
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import load_model, model_config
+from antehoc_hf.demo.limits import ModelLock, watch
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
@@ -37,7 +37,7 @@ class DemoModel:
     processor: Any
     tokenizer: Any
     kind: Kind
-    lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)
+    lock: ModelLock = field(default_factory=ModelLock, repr=False, compare=False)
 
     @property
     def class_conditional(self) -> bool:
@@ -78,6 +78,7 @@ def load_demo_model(name: str) -> DemoModel:
     height, width = processor.size["height"], processor.size["width"]
     with torch.no_grad():
         model.interpretation(torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype))
+    watch(model)
     return DemoModel(name, model, processor, tokenizer, kind)
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import unique_names
 from antehoc_hf.demo import parts
 from antehoc_hf.demo.analysis import Analysis, Classes, Compared, analyse, compare, explain_class, measure, read_photo
+from antehoc_hf.demo.limits import MOST_WAITING, Gate, limited_time
 from antehoc_hf.demo.models import DemoModel, load_demo_models
 from antehoc_hf.demo.pictures import view
 from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
+from antehoc_hf.demo.uploads import LARGEST_FILE, REFUSED, checked_value, read_upload, upload_folder
 from antehoc_hf.explainers import EXPLAINERS
-from antehoc_hf.modeling.rgb import to_rgb
+from antehoc_hf.modeling.image_input import to_rgb
 
 INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
-LARGEST_FILE = "30mb"
 _KEPT = 3600  # seconds that visitors' files and results are kept
 _EXAMPLE_SIDE, _LARGEST_EXAMPLE = 256, 1024
 _FIRST_METHODS = ("antehoc", "grad-cam")
@@ -113,8 +115,11 @@ def open_page(
 
 
 def launch_options() -> dict[str, Any]:
-    """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files."""
+    """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files, no entrance to
+    what the page does not need."""
     gradio = needed_gradio()
+    from starlette.middleware import Middleware
+
     theme = gradio.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=list(FONTS), font_mono=list(MONOSPACED), text_size="lg"
     )
@@ -123,6 +128,11 @@ def launch_options() -> dict[str, Any]:
         "css": CSS,
         "footer_links": [],
         "max_file_size": LARGEST_FILE,
+        "app_kwargs": {"middleware": [Middleware(Gate)]},
+        "enable_monitoring": False,
+        "run_history": False,
+        "mcp_server": False,
+        "pwa": False,
         "ssr_mode": False,
         "state_session_capacity": 64,
     }
@@ -130,11 +140,12 @@ def launch_options() -> dict[str, Any]:
 
 def needed_gradio() -> Any:
     """
-    The module gradio, told not to send anything home.
+    The module gradio, which shall send nothing home and keep uploads in a folder of this process alone.
 
     Raises:
         UsageError: if it is not installed.
     """
+    upload_folder()  # gradio reads its name when it is imported
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
@@ -172,13 +183,32 @@ def _drawings() -> dict[str, Any]:
     return {list(CLASSES)[row["label"]]: row["image"] for row in rows}
 
 
+@cache
+def _guarded_blocks(gradio: Any) -> Any:
+    """`gradio.Blocks` where every value of every request is checked before anything is made of it."""
+
+    class GuardedBlocks(gradio.Blocks):  # type: ignore[misc]
+        async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+            try:
+                # What pages keep between events (`State`) is the server's own: gradio ignores what is sent for it.
+                checked = [
+                    None if block.stateful else checked_value(value, isinstance(block, gradio.Image))
+                    for block, value in zip(block_fn.inputs, inputs, strict=True)
+                ]
+            except ValueError:  # also where there are too few or too many
+                raise gradio.Error(REFUSED, print_exception=False) from None
+            return await super().preprocess_data(block_fn, checked, *args, **kwargs)
+
+    return GuardedBlocks
+
+
 class _Page:
     """The page's elements, and what is done with them."""
 
     def __init__(self, gradio: Any, models: dict[str, DemoModel], examples: list[str]) -> None:
         self._gradio, self._models = gradio, models
         first = next(iter(models))
-        with gradio.Blocks(
+        with _guarded_blocks(gradio)(
             title="What did it look at?", analytics_enabled=False, delete_cache=(_KEPT, _KEPT), fill_width=False
         ) as self.blocks:
             gradio.HTML(
@@ -198,6 +228,8 @@ class _Page:
                     gradio.HTML("<h2>How faithful is the map here?</h2>")
                     self.faithfulness = gradio.HTML(parts.EMPTY, elem_id="faithfulness")
             self._events()
+        # Whatever does not go through the queue would not be counted.
+        self.blocks.queue(max_size=MOST_WAITING, api_open=False)
 
     def _input(self, examples: list[str], first: str) -> None:
         gradio = self._gradio
@@ -304,7 +336,7 @@ class _Page:
             return [None, self._alert(), parts.EMPTY, *self._nothing(), "", parts.EMPTY, parts.EMPTY, *about]
 
         def look() -> list[Any]:
-            analysis = analyse(loaded, read_photo(path))
+            analysis = analyse(loaded, read_photo(read_upload(path)))
             told = parts.answer(analysis), *self._shown(analysis, threshold), parts.words(analysis)
             looked = Looked(analysis, loaded)
             return [looked, self._alert(), *told, parts.WAITING, parts.WAITING, *about[:2], self._targets(looked)]
@@ -374,9 +406,11 @@ def _path_of(payload: Any) -> str | None:
 
 
 def _tried(work: Callable[[], Any], otherwise: Callable[[str], Any]) -> Any:
-    """What the work gives, or a user's mistake as one sentence; a bug is logged for whoever runs the page."""
+    """What the work gives, within the time a request may take, or a user's mistake as one sentence; a bug is logged
+    for whoever runs the page."""
     try:
-        return work()
+        with limited_time():
+            return work()
     except (ValueError, ImportError) as error:
         return otherwise(" ".join(str(error).split()))
     except Exception:

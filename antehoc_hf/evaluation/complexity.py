@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from antehoc_hf.evaluation.maps import check_maps
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 def map_mean(maps: Tensor) -> Tensor:
@@ -81,3 +82,23 @@ def _check(maps: Tensor) -> Tensor:
     if values.numel() and float(values.min()) < 0:
         raise ValueError(f"Complexity needs maps without negative values, but the least is {float(values.min())}.")
     return values / values.amax(dim=1, keepdim=True)
+
+
+for _metric in (
+    Metric("map_mean", map_mean, "mean of map", "Mean value of the map: its brightness."),
+    Metric(
+        "map_entropy",
+        map_entropy,
+        "entropy",
+        "Entropy of the map as a distribution, in [0, 1]; 1 for constant maps.",
+        columns=(),
+    ),
+    Metric(
+        "map_gini",
+        map_gini,
+        "Gini index",
+        "Gini index of the map's values, in [0, 1); 0 for constant maps.",
+        columns=(),
+    ),
+):
+    register_metric(_metric)

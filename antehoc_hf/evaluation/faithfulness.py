@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from antehoc_hf.evaluation.metric import Metric, register_metric
+
 IncDenominator = Literal["energy", "image"]
 
 
@@ -185,3 +187,72 @@ def _check(p_image: Tensor, p_energy: Tensor) -> None:
                 f"{name} must be probabilities in [0, 1], but spans {float(values.min()):.3g} … "
                 f"{float(values.max()):.3g}: take the softmax of the logits first (class_probability)."
             )
+
+
+def _hits(correct: Tensor) -> Tensor:
+    return correct.double()
+
+
+for _metric in (
+    Metric(
+        "drop_cond",
+        drop_terms,
+        "Drop",
+        "The paper's Drop, percent, over images that lost; lower is better.",
+        better="lower",
+        decimals=1,
+        rewards_brightness=True,
+        columns=("", "binarised"),
+    ),
+    Metric(
+        "inc_cond",
+        inc_terms,
+        "Inc",
+        "The paper's Inc, percent, over images that gained; higher is better.",
+        better="higher",
+        decimals=1,
+        rewards_brightness=True,
+        columns=("", "binarised"),
+    ),
+    Metric(
+        "win",
+        win_terms,
+        "Win",
+        "Share of images that gained, percent; higher is better.",
+        better="higher",
+        decimals=1,
+        rewards_brightness=True,
+    ),
+    Metric(
+        "avg_drop",
+        avg_drop_terms,
+        "Avg. Drop",
+        "Average Drop, percent, over all images; lower is better.",
+        better="lower",
+        decimals=1,
+        rewards_brightness=True,
+        columns=("", "equal_area"),
+    ),
+    Metric(
+        "inc_conf",
+        win_terms,
+        "Increase in Confidence",
+        "Increase in Confidence: `win`, under its usual name.",
+        better="higher",
+        decimals=1,
+        rewards_brightness=True,
+        columns=(),
+    ),
+    Metric(
+        "accuracy",
+        _hits,
+        "accuracy",
+        "Share of masked images that are classified correctly; higher is better.",
+        better="higher",
+        scale=100.0,
+        decimals=1,
+        rewards_brightness=True,
+        columns=("", "equal_area"),
+    ),
+):
+    register_metric(_metric)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 @dataclass(frozen=True)
@@ -160,3 +161,46 @@ def _check(pixel_values: Tensor, maps: Tensor, target: Tensor, steps: int, patch
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size!r} must be at least 1.")
     return units
+
+
+def _insertion(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.insertion
+
+
+def _deletion(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.deletion
+
+
+def _difference(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.difference
+
+
+for _metric in (
+    Metric(
+        "insertion",
+        _insertion,
+        "insertion",
+        "`insertion_deletion(…).insertion`, in [0, 1]; higher is better.",
+        better="higher",
+        decimals=3,
+        columns=(),
+    ),
+    Metric(
+        "deletion",
+        _deletion,
+        "deletion",
+        "`insertion_deletion(…).deletion`, in [0, 1]; lower is better.",
+        better="lower",
+        decimals=3,
+        columns=(),
+    ),
+    Metric(
+        "insertion_minus_deletion",
+        _difference,
+        "insertion − deletion",
+        "`insertion_deletion(…).difference`; higher is better, 0 is chance.",
+        better="higher",
+        decimals=3,
+    ),
+):
+    register_metric(_metric)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antehoc_hf.evaluation.imputation import check_noise, image_noise, linear_imputation
 from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,12 @@ def _check(
             f"percentages={tuple(percentages)!r} take out none or all of the {height * width} pixels of an image."
         )
     return counts
+
+
+def _combined(road: Road) -> Tensor:
+    return road.combined
+
+
+register_metric(
+    Metric("road", _combined, "ROAD", "`road(…).combined`; higher is better, 0 is chance.", "higher", decimals=3)
+)

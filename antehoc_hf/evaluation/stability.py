@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from antehoc_hf.evaluation.faithfulness import IncDenominator, drop_cond, inc_cond
+from antehoc_hf.evaluation.faithfulness import IncDenominator, drop_terms, inc_terms
 from antehoc_hf.evaluation.maps import check_maps, degenerate_maps, image_seeds
+from antehoc_hf.evaluation.metric import Metric, given_scores, register_metric
 from antehoc_hf.evaluation.rank_correlation import spearman
 
 # Apart from the draws of ties and controls, which start from the same seed.
@@ -88,8 +89,7 @@ def drop_change(
     Raises:
         ValueError: if the shapes differ, or the values are not finite probabilities.
     """
-    _check_pairs(p_image, p_noisy_image)
-    return (drop_cond(p_noisy_image, p_noisy_energy, tolerance) - drop_cond(p_image, p_energy, tolerance)).abs()
+    return _change(*_drops(p_image, p_energy, p_noisy_image, p_noisy_energy, tolerance).unbind(dim=1))
 
 
 def inc_change(
@@ -114,9 +114,7 @@ def inc_change(
     Raises:
         ValueError: if the shapes differ, the values are not finite probabilities, or the denominator has no such name.
     """
-    _check_pairs(p_image, p_noisy_image)
-    noisy = inc_cond(p_noisy_image, p_noisy_energy, denominator, tolerance)
-    return (noisy - inc_cond(p_image, p_energy, denominator, tolerance)).abs()
+    return _change(*_incs(p_image, p_energy, p_noisy_image, p_noisy_energy, denominator, tolerance).unbind(dim=1))
 
 
 def map_similarity(maps: Tensor, other_maps: Tensor) -> Tensor:
@@ -192,9 +190,65 @@ def max_sensitivity(
     return torch.where(size > 0, largest / size, torch.where(largest > 0, torch.nan, 0.0))
 
 
+def _drops(
+    p_image: Tensor, p_energy: Tensor, p_noisy_image: Tensor, p_noisy_energy: Tensor, tolerance: float = 0.0
+) -> Tensor:
+    """Terms of Drop without and with noise, (B, 2)."""
+    _check_pairs(p_image, p_noisy_image)
+    pair = drop_terms(p_image, p_energy, tolerance), drop_terms(p_noisy_image, p_noisy_energy, tolerance)
+    return torch.stack(pair, dim=1)
+
+
+def _incs(
+    p_image: Tensor,
+    p_energy: Tensor,
+    p_noisy_image: Tensor,
+    p_noisy_energy: Tensor,
+    denominator: IncDenominator = "energy",
+    tolerance: float = 0.0,
+) -> Tensor:
+    """Terms of Inc without and with noise, (B, 2)."""
+    _check_pairs(p_image, p_noisy_image)
+    clean = inc_terms(p_image, p_energy, denominator, tolerance)
+    return torch.stack([clean, inc_terms(p_noisy_image, p_noisy_energy, denominator, tolerance)], dim=1)
+
+
+def _change(clean: Tensor, noisy: Tensor) -> Tensor:
+    return (noisy.nanmean() - clean.nanmean()).abs()
+
+
 def _check_pairs(clean: Tensor, noisy: Tensor) -> None:
     if clean.shape != noisy.shape:
         raise ValueError(
             f"There must be as many noisy images as clean ones, but they are {tuple(noisy.shape)} and "
             f"{tuple(clean.shape)}."
         )
+
+
+for _metric in (
+    Metric(
+        "drop_change",
+        _drops,
+        "CD",
+        "The paper's CD: change of Drop under noise, percentage points; lower is more stable.",
+        better="lower",
+        decimals=1,
+    ),
+    Metric(
+        "inc_change",
+        _incs,
+        "CI",
+        "The paper's CI: change of Inc under noise, percentage points; lower is more stable.",
+        better="lower",
+        decimals=1,
+    ),
+    Metric("map_similarity", map_similarity, "similarity", "Rank correlation of two maps of an image, in [−1, 1]."),
+    Metric(
+        "max_sensitivity",
+        given_scores,
+        "max. sensitivity",
+        "`max_sensitivity(…)`; lower is more stable.",
+        better="lower",
+    ),
+):
+    register_metric(_metric)

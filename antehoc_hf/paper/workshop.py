@@ -24,7 +24,7 @@ from antehoc_hf.training.runs.train import train
 # What does not decide which network comes of a training: where things are, and what is shown.
 _ASIDE = ("output_dir", "dataset_name", "resume_from_checkpoint", "disable_tqdm", "report_to", "hub_token")
 # The paper's objective; and a network is measured in a cell of its own, here it is only trained.
-_OF_OURS = ("--interpretation_objective", "energy", "--map_eval_samples", "0", "--panel_images", "0")
+_OF_OURS = ("--map_head", "energy", "--map_eval_samples", "0", "--panel_images", "0")
 
 
 @dataclass(frozen=True)

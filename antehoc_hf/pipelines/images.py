@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -12,13 +10,12 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-# What Pillow's decoders raise on broken files of the various formats, beside OSError.
-_DECODING_ERRORS: tuple[type[Exception], ...] = (
-    ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
-)  # fmt: skip
+from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, read_image_file
+from antehoc_hf.training.data.images import upright
+
 # Some servers refuse the name that Python's library gives itself.
 _HEADERS = {"User-Agent": "antehoc_hf"}
 
@@ -33,14 +30,14 @@ def open_image(image: Any, timeout: float | None = None) -> Any:
         timeout (`float`, *optional*): seconds to wait for a URL.
 
     Raises:
-        ValueError: if it is none of these, can't be read, or is no image.
+        ValueError: if it is none of these, can't be read, or is not an image.
     """
     if isinstance(image, np.ndarray | Tensor):
         return image
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(bytes(image)), "The image")
+        return _decoded(bytes(image), "The image")
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        return _decoded(io.BytesIO(_downloaded(image, timeout)), image)
+        return _decoded(_downloaded(image, timeout), image)
     if isinstance(image, str | os.PathLike):
         return _decoded(image, os.fspath(image))
     if isinstance(image, Image.Image):
@@ -67,17 +64,12 @@ def _downloaded(url: str, timeout: float | None) -> bytes:
         raise ValueError(f"{url} can't be read: {error}.") from None
 
 
-def _decoded(source: Any, name: str) -> Image.Image:
+def _decoded(source: bytes | str | os.PathLike[str] | Image.Image, name: str) -> Image.Image:
     try:
-        if isinstance(source, Image.Image):
-            return ImageOps.exif_transpose(source)
-        with Image.open(source) as image:
-            image.load()  # a truncated file is found here, and not in the middle of the processor
-            return ImageOps.exif_transpose(image)
-    except Image.DecompressionBombError:
-        raise ValueError(f"{name} can't be read: it has too many pixels; make it smaller first.") from None
-    except OSError as error:
-        reason = error.strerror or "it is no image, or damaged"
-        raise ValueError(f"{name} can't be read: {reason}.") from None
-    except _DECODING_ERRORS:
-        raise ValueError(f"{name} can't be read: it is no image, or damaged.") from None
+        if not isinstance(source, Image.Image):
+            return upright(read_image_file(source))
+        with decoding():
+            source.load()  # a truncated file is found here, and not in the middle of the processor
+        return upright(source)
+    except UnreadableImageError as error:
+        raise ValueError(f"{name} can't be read: {error}.") from None

@@ -11,7 +11,8 @@ from cells import OURS, REFERENCE
 from subjects import Subject, maps_of, predict
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation import bootstrap_mean, cascade, map_similarity, randomisation_steps, randomised
+from antehoc_hf.evaluation import bootstrap_mean, map_similarity
+from antehoc_hf.evaluation.sanity import cascade, randomisation_steps, randomised
 from antehoc_hf.explainers import load_explainer
 
 METHODS = (OURS, REFERENCE, "sobel")

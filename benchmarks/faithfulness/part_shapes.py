@@ -20,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, energy_share_over_area, pointing_game
-from antehoc_hf.evaluation.parts import importance_correlation, part_importance, region_masks
+from antehoc_hf.evaluation.parts import importance_correlation, part_importance
 from antehoc_hf.evaluation.rank_correlation import spearman
+from antehoc_hf.evaluation.shapes_parts import region_masks
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw
 

@@ -24,7 +24,7 @@ def measure(subject: Subject) -> dict[str, Any]:
         for images, target in zip(subject.pixel_values.split(BATCH), subject.predicted.split(BATCH), strict=True)
     ]
     config = subject.model.config
-    table = evaluate_stability(
+    report = evaluate_stability(
         subject.model,
         batches,
         image_mean=config.image_mean,
@@ -32,4 +32,4 @@ def measure(subject: Subject) -> dict[str, Any]:
         shares=SHARES,
         explainers={f"{OURS}, same class": subject.explainer(OURS), REFERENCE: subject.explainer(REFERENCE)},
     )
-    return {"scores": table.to_dict()["scores"]}
+    return {"scores": {row["name"]: row["scores"] for row in report.to_dict()["rows"]}}

@@ -15,7 +15,7 @@ from subjects import Subject, predict
 from torch import Tensor
 from tqdm import tqdm
 
-from antehoc_hf.evaluation.parts import removal_effects
+from antehoc_hf.evaluation.shapes_parts import removal_effects
 from antehoc_hf.modeling.contribution_map import patch_grid
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw

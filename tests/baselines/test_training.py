@@ -84,7 +84,7 @@ def test_one_recipe_serves_ours_and_the_baselines(colours: Path, tmp_path: Path)
     recipe = tmp_path / "own.yaml"
     recipe.write_text(
         "num_attention_maps: 3\ntaps: [layer3]\ninterpretation_batch_share: 0.25\nmask_column: mask\n"
-        "baseline_options: {preset: released_code, num_concepts: 4}\n"
+        "model_options: {preset: released_code, num_concepts: 4}\n"
     )
     results = train(
         flags(colours, tmp_path / "run", "cbah", "--recipe", str(recipe), "--max_steps", "1", "--eval_strategy", "no")
@@ -130,9 +130,9 @@ def test_a_folder_of_another_kind_of_model_is_refused(
         ("cbah", ["--task", "landmark-detection"], "an image classifier, and this run's task is landmark-detection"),
         ("cbah", ["--label_smoothing_factor", "0.1"], "label_smoothing_factor replaces the loss of --model_type cbah"),
         ("senn", ["--torch_compile", "true"], "torch_compile does not go with --model_type senn"),
-        ("antehoc", ["--baseline_options", '{"num_concepts": 3}'], "baseline_options are for a baseline"),
-        ("senn", ["--baseline_options", '{"image_size": 32}'], "must not hold 'image_size', which is a flag"),
-        ("senn", ["--baseline_options", '{"num_concept": 3}'], "did you mean 'num_concepts'"),
+        ("antehoc", ["--model_options", '{"num_concepts": 3}'], "model_options has no 'num_concepts'"),
+        ("senn", ["--model_options", '{"image_size": 32}'], "must not hold 'image_size', which is a flag"),
+        ("senn", ["--model_options", '{"num_concept": 3}'], "did you mean 'num_concepts'"),
         ("cbah", ["--image_size", "62"], "multiples of 4 and at least 16: take for example [64, 64]"),
         ("senm", [], "--model_type: invalid choice"),
     ],

@@ -1,6 +1,8 @@
 """What the demo shows of an image: the model's own answer and map, other methods, and honest numbers."""
 
 import io
+import threading
+import time
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.baselines import PlainForImageClassification
 from antehoc_hf.demo import analysis as analysis_module
 from antehoc_hf.demo.analysis import Classes, Points, Sentence, analyse, compare, explain_class, measure, read_photo
+from antehoc_hf.demo.limits import TimeIsUpError, limited_time
 from antehoc_hf.demo.models import DemoModel, load_demo_model, load_demo_models
 from antehoc_hf.evaluation import binarise_equal_area
 from antehoc_hf.evaluation.controls import center_map
@@ -77,6 +80,31 @@ def test_a_method_that_cannot_be_had_says_so_and_the_others_go_on(models, photo)
     assert own.map is not None
 
 
+def test_time_that_is_up_ends_a_method_in_the_middle(models, photo):
+    loaded = models["classes"]
+    found = analyse(loaded, photo)
+    begun = time.perf_counter()
+    with pytest.raises(TimeIsUpError, match="takes longer than"), limited_time(0.02):
+        compare(loaded, found, ["sise", "antehoc", "ada-sise"])
+    assert time.perf_counter() - begun < 2
+    assert compare(loaded, found, ["antehoc"])[0].map is not None, "the model is free again"
+
+
+def test_nobody_waits_for_a_model_longer_than_a_request_may_take(models, photo):
+    loaded, ended = models["classes"], []
+
+    def visit():
+        with pytest.raises(TimeIsUpError), limited_time(0.1):
+            analyse(loaded, photo)
+        ended.append(True)
+
+    with loaded.lock:
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        visitor.join(10)
+    assert ended == [True]
+
+
 def test_faithfulness_is_what_is_left_of_the_probability(models, photo):
     loaded = models["classes"]
     found = analyse(loaded, photo)
@@ -118,8 +146,10 @@ def test_a_regression_has_values_and_no_faithfulness(folders, models, photo):
 
 def test_images_that_are_none(tmp_path, monkeypatch):
     (tmp_path / "bad.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"^The image can't be read: it is no image, or damaged\.$"):
+    with pytest.raises(ValueError, match=r"bad\.png can't be read: not an image, or damaged"):
         read_photo(tmp_path / "bad.png")
+    with pytest.raises(ValueError, match=r"^The image can't be read: not an image, or damaged"):
+        read_photo(b"nothing")
     buffer = io.BytesIO()
     Image.new("RGB", (300, 200)).save(buffer, "PNG")
     assert read_photo(buffer.getvalue()).size == (300, 200)

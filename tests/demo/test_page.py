@@ -78,7 +78,7 @@ def test_a_threshold_cuts(look, file):
 def test_a_bad_file_is_one_sentence(look, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     alert, answer, regions = look(tmp_path / "bad.png")
-    assert "The image can&#x27;t be read: it is no image, or damaged." in alert
+    assert "The image can&#x27;t be read: not an image, or damaged" in alert
     assert str(tmp_path) not in alert
     assert (answer, regions) == ("", "")
 
@@ -99,7 +99,7 @@ def test_examples_of_ones_own(folders, file, tmp_path):
     assert [copy.rsplit("/", 1)[1] for copy in copies] == ["photo.png"]
     assert len(example_files(tmp_path / "copies")) == 6
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="no image, or damaged"):
+    with pytest.raises(ValueError, match="not an image, or damaged"):
         example_files(tmp_path / "copies", [tmp_path / "bad.png"])
 
 

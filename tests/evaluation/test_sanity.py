@@ -7,15 +7,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from antehoc_hf import AnteHocForImageClassification
-from antehoc_hf.evaluation import (
-    cascade,
-    model_similarity,
-    randomisation_similarity,
-    randomisation_steps,
-    randomised,
-    sobel_map,
-    target_similarity,
-)
+from antehoc_hf.evaluation import randomisation_similarity, sobel_map, target_similarity
+from antehoc_hf.evaluation.sanity import cascade, model_similarity, randomisation_steps, randomised
 from antehoc_hf.explainers import load_explainer
 
 

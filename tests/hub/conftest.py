@@ -38,8 +38,19 @@ RESULTS: dict[str, Any] = {
     "evaluated_images": 20,
     "metrics": {"loss": 0.5, "accuracy": 0.85, "map_mean": 0.4},
     "maps": {
+        "about": "The class watched in an image is its label.",
         "num_images": 20,
         "num_scored": 18,
+        "columns": {
+            "map_mean": {"heading": "mean of map", "decimals": 2, "better": None, "rewards_brightness": False},
+            "drop_cond": {"heading": "Drop ↓", "decimals": 1, "better": "lower", "rewards_brightness": True},
+            "equal_area_avg_drop": {
+                "heading": "Avg. Drop, equal area ↓", "decimals": 1, "better": "lower", "rewards_brightness": False,
+            },
+            "pointing_game": {
+                "heading": "pointing game ↑", "decimals": 1, "better": "higher", "rewards_brightness": False,
+            },
+        },
         "rows": [
             {"name": "antehoc", "kind": "model", "scores": {
                 "equal_area_avg_drop": {"value": 30.04, "low": 20.0, "high": 40.0, "count": 18},

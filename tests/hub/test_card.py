@@ -318,25 +318,42 @@ def test_results_for_the_hubs_benchmarks() -> None:
 
 def test_stability_and_sanity_stand_with_their_intervals() -> None:
     table = {
-        "title": "Under noise.",
+        "about": "Under noise.",
         "num_images": 20,
-        "scores": {
-            "antehoc": {"CD 0.1": {"value": 1.234, "low": 1.0, "high": 2.0}, "similarity": {"value": 0.5}},
-            "sobel": {"CD 0.1": {"value": None, "low": None, "high": None}, "similarity": {"value": 1}},
-        },
-    }
+        "columns": {"CD 0.1": {"heading": "CD 0.1 ↓", "decimals": 1, "better": "lower"}, "similarity": {}},
+        "rows": [
+            {"name": "antehoc", "kind": "model", "scores": {
+                "CD 0.1": {"value": 1.234, "low": 1.0, "high": 2.0}, "similarity": {"value": 0.5},
+            }},
+            {"name": "sobel", "kind": "control", "scores": {
+                "CD 0.1": {"value": None, "low": None, "high": None}, "similarity": {"value": 1},
+            }},
+        ],
+    }  # fmt: skip
     written = card(found=results(stability=table))
     assert "**Under noise.** On 20 images." in written
-    assert "| antehoc | 1.23 [1.00, 2.00] | 0.50 |" in written
-    assert "| sobel |  | 1.00 |" in written
+    assert "| map | CD 0.1 ↓ | similarity |" in written
+    assert "| **antehoc** (this model) | 1.2 [1.0, 2.0] | 0.50 |" in written
+    assert "| sobel (control) |  | 1.00 |" in written
     assert "Under noise" not in card()
-    for nonsense in ("x", [], {"scores": []}, {"scores": {"a": 1}}, {"scores": {"a": {"m": "x"}}, "num_images": "n"}):
+    for nonsense in (
+        "x",
+        [],
+        {"rows": 1},
+        {"rows": [1], "columns": {"m": 1}},
+        {"rows": [{"scores": {"m": "x"}}], "columns": 2},
+    ):
         card(found=results(sanity=nonsense))
 
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_names_in_those_tables_stay_text(nasty: str) -> None:
-    table = {"title": nasty, "num_images": 1, "scores": {nasty: {nasty: {"value": 1.0}}}}
+    table = {
+        "about": nasty,
+        "num_images": 1,
+        "columns": {nasty: {"heading": nasty}},
+        "rows": [{"name": nasty, "scores": {nasty: {"value": 1.0}}}],
+    }
     written = card(found=results(stability=table))
     assert "<script" not in written
     assert "](http" not in written.split("## How far", 1)[-1].split("## Training")[0]

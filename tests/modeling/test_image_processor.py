@@ -1,5 +1,6 @@
 """The image processor gives timm's own pixels and reads whatever users have."""
 
+import time
 from pathlib import Path
 
 import datasets
@@ -58,6 +59,60 @@ def test_pixels_at_other_sizes(photo, size, crop_pct, interpolation, crop_mode):
     half = (0.5, 0.5, 0.5)
     expected = create_transform(input_size=shape, mean=half, std=half, **options)(photo)
     assert torch.equal(pixels(processor, photo)[0], expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 400), (40, 1000), (333, 50), (97, 101), (480, 640)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"])
+@pytest.mark.parametrize(("size", "crop_pct"), [(32, 0.875), (64, 1.0), (224, 0.95), ((64, 96), 0.5)])
+def test_pixels_at_other_shapes(shape, interpolation, size, crop_pct):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    processor = AnteHocImageProcessor(size, interpolation=interpolation, crop_pct=crop_pct)
+    assert torch.equal(pixels(processor, image)[0], timms(processor)(image))
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (2, 9000), (9000, 2)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "hamming"])
+def test_of_a_thin_image_only_what_is_seen_is_resized(shape, interpolation, monkeypatch):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    processor = AnteHocImageProcessor(64, interpolation=interpolation, image_mean=[0, 0, 0], image_std=[1, 1, 1])
+    expected = 255 * timms(processor)(image)
+    sizes = recorded_sizes(monkeypatch)
+    found = 255 * pixels(processor, image)[0]
+    assert max(width * height for width, height in sizes) <= 4 * 64 * 64
+    assert (found - expected).abs().max() <= 1.01
+    assert ((found - expected).abs() > 0.5).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("size", [(60000, 1), (1, 60000), (10000, 1), (1, 10000), (60000, 3)])
+@pytest.mark.parametrize("side", [64, 224])
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_a_thin_image_is_little_work(size, side, crop_mode, monkeypatch):
+    sizes = recorded_sizes(monkeypatch)
+    processor = AnteHocImageProcessor(side, crop_mode=crop_mode)
+    begun = time.perf_counter()
+    assert pixels(processor, Image.new("RGB", size, (255, 0, 0))).shape == (1, 3, side, side)
+    assert time.perf_counter() - begun < 1
+    assert max([width * height for width, height in sizes], default=0) <= 4 * side * side
+
+
+def timms(processor):
+    size = tuple(processor.image_size)
+    return create_transform(
+        input_size=(3, *size), mean=tuple(processor.image_mean), std=tuple(processor.image_std),
+        interpolation=processor.interpolation, crop_pct=processor.crop_pct, crop_mode=processor.crop_mode,
+    )  # fmt: skip
+
+
+def recorded_sizes(monkeypatch):
+    """What Pillow is asked to make from now on."""
+    sizes, resize = [], Image.Image.resize
+
+    def recorded(image, size, *args, **kwargs):
+        sizes.append(tuple(size))
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    return sizes
 
 
 def test_processor_survives_saving(photo, tmp_path):

@@ -53,6 +53,22 @@ def test_every_recipe_gives_the_processors_size(augmentation: str, size: tuple[i
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("size", [(60000, 1), (1, 60000), (3, 10000)])
+def test_a_thin_image_is_little_work(augmentation: str, size: tuple[int, int], monkeypatch) -> None:
+    set_seed(0)
+    made, resize = [], Image.Image.resize
+
+    def recorded(image, size, *args, **kwargs):
+        made.append(size[0] * size[1])
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    pixels = train_transform(processor(), augmentation)([Image.new("RGB", size, (128, 128, 128))])
+    assert pixels.shape == (1, 3, 32, 32)
+    assert max(made) <= 2**23
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_every_recipe_normalises(augmentation: str) -> None:
     set_seed(0)
     image = Image.new("RGB", (64, 64), (128, 128, 128))

@@ -85,7 +85,7 @@ def test_columns_that_are_not_clear(columns, sentence):
 def test_columns_that_were_named():
     features = datasets.Features({"image": IMAGE, "caption": TEXT, "french": TEXT, "label": datasets.Value("int64")})
     assert find_caption_columns(features, ["french", "caption"]) == ["french", "caption"]
-    with pytest.raises(DataError, match="caption_column='german' is no column of the data set"):
+    with pytest.raises(DataError, match="caption_column='german' is not a column of the data set"):
         find_caption_columns(features, ["german"])
     with pytest.raises(DataError, match="'label' of the data set holds no text"):
         find_caption_columns(features, ["label"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from antehoc_hf.modeling.rgb import to_rgb
+from antehoc_hf.modeling.image_input import to_rgb
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.images import decode_image, find_unreadable, unreadable_reason
 

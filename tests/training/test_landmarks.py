@@ -12,6 +12,7 @@ from PIL import Image
 
 from antehoc_hf import AnteHocImageProcessor
 from antehoc_hf.cli import main
+from antehoc_hf.modeling.image_geometry import ImageGeometry
 from antehoc_hf.training.data import load_data
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
@@ -71,10 +72,10 @@ def test_shares_of_the_image_are_told_from_pixels():
 
 
 def test_missing_points():
-    """Not visible, COCO's 0, None and NaN; COCO's 1 is there, only hidden."""
-    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0]]]
+    """Not visible, COCO's 0, None, NaN and (-1, -1); COCO's 1 is there, only hidden."""
+    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0], [-1.0, -1.0, 2.0]]]
     points = targets_of(dataset_of(values)).pixels({"keypoints": values[0]}, 30, 40)
-    assert points.isnan().any(dim=1).tolist() == [False, True, False, True]
+    assert points.isnan().any(dim=1).tolist() == [False, True, False, True, True]
     seen = dataset_of([[[3.0, 4.0], [None, None], [7.0, 8.0]]], keypoints_visible=[[True, True, False]])
     row = {"keypoints": [[3.0, 4.0], [None, None], [7.0, 8.0]], "keypoints_visible": [True, True, False]}
     assert targets_of(seen).pixels(row, 30, 40).isnan().any(dim=1).tolist() == [False, True, True]
@@ -204,6 +205,30 @@ def test_points_move_with_what_they_mark(flip, crop_mode):
     assert all((labels - moved[0]).abs().max() > 0.01 for labels in moved[1:])
 
 
+def test_of_a_thin_image_only_the_part_that_may_be_seen_is_resized(monkeypatch):
+    processor = AnteHocImageProcessor([64, 64], [0.0] * 3, [1.0] * 3, "bilinear", 1.0)
+    affine = RandomAffine([0.0] * 3, [1.0] * 3, "bilinear", None)
+    affine.jitter = lambda image: image
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2, 9000, 3), dtype=np.uint8))
+    geometry, points = processor.geometry(2, 9000), torch.tensor([[4500.0, 1.0]])
+    assert geometry.wasteful
+    made, resize = [], Image.Image.resize
+
+    def recorded(image, size, *args, **kwargs):
+        made.append(size[0] * size[1])
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    random.seed(0)
+    found, labels = affine(image, points, geometry)
+    assert max(made) <= 4 * 64 * 64
+    monkeypatch.setattr(ImageGeometry, "wasteful", False)
+    random.seed(0)
+    expected, same = affine(image, points, geometry)
+    assert torch.equal(labels, same)
+    assert 255 * (found - expected).abs().max() <= 2.01
+
+
 def test_mirrored_points_swap_left_and_right():
     points = torch.tensor([[0.1, 0.2], [0.7, 0.3], [0.5, 0.9]])
     assert torch.allclose(mirrored(points, [1, 0, 2]), torch.tensor([[0.3, 0.3], [0.9, 0.2], [0.5, 0.9]]))
@@ -267,7 +292,7 @@ def test_a_run_leaves_a_model_with_its_points(run):
     results = json.loads((run / "model" / "results.json").read_text())
     assert results["task"] == "landmark-detection"
     assert {"nme_box", "auc_8", "failure_rate_8"} <= set(results["metrics"])
-    assert results["maps"]["rows"][0]["scores"]["mask_energy_over_area"]["count"] == 8
+    assert results["maps"]["rows"][0]["scores"]["mask_energy_share_over_area"]["count"] == 8
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["landmark_names"] == ["horn", "left_wing", "right_wing"]
     assert config["landmark_flip"] == [0, 2, 1]

@@ -1,6 +1,5 @@
 """From flags and recipes to the settings of a run."""
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import pytest
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocConfig
-from antehoc_hf.training.runs.options import ConfigArguments, ModelArguments
 from antehoc_hf.training.runs.recipes import read_recipe, recipe_names
 from antehoc_hf.training.runs.settings import parse_settings
 
@@ -31,7 +28,7 @@ def test_every_recipe_is_read(name: str, tmp_path: Path) -> None:
     assert settings.data.dataset_name == "some/data"
     assert settings.training.num_train_epochs == recipe["num_train_epochs"]
     assert settings.model.backbone == recipe["backbone"]
-    AnteHocConfig(backbone=settings.model.backbone, **settings.config)
+    settings.task.check_model(settings.model, settings.config, settings.map)
 
 
 def test_the_recipes_there_are() -> None:
@@ -54,7 +51,7 @@ def test_flags_go_before_the_recipe_and_the_recipe_before_the_defaults(tmp_path:
     recipe = written(
         tmp_path,
         "dataset_name: from/recipe\nlearning_rate: 1e-3\ntaps: [layer3, layer4]\nlogging_first_step: false\n"
-        "backbone_kwargs: {drop_path_rate: 0.1}\nimage_size: [64, 96]\nweight_network: scalar\n",
+        "backbone_kwargs: {drop_path_rate: 0.1}\nimage_size: [64, 96]\n",
     )
     settings = parsed("--recipe", recipe, "--dataset-name", "from/flag", "--image_size", "48", output_dir=tmp_path)
     assert settings.data.dataset_name == "from/flag"
@@ -64,72 +61,100 @@ def test_flags_go_before_the_recipe_and_the_recipe_before_the_defaults(tmp_path:
     assert settings.config["taps"] == ["layer3", "layer4"]
     assert settings.config["image_size"] == 48
     assert settings.config["backbone_kwargs"] == {"drop_path_rate": 0.1}
-    assert settings.config["weight_network"] == "scalar"
-    assert settings.given["learning_rate"] == "1e-3"
+    assert settings.given["learning_rate"] == 0.001
     assert settings.given["dataset_name"] == "from/flag"
     assert "weight_decay" not in settings.given
 
 
-def test_every_option_of_the_configuration_is_a_flag() -> None:
-    flags = {f.name for cls in (ModelArguments, ConfigArguments) for f in dataclasses.fields(cls)}
-    found_by_itself = {
-        *(
-            "tap_points",
-            "fixed_image_size",
-            "tap_channels",
-            "num_landmarks",
-            "landmark_names",
-            "landmark_flip",
-            "landmark_parts",
-        ),
-        *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
-        "max_caption_length",  # a flag of the task
-    }
-    assert set(AnteHocConfig.__annotations__) - found_by_itself <= flags
-    for field in dataclasses.fields(ConfigArguments):
-        assert field.default == getattr(AnteHocConfig, field.name)
-        assert field.metadata["help"] or field.name.startswith("image_")
-
-
 @pytest.mark.parametrize(
-    ("flags", "objective"),
+    ("flags", "kind", "objective"),
     [
-        ([], None),
-        (["--interpretation_objective", "energy"], "energy"),
-        (["--weight_network", "contributions"], "contributions"),
-        (["--weight_network", "autoencoder"], "energy"),
-        (["--area_weight", "0.1"], "energy"),  # an option that energy maps alone have
-        (["--recipe", "paper-cifar10"], "energy"),
-        (["--recipe", "paper-cifar10", "--interpretation_objective", "contributions"], "contributions"),
-        (["--task", "landmark-detection"], None),
+        ([], "contributions", "coalitions"),
+        (["--map_head", "energy"], "energy", "energy"),
+        (["--objective", "energy"], "energy", "energy"),
+        (["--map_head", "energy", "--area_weight", "0.1"], "energy", "energy"),
+        (["--recipe", "paper-cifar10"], "energy", "energy"),
+        (["--recipe", "paper-cifar10", "--map_head", "contributions"], "contributions", "coalitions"),
+        # What the recipe says about coalitions is passed over.
+        (["--recipe", "cpu", "--map_head", "energy"], "energy", "energy"),
+        (["--task", "landmark-detection", "--area_weight", "0.1"], "energy", "energy"),
+        (["--recipe", "cpu", "--task", "image-captioning"], "energy", "energy"),
     ],
 )
-def test_what_the_map_learns(tmp_path: Path, flags: list[str], objective: str | None) -> None:
+def test_which_map_a_run_has(tmp_path: Path, flags: list[str], kind: str, objective: str) -> None:
     settings = parsed("--dataset_name", "shapes", *flags, output_dir=tmp_path)
-    assert settings.model.interpretation_objective == objective
+    assert (settings.map.kind, settings.map.objective) == (kind, objective)
+
+
+def test_options_of_the_map_are_nested_or_flat(tmp_path: Path) -> None:
+    recipe = written(
+        tmp_path,
+        "map_head: {kind: energy, attention_softmax: joint, map_scaling: max}\ntv_weight: 0.5\n"
+        "objective: {kind: energy, target_eval: true}\nmodel_options: {tap_point: conv}\n",
+    )
+    settings = parsed("--recipe", recipe, "--dataset_name", "x", output_dir=tmp_path)
+    assert settings.map.options == {"attention_softmax": "joint", "map_scaling": "max"}
+    assert settings.map.objective_options == {"tv_weight": 0.5, "target_eval": True}
+    assert (settings.training.tv_weight, settings.training.target_eval) == (0.5, True)
+    assert settings.config["tap_point"] == "conv"
+    flags = ["--map_head", '{"kind": "contributions", "grid": 5}', "--coalition_sampling", "ranked"]
+    settings = parsed("--recipe", "cpu", *flags, "--dataset_name", "x", output_dir=tmp_path)
+    assert settings.map.options == {"grid": 5}
+    assert settings.map.objective_options == {"sampling": "ranked", "coalitions_per_image": 6}
+    settings = parsed("--contribution_grid", "4", "--dataset_name", "x", output_dir=tmp_path)
+    assert settings.map.options == {"grid": 4}
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
+        (["--tv_weight", "0.1"], "--tv_weight belongs to the energy objective: add --map_head energy."),
         (
-            ["--interpretation_objective", "energy", "--weight_network", "contributions"],
-            "is learned by weight_network autoencoder or scalar, not by contributions",
+            ["--coalitions_per_image", "4", "--map_head", "energy"],
+            "--coalitions_per_image belongs to the coalitions objective: leave it out, or choose --map_head contrib",
         ),
         (
-            ["--interpretation_objective", "contributions", "--weight_network", "scalar"],
-            "has a weight network of its own, not 'scalar'",
+            ["--coalitions_per_image", "4", "--task", "landmark-detection"],
+            "--coalitions_per_image belongs to the coalitions objective: leave it out.",
+        ),
+        (["--contribution_grid", "4", "--map_head", "energy"], "--contribution_grid belongs to the contributions map"),
+        (["--map_head", "energi"], "There is no map_head 'energi': choose contributions or energy."),
+        (["--map_head", '{"map_scaling": "max"}'], "map_head needs a kind: choose contributions or energy."),
+        (["--map_head", '{"kind": "energy", "map_scalin": "max"}'], "no option 'map_scalin': did you mean 'map_scal"),
+        (["--map_head", '{"kind": "energy"'], "--map_head: this is not JSON"),
+        (
+            ["--map_head", "contributions", "--objective", "energy"],
+            "is taught by the objective coalitions, not by ene",
         ),
         (
-            ["--interpretation_objective", "contributions", "--task", "image-captioning"],
+            ["--map_head", "contributions", "--task", "image-captioning"],
             "explains the probabilities of classes, which --task image-captioning does not have",
         ),
-        (["--model_type", "plain", "--interpretation_objective", "energy"], "interpretation_objective is about maps"),
+        (["--model_type", "plain", "--map_head", "energy"], "map_head is about maps"),
+        (["--model_options", '{"map_scaling": "max"}'], "an option of the map: give it with --map_head"),
+        (["--model_options", '{"tap_pont": "conv"}'], "model_options has no 'tap_pont': did you mean 'tap_point'?"),
+        (["--model_options", '{"image_size": 3}'], "must not hold 'image_size', which is an option of its own"),
+        (["--report_to", "wandb"], "report_to='wandb' is unknown, or its package is not installed"),
     ],
 )
-def test_objectives_that_contradict_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
-    with pytest.raises(UsageError, match=sentence):
+def test_maps_and_options_that_do_not_fit_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence)):
         parsed("--dataset_name", "shapes", *flags, output_dir=tmp_path)
+
+
+def test_a_recipe_does_not_change_the_method_silently(tmp_path: Path) -> None:
+    recipe = written(tmp_path, "dataset_name: x\ntv_weight: 0.1\n")
+    with pytest.raises(UsageError, match="--tv_weight belongs to the energy objective: add --map_head energy"):
+        parsed("--recipe", recipe, output_dir=tmp_path)
+
+
+def test_a_config_file_goes_before_the_recipe_and_after_the_flags(tmp_path: Path) -> None:
+    config = written(tmp_path, "dataset_name: from/config\nnum_train_epochs: 2\nseed: 5\n", "config.yaml")
+    settings = parsed("--recipe", "cpu", "--config", config, "--seed", "6", output_dir=tmp_path)
+    assert settings.data.dataset_name == "from/config"
+    assert settings.training.num_train_epochs == 2
+    assert settings.training.seed == 6
+    assert settings.model.backbone == "resnet10t"
 
 
 def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:
@@ -147,13 +172,13 @@ def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:
     [
         (["--dataset_name", "x", "--learnig_rate", "1"], "no option '--learnig_rate': did you mean --learning_rate"),
         (["--dataset_name", "x", "--learning_rate", "fast"], "--learning_rate: invalid float value: 'fast'"),
-        (["--dataset_name", "x", "--tap_point", "relu"], "--tap_point: invalid choice: 'relu'"),
+        (["--dataset_name", "x", "--on_bad_image", "drop"], "--on_bad_image: invalid choice: 'drop'"),
         (["--dataset_name", "x", "stray"], "'stray' belongs to no option"),
         (["--learning_rate", "0.1"], "There is no data set: pass --dataset_name"),
         (["--recipe", "papr-cifar10"], "no recipe 'papr-cifar10': did you mean 'paper-cifar10'"),
-        (["--recipe"], "--recipe needs a name"),
-        (["--dataset_name", "x", "--backbone_kwargs", "{a: 1}"], "backbone_kwargs is no JSON"),
-        (["--dataset_name", "x", "--backbone_kwargs", "[1]"], "backbone_kwargs must be a JSON object"),
+        (["--recipe"], "--recipe: expected one argument"),
+        (["--dataset_name", "x", "--backbone_kwargs", "{a: 1}"], "--backbone_kwargs: this is not JSON"),
+        (["--dataset_name", "x", "--backbone_kwargs", "[1]"], "--backbone_kwargs: it must be a JSON object"),
         (["--dataset_name", "x", "--image_size", "1", "2", "3"], "image_size takes one number or two"),
         (["--dataset_name", "x", "--panel_steps", "0"], "panel_steps must be at least 1"),
         (["--dataset_name", "x", "--interpretation_batch_share", "2"], "interpretation_batch_share"),
@@ -168,11 +193,11 @@ def test_what_makes_no_sense_is_said_in_one_sentence(flags: list[str], told: str
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("dataset_nam: x\n", "key 'dataset_nam', which is no option: did you mean dataset_name"),
+        ("dataset_nam: x\n", "key 'dataset_nam', which is not an option: did you mean dataset_name"),
         ("learning_rate: [1, 2\n", "is no YAML in line 2"),
         ("just text\n", "must hold lines such as"),
         ("num_train_epochs: many\n", "--num_train_epochs: invalid float value: 'many'"),
-        ("recipe: demo\n", "key 'recipe', which is no option"),
+        ("recipe: demo\n", "key 'recipe', which is not an option"),
     ],
 )
 def test_a_wrong_recipe_is_said_in_one_sentence(text: str, told: str, tmp_path: Path) -> None:

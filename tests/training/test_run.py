@@ -183,7 +183,7 @@ def test_a_folder_without_a_plain_run_is_refused(
 
 
 def test_the_card_of_a_map_for_each_class_tells_how_it_was_learned(images: Path, tmp_path: Path) -> None:
-    more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_images", "0", "--weight_network", "contributions")
+    more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_images", "0", "--map_head", "contributions")
     train(flags(images, tmp_path / "run", *more, "--coalitions_per_image", "2", "--train_task", "false"))
     card = (tmp_path / "run" / "README.md").read_text()
     assert "There is a map for each class." in card

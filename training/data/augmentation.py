@@ -6,6 +6,7 @@ Trainer seed, and every data-loader worker from its own number: one seed gives o
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ AUGMENTATIONS = {
     "of a quarter of the images",
 }
 _PADDING = 8  # CIFAR's usual 4 pixels of 32
+_LONGEST = 16  # times the other side, in shares of the input's sides, before an image is resized to be cropped
 # timm's usual policy, but never above 9: at 10 it posterises to 0 bits, which Pillow 13 refuses.
 _RAND_AUGMENT = "rand-m9-mstd0.5-mmax9-inc1"
 
@@ -92,6 +94,22 @@ class NormalisedTensor:
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).sub_(self.mean).div_(self.std)
 
 
+class _RandomPart:
+    """Of an image so thin that a crop shows next to nothing of it, a random part, which is resized in its stead."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        tall, wide = image.height / self.height, image.width / self.width
+        height = min(image.height, max(1, round(_LONGEST * wide * self.height)))
+        width = min(image.width, max(1, round(_LONGEST * tall * self.width)))
+        if (height, width) == (image.height, image.width):
+            return image
+        top, left = random.randint(0, image.height - height), random.randint(0, image.width - width)
+        return image.crop((left, top, left + width, top + height))
+
+
 class _Evaluation:
     def __init__(self, processor: ImageProcessor, before: Callable[[Image.Image], Image.Image] | None = None) -> None:
         self.processor = processor
@@ -115,6 +133,7 @@ def _crop_flip(processor: ImageProcessor) -> transforms.Compose:
     height, width = processor.image_size
     return transforms.Compose(
         [
+            _RandomPart(height, width),
             ResizeKeepRatio((height, width), interpolation=processor.interpolation),
             transforms.RandomCrop((height, width), padding=(width // _PADDING, height // _PADDING)),
             transforms.RandomHorizontalFlip(),

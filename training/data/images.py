@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,16 +12,9 @@ import numpy as np
 from datasets.utils import tqdm
 from PIL import ExifTags, Image, ImageOps
 
-from antehoc_hf.modeling.rgb import to_rgb
+from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, open_image_file, to_rgb
 from antehoc_hf.training.data.errors import BadImageError
 
-# What Pillow's decoders raise on broken files of the various formats.
-_DECODING_ERRORS: tuple[type[Exception], ...] = (
-    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-# The first bytes of the usual formats: told what to expect, Pillow need not try its forty plugins in turn.
-_SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 _CHECK_BATCH = 64
 _MOST_THREADS = 16
 
@@ -37,40 +28,46 @@ def decode_image(value: Any, where: str = "The image") -> Image.Image:
         where: how to call the image in an error, e.g. "Row 3 of split 'train'".
 
     Returns:
-        A fully loaded image of mode "RGB"; see `antehoc_hf.modeling.rgb.to_rgb` for grey, alpha and 16 bit.
+        A fully loaded image of mode "RGB"; see `antehoc_hf.modeling.image_input.to_rgb` for grey, alpha and 16 bit.
 
     Raises:
-        BadImageError: the image is missing, truncated or not an image.
+        BadImageError: the image is missing, truncated, not an image, or of a format that is not read.
     """
     try:
-        image = _open(value)
-        image.load()
-        return to_rgb(_upright(image))
-    except _DECODING_ERRORS as error:
-        raise BadImageError(_sentence(value, where, error)) from None
+        with decoding():
+            image = _open(value)
+            image.load()
+            return to_rgb(upright(image))
+    except UnreadableImageError as error:
+        name = _with_path(value, where)
+        raise BadImageError(f"{name} can't be read ({error}): repair it, remove it, or skip bad images.") from None
 
 
 def unreadable_reason(value: Any) -> str | None:
     """Why `decode_image` can't read the value; None if it can. JPEG is decoded at an eighth of its size: the whole
     file is read, so a truncated one is found, at a fraction of the cost."""
     try:
-        image = _open(value)
-        if image is not value:
-            image.draft(None, (1, 1))
-        image.load()
-        to_rgb(image)
-    except _DECODING_ERRORS as error:
-        return _reason(error)
+        with decoding():
+            image = _open(value)
+            if image is not value:
+                image.draft(None, (1, 1))
+            image.load()
+            to_rgb(image)
+    except UnreadableImageError as error:
+        return str(error)
     return None
 
 
 def image_size(value: Any) -> tuple[int, int] | None:
     """Height and width of the upright image, from the head of its file; None if it can't be read."""
     try:
-        image = _open(value)
-        width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except _DECODING_ERRORS:
+        with decoding():
+            image = _open(value)
+            width, height = image.size
+            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            if image is not value:
+                image.close()
+    except UnreadableImageError:
         return None
     return (width, height) if sideways else (height, width)
 
@@ -111,6 +108,17 @@ def raw_images(dataset: datasets.Dataset, image_column: str) -> datasets.Dataset
     return dataset.with_format(None).cast_column(image_column, datasets.Image(decode=False))
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as it is where that is missing or damaged."""
+    try:
+        with decoding():
+            if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return image
+            return ImageOps.exif_transpose(image)
+    except UnreadableImageError:  # a damaged EXIF block says nothing about the pixels
+        return image
+
+
 def image_path(value: Any) -> str | None:
     """The file an image came from, if the data set remembers it."""
     if isinstance(value, str | os.PathLike):
@@ -122,42 +130,18 @@ def _open(value: Any) -> Image.Image:
     if isinstance(value, Mapping):
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if value is None:
-        raise ValueError("there is no image")
+        raise UnreadableImageError("there is no image")
     if isinstance(value, Image.Image):
         return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        data = bytes(value)
-        formats = next((known for start, known in _SIGNATURES.items() if data.startswith(start)), None)
-        return Image.open(io.BytesIO(data), formats=formats)
-    if isinstance(value, str | os.PathLike):
-        return Image.open(value)
+    if isinstance(value, bytes | bytearray | memoryview | str | os.PathLike):
+        return open_image_file(value)
     array = np.asarray(value)
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
-        return ImageOps.exif_transpose(image)
-    except _DECODING_ERRORS:  # a damaged EXIF block says nothing about the pixels
-        return image
-
-
-def _sentence(value: Any, where: str, error: Exception) -> str:
-    return f"{_with_path(value, where)} can't be read ({_reason(error)}): repair it, remove it, or skip bad images."
 
 
 def _with_path(value: Any, text: str) -> str:
     path = image_path(value)
     return f"{text} [{path}]" if path else text
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    if "cannot identify image file" in str(error):
-        return "not an image, or damaged"  # Pillow's own text holds the address of a buffer
-    return text[0] if text else type(error).__name__
 
 
 def _threads() -> int:

@@ -13,7 +13,7 @@ from timm.data.transforms import str_to_pil_interp
 from torch import Tensor
 from torchvision import transforms
 
-from antehoc_hf.modeling.image_geometry import ImageGeometry
+from antehoc_hf.modeling.image_geometry import ImageGeometry, resized_part
 from antehoc_hf.training.data.augmentation import NormalisedTensor
 from antehoc_hf.training.data.errors import DataError
 
@@ -85,10 +85,13 @@ class RandomAffine:
         height, width = geometry.crop
         forward = _random_matrix(height, width)
         # Resized as for evaluation, then turned and cropped at once, so that nothing is lost beforehand.
-        resized = image.resize((geometry.resized[1], geometry.resized[0]), self.interpolation)
+        if geometry.wasteful:
+            resized, (top, left) = resized_part(image, geometry, self.interpolation, around=max(height, width))
+        else:
+            resized, top, left = image.resize((geometry.resized[1], geometry.resized[0]), self.interpolation), 0, 0
         backward = np.linalg.inv(forward)
-        backward[0, 2] += geometry.offset[1]
-        backward[1, 2] += geometry.offset[0]
+        backward[0, 2] += geometry.offset[1] - left
+        backward[1, 2] += geometry.offset[0] - top
         turned = resized.transform(
             (width, height),
             Image.Transform.AFFINE,

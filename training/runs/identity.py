@@ -18,30 +18,14 @@ from antehoc_hf.training.checkpoints import (
     remove_checkpoints,
     remove_leftovers,
 )
+from antehoc_hf.training.objectives.base import Objective
 
 RUN_FILE = "antehoc_run.json"
 
 # What makes another run of it. Lengths, schedules and logging may change when a run is resumed.
 _ARGUMENTS = (
-    "seed",
-    "data_seed",
-    "interpretation_batch_share",
-    "interpretation_interval",
-    "interpretation_start",
-    "interpretation_target",
-    "joint_weight",
-    "update_order",
-    "interpretation_batch_norm",
-    "target_eval",
-    "reconstruction_weight",
-    "area_weight",
-    "tv_weight",
-    "entropy_weight",
-    "train_task",
-    "partial_image_share",
-    "coalitions_per_image",
-    "coalition_sampling",
-    "coalition_background",
+    *("seed", "data_seed", "train_task", "partial_image_share", "update_order"),
+    *("interpretation_batch_share", "interpretation_interval", "interpretation_start"),
 )
 # What transformers writes into a configuration on its own, the kind of problem at the first loss.
 _VOLATILE = (
@@ -57,10 +41,12 @@ _VOLATILE = (
 _SAMPLED = 8
 
 
-def describe_run(model: Any, dataset: Any, args: AnteHocTrainingArguments) -> dict[str, Any]:
+def describe_run(
+    model: Any, dataset: Any, args: AnteHocTrainingArguments, objective: Objective | None = None
+) -> dict[str, Any]:
     """
-    What identifies a run: model and configuration, training data and augmentation, batch size, seeds and the second
-    pass's options.
+    What identifies a run: model and configuration, training data and augmentation, batch size, seeds, the objective
+    and its options.
 
     Returns:
         `dict`: flat and JSON-serialisable.
@@ -78,6 +64,9 @@ def describe_run(model: Any, dataset: Any, args: AnteHocTrainingArguments) -> di
     identity["augmentation"] = getattr(dataset, "augmentation", None)
     identity["batch size"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     identity.update({name: getattr(args, name) for name in _ARGUMENTS})
+    if objective is not None:
+        identity["objective"] = objective.name
+        identity.update({f"objective.{name}": value for name, value in dataclasses.asdict(objective.options).items()})
     return json.loads(json.dumps(identity, default=str))
 
 
@@ -157,7 +146,7 @@ def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, 
     if overwrite:
         remove_checkpoints(output_dir)
     else:
-        remove_leftovers(output_dir)
+        remove_leftovers(output_dir, keep=checkpoint)
     _write_run(output_dir, identity)
     return checkpoint
 
@@ -229,9 +218,11 @@ def _changed(recorded: dict[str, Any], identity: dict[str, Any]) -> list[str]:
 
 def _is_default(name: str, value: Any) -> bool:
     """Of an option of configuration or arguments; what None stands for is found by looking at the backbone."""
-    kind: Any = AnteHocConfig if name.startswith("config.") else AnteHocTrainingArguments
-    declared = {field.name: field.default for field in dataclasses.fields(kind)}
-    known = name.removeprefix("config.")
+    kinds: dict[str, Any] = {"config": AnteHocConfig, "": AnteHocTrainingArguments}
+    group, _, known = name.rpartition(".")
+    if group not in kinds:
+        return False
+    declared = {field.name: field.default for field in dataclasses.fields(kinds[group])}
     return known in declared and declared[known] in (None, value)
 
 

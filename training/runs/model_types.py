@@ -1,34 +1,28 @@
 """Which kind of model is trained, `--model_type`: ours, or a baseline that has no maps and no second pass."""
 
-import dataclasses
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import PreTrainedConfig, TrainingArguments
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.runs.options import ConfigArguments, ModelArguments, read_json
+from antehoc_hf.training.runs.maps import map_option_names
+from antehoc_hf.training.runs.options import TASK_ARGUMENTS, ModelArguments, names_of
 
 OURS = "antehoc"
-# What a baseline takes of the model's flags, and of the run's those that a model with maps alone can follow.
-_SHARED = {"image_mean", "image_std"}
+# Options of the run and the model that only a model with maps can follow.
 _ABOUT_MAPS = {
     *("panel_images", "panel_steps", "map_eval_samples", "insertion_deletion_images", "mask_column"),
-    "plain_backbone",
+    *("plain_backbone", "taps", "num_attention_maps"),
 }
-# Flags of their own, or read off the data set.
-_NOT_IN_JSON = {
-    "backbone",
-    "pretrained",
-    "backbone_kwargs",
-    "image_size",
-    *_SHARED,
-    "num_labels",
-    "id2label",
-    "label2id",
+# Found by looking at the data or at the backbone.
+_FOUND = {
+    *("num_labels", "id2label", "label2id", "num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
+    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "tap_points", "tap_channels", "fixed_image_size"),
 }
 
 
@@ -47,10 +41,8 @@ def model_type_of(config: Any) -> str:
 @cache
 def map_options() -> frozenset[str]:
     """Options about maps and the second pass, which mean nothing to a baseline."""
-    stock = {f.name for f in dataclasses.fields(TrainingArguments)}
-    own = {f.name for f in dataclasses.fields(AnteHocTrainingArguments)} - stock - {"overwrite_run"}
-    of_config = {f.name for f in dataclasses.fields(ConfigArguments)} - _SHARED
-    return frozenset({"taps", "interpretation_objective", *own, *of_config, *_ABOUT_MAPS})
+    own = names_of(AnteHocTrainingArguments) - names_of(TrainingArguments) - {"overwrite_run"}
+    return frozenset({*own, *map_option_names(), *_ABOUT_MAPS})
 
 
 def refuse_map_options(flags: Mapping[str, Any], model_type: str) -> None:
@@ -68,16 +60,23 @@ def refuse_map_options(flags: Mapping[str, Any], model_type: str) -> None:
             )
 
 
-def check_baseline_options(model: ModelArguments) -> None:
+def check_model_options(model: ModelArguments, config_class: Any) -> None:
     """
     Raises:
-        UsageError: if there are options for a baseline and no baseline, or one that is a flag of its own.
+        UsageError: if one of `--model_options` is unknown, or an option of its own.
     """
-    options = read_json(model.baseline_options, "baseline_options") or {}
-    if options and model.model_type == OURS:
-        raise UsageError("baseline_options are for a baseline: name it, --model_type senn or cbah, or leave them out.")
-    for name in options:
-        if name in _NOT_IN_JSON:
+    elsewhere = {*names_of(ModelArguments, *TASK_ARGUMENTS), *_FOUND}
+    own = names_of(config_class) - names_of(PreTrainedConfig) - elsewhere - map_option_names()
+    for name in model.model_options or {}:
+        if name in elsewhere:
             raise UsageError(
-                f"baseline_options must not hold {name!r}, which is a flag of its own or read off the data."
+                f"model_options must not hold {name!r}, which is an option of its own or read off the data."
             )
+        if model.model_type != OURS:
+            continue  # its configuration checks the names
+        if name in map_option_names():
+            raise UsageError(f"model_options must not hold {name!r}, an option of the map: give it with --map_head.")
+        if name not in own:
+            near = get_close_matches(name, own, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(own))}."
+            raise UsageError(f"model_options has no {name!r}: {hint}")

@@ -1,165 +1,80 @@
-"""What a training run can be told beside the trainer's arguments. The options of the model are AnteHocConfig's own."""
+"""The options of a training run, apart from the trainer's own. Light to import, so that `--help` comes at once."""
 
-import dataclasses
-import inspect
-import json
-import re
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocConfig
-from antehoc_hf.modeling.configuration_antehoc import CHOICES, HEAD_CHOICES
-
-# Found by looking at the backbone, or taken over below in a form that suits a command line.
-_NOT_DERIVED = (
-    *("backbone", "backbone_kwargs", "image_size", "taps", "tap_points", "fixed_image_size", "tap_channels"),
-    # Read off the data set.
-    *("num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
-    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
-    "max_caption_length",  # an option of the task, which cuts the captions
-)
+from antehoc_hf.commands.options import option
 
 
 @dataclass
-class ModelArguments:
-    """Which network is trained."""
+class RunArguments:
+    """What is done around the training."""
 
-    _argument_group_name: ClassVar[str] = "model"
+    group: ClassVar[str] = "run"
 
-    model_type: Literal["antehoc", "plain", "senn", "cbah"] = field(
-        default="antehoc",
-        metadata={"help": "'antehoc', or a baseline to compare with: the 'plain' network, 'senn' or 'cbah'."},
+    recipe: str | None = option(None, "A recipe's name, or a YAML file with options.", everyday=True)
+    config: str | None = option(None, "A YAML file with options that override the recipe's.", everyday=True)
+    task: str = option(
+        "image-classification", "image-classification, landmark-detection or image-captioning.", everyday=True
     )
-    baseline_options: str | None = field(
-        default=None,
-        metadata={"help": 'Options of SennConfig or CbahConfig as JSON, such as \'{"preset": "released_code"}\'.'},
+    augmentation: str | None = option(
+        None,
+        "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip, affine or "
+        "affine-flip). By default the task's own.",
     )
-    interpretation_objective: Literal["energy", "contributions"] | None = field(
-        default=None,
-        metadata={
-            "help": "What the map learns: 'contributions': what each patch contributes to each class; 'energy': to "
-            "keep the prediction on image ⊙ map (the paper). None: contributions for classes, energy for all else and "
-            "wherever an option that energy maps alone have is given."
-        },
-    )
-    backbone: str = field(
-        default="resnet50",
-        metadata={"help": "A timm architecture, with or without a pretrained tag (`resnet50.a1_in1k`)."},
-    )
-    pretrained: bool = field(default=False, metadata={"help": "Start from timm's pretrained weights (from the Hub)."})
-    pretrained_file: str | None = field(
-        default=None, metadata={"help": "A file of pretrained weights for the backbone, where there is no network."}
-    )
-    backbone_kwargs: str | None = field(
-        default=None,
-        metadata={"help": "Further options of timm.create_model as JSON, such as '{\"drop_path_rate\": 0.1}'."},
-    )
-    image_size: list[int] | None = field(
-        default=None, metadata={"help": "Side, or height and width, in pixels. None: the backbone's own."}
-    )
-    taps: list[str] = field(
-        default_factory=lambda: ["auto"],
-        metadata={"help": "'auto', 'convolutions', 'stages', or names of the backbone's modules."},
-    )
-    crop_pct: float | None = field(
-        default=None,
-        metadata={"help": "Share of the resized image that evaluation crops. None: the backbone's own; 1: all of it."},
+    panel_images: int = option(8, "Validation images whose maps are drawn during training; 0: none.")
+    panel_steps: int | None = option(None, "Draw them every this many steps. By default at every evaluation.")
+    map_eval_samples: int = option(1000, "Images on which the maps are measured at the end; 0: none.")
+    insertion_deletion_images: int = option(0, "Of these, how many for insertion and deletion, which are slow.")
+    mask_column: str | None = option(None, "Column with masks of the true evidence, to measure localisation.")
+    plain_backbone: str | None = option(
+        None, "Output folder of the same training with --model_type plain, whose accuracy is printed next to this one."
     )
 
-    def pretrained_source(self) -> bool | str:
-        """As `from_backbone` takes it."""
-        return self.pretrained_file or self.pretrained
-
-    def config_options(self) -> dict[str, Any]:
-        """As AnteHocConfig takes them."""
-        size = self.image_size
-        if size is not None and len(size) not in (1, 2):
-            raise UsageError(f"image_size takes one number or two (height and width), not {len(size)}.")
-        alone = len(self.taps) == 1 and self.taps[0] in ("auto", "convolutions", "stages")
-        return {
-            "backbone_kwargs": read_json(self.backbone_kwargs, "backbone_kwargs"),
-            "image_size": size[0] if size is not None and len(size) == 1 else size,
-            "taps": self.taps[0] if alone else self.taps,
-        }
-
-
-def _derived_from_config() -> Any:
-    """A dataclass with every further option of AnteHocConfig: its name, type, default and description."""
-    help_texts = _descriptions(AnteHocConfig)
-    declared = {f.name: f for f in dataclasses.fields(AnteHocConfig)}
-    choices = {**CHOICES, **HEAD_CHOICES}
-    fields = []
-    for name, annotation in AnteHocConfig.__annotations__.items():
-        if name in declared and name not in _NOT_DERIVED:
-            type_ = Literal[choices[name]] if name in choices else annotation
-            fields.append(
-                (name, type_, field(default=declared[name].default, metadata={"help": help_texts.get(name)}))
-            )
-    made = dataclasses.make_dataclass("ConfigArguments", fields)
-    made.__module__ = __name__
-    made._argument_group_name = "model: maps and weight network"  # type: ignore[attr-defined]
-    return made
-
-
-def _descriptions(cls: type) -> dict[str, str]:
-    """Option → what its class's docstring says of it, on one line."""
-    texts: dict[str, str] = {}
-    names: list[str] = []
-    for line in (inspect.getdoc(cls) or "").splitlines():
-        entry = re.match(r"    (\w+(?:, \w+)*) \(`.*?\):\s*(.*)", line)
-        if entry:
-            names = entry[1].split(", ")
-            texts.update(dict.fromkeys(names, entry[2]))
-        elif line.startswith("        "):
-            texts.update({name: f"{texts[name]} {line.strip()}" for name in names})
-        else:
-            names = []
-    return {name: text.replace("%", "%%").replace("`", "").strip() for name, text in texts.items()}
-
-
-ConfigArguments = _derived_from_config()
+    def __post_init__(self) -> None:
+        for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if self.panel_steps is not None and self.panel_steps < 1:
+            raise UsageError(f"panel_steps must be at least 1, not {self.panel_steps}.")
 
 
 @dataclass
 class DataArguments:
-    """Which images it is trained on; see `antehoc_hf.training.data.load_data`."""
+    """Which images the model is trained on; see `antehoc_hf.training.data.load_data`."""
 
-    _argument_group_name: ClassVar[str] = "data"
+    group: ClassVar[str] = "data"
 
-    dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "A data set on the Hub, a folder (data set or class folders of images), or 'shapes'."},
+    dataset_name: str | None = option(None, "A name on the Hub, a folder of images, or 'shapes'.", everyday=True)
+    dataset_config: str | None = option(None, "Its configuration, if it has several.")
+    dataset_revision: str | None = option(None, "Branch, tag or commit on the Hub.")
+    dataset_options: dict[str, Any] | None = option(
+        None, "Further options of load_dataset, or of load_shapes, as JSON."
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
-    dataset_options: str | None = field(
-        default=None, metadata={"help": "Further options of load_dataset, or of load_shapes, as JSON."}
+    image_column: str | None = option(None, "Column with the images, if it is not found automatically.")
+    train_split: str | None = option(None, "Name of the training split, if it is unusual.")
+    validation_split: str | None = option(None, "Name of the validation split, if it is unusual.")
+    test_split: str | None = option(None, "Name of the test split, if it is unusual.")
+    validation_fraction: float = option(
+        0.1, "Share of the training images held out for validation if there is no validation split."
     )
-    image_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
-    train_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
-    validation_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
-    test_split: str | None = field(default=None, metadata={"help": "Its name, if it has not a usual one."})
-    validation_fraction: float = field(
-        default=0.1, metadata={"help": "Part of the training images held out if there is no validation split."}
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many images at most."})
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Validate and test on so many images at most."}
-    )
-    split_seed: int = field(default=0, metadata={"help": "Seed of the images held out and of subsets."})
-    on_bad_image: Literal["stop", "skip"] = field(
-        default="stop",
-        metadata={"help": "'skip': look for unreadable images beforehand, name them and leave them out."},
+    max_train_samples: int | None = option(None, "Train on at most this many images.", everyday=True)
+    max_eval_samples: int | None = option(None, "Validate and test on at most this many images.")
+    split_seed: int = option(0, "Seed of the images held out and of subsets.")
+    on_bad_image: Literal["stop", "skip"] = option(
+        "stop", "'skip': look for unreadable images before training, name them and leave them out."
     )
 
     def load_options(self) -> dict[str, Any]:
-        """As `load_data` takes them, beside the name."""
+        """As `load_data` takes them after the name."""
         return {
             "config": self.dataset_config,
             "revision": self.dataset_revision,
-            "options": read_json(self.dataset_options, "dataset_options"),
+            "options": self.dataset_options,
             "image_column": self.image_column,
             "train_split": self.train_split,
             "validation_split": self.validation_split,
@@ -173,67 +88,108 @@ class DataArguments:
 
 
 @dataclass
-class RunArguments:
-    """What is done around the training."""
+class ModelArguments:
+    """Which network is trained."""
 
-    _argument_group_name: ClassVar[str] = "run"
+    group: ClassVar[str] = "model"
 
-    recipe: str | None = field(
-        default=None, metadata={"help": "Name of a recipe or path of a YAML file with options; flags override it."}
+    backbone: str = option(
+        "resnet50", "A timm architecture, or resnet50.a1_in1k with its weights' tag.", everyday=True
     )
-    task: str = field(
-        default="image-classification",
-        metadata={"help": "image-classification, landmark-detection or image-captioning."},
+    pretrained: bool = option(False, "Start from timm's pretrained weights (from the Hub).", everyday=True)
+    pretrained_file: str | None = option(None, "A file of pretrained weights for the backbone, for use offline.")
+    backbone_kwargs: dict[str, Any] | None = option(
+        None, "Further options of timm.create_model as JSON, such as '{\"drop_path_rate\": 0.1}'."
     )
-    augmentation: str | None = field(
-        default=None,
-        metadata={
-            "help": "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip, "
-            "affine or affine-flip). None: the task's own."
-        },
+    image_size: list[int] | None = option(
+        None, "Side, or height and width; by default the backbone's own.", everyday=True
     )
-    panel_images: int = field(
-        default=8, metadata={"help": "Validation images whose maps are drawn during training; 0: none."}
+    image_mean: list[float] | None = option(None, "Mean of the three channels. By default the backbone's own.")
+    image_std: list[float] | None = option(
+        None, "Standard deviation of the three channels. By default the backbone's own."
     )
-    panel_steps: int | None = field(
-        default=None, metadata={"help": "Draw them every so many steps. None: at every evaluation."}
+    crop_pct: float | None = option(
+        None, "Share of the resized image that is kept in evaluation; 1: all of it. By default the backbone's own."
     )
-    map_eval_samples: int = field(
-        default=1000, metadata={"help": "Images on which the maps are measured in the end; 0: none."}
+    num_attention_maps: int | None = option(
+        None, "Number of layers that the map is made from. By default 8, or all of a smaller backbone."
     )
-    insertion_deletion_images: int = field(
-        default=0, metadata={"help": "Of these, how many for insertion and deletion, which are slow."}
+    taps: list[str] = option(
+        ["auto"], "These layers: 'auto', 'convolutions', 'stages', or names of the backbone's modules."
     )
-    mask_column: str | None = field(
-        default=None, metadata={"help": "A column with masks of the true evidence, to measure localisation by."}
+    map_head: str | dict[str, Any] | None = option(
+        None,
+        "contributions (a map for each class, the default where there are classes), energy (the paper) or JSON with "
+        'options: \'{"kind": "energy", "map_scaling": "max"}\'.',
+        everyday=True,
     )
-    plain_backbone: str | None = field(
-        default=None,
-        metadata={
-            "help": "Output folder of the same training with --model_type plain, whose accuracy is told beside ours."
-        },
+    objective: str | dict[str, Any] | None = option(
+        None, "What teaches the map: coalitions or energy; by default as its kind.", everyday=True
+    )
+    model_type: Literal["antehoc", "plain", "senn", "cbah"] = option(
+        "antehoc", "antehoc, or a baseline: plain (no map), senn or cbah.", everyday=True
+    )
+    model_options: dict[str, Any] | None = option(
+        None, 'Further options of the model\'s configuration as JSON, such as \'{"tap_point": "conv"}\'.'
     )
 
     def __post_init__(self) -> None:
-        for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if self.panel_steps is not None and self.panel_steps < 1:
-            raise UsageError(f"panel_steps must be at least 1, not {self.panel_steps}.")
+        if self.image_size is not None and len(self.image_size) not in (1, 2):
+            raise UsageError(f"image_size takes one number or two (height and width), not {len(self.image_size)}.")
+
+    def pretrained_source(self) -> bool | str:
+        """As `from_backbone` takes it."""
+        return self.pretrained_file or self.pretrained
+
+    def config_options(self) -> dict[str, Any]:
+        """As AnteHocConfig takes them; the map is chosen in `antehoc_hf.training.runs.maps`."""
+        size = self.image_size
+        alone = len(self.taps) == 1 and self.taps[0] in ("auto", "convolutions", "stages")
+        return {
+            "backbone_kwargs": self.backbone_kwargs,
+            "image_size": size[0] if size is not None and len(size) == 1 else size,
+            "image_mean": self.image_mean,
+            "image_std": self.image_std,
+            "num_attention_maps": self.num_attention_maps,
+            "taps": self.taps[0] if alone else self.taps,
+            **(self.model_options or {}),
+        }
+
+
+@dataclass
+class EverydayTraining:
+    """Those options of `AnteHocTrainingArguments` that most runs set."""
+
+    group: ClassVar[str] = "training"
+
+    output_dir: str | None = option(
+        "trainer_output", "Folder for model, checkpoints and results.", everyday=True, short="-o"
+    )
+    num_train_epochs: float = option(3.0, "Passes over the training images.", everyday=True)
+    per_device_train_batch_size: int = option(8, "Images in a batch on each device.", everyday=True)
+    learning_rate: float = option(5e-5, "Peak learning rate of backbone and head.", everyday=True)
+    interpretation_learning_rate: float = option(1e-3, "Peak learning rate of the map head.", everyday=True)
+    seed: int = option(42, "Seed of weights, order and augmentation.", everyday=True)
+    dataloader_num_workers: int = option(0, "Processes that load images.", everyday=True)
+    bf16: bool = option(False, "Mixed precision, on a GPU that supports bfloat16.", everyday=True)
+    resume_from_checkpoint: str | None = option(
+        None, "A checkpoint, or 'true' for the last one in --output_dir.", everyday=True
+    )
+    overwrite_run: bool = option(False, "Delete the run that --output_dir holds and start over.", everyday=True)
+    push_to_hub: bool = option(False, "Push the finished model to the Hub.", everyday=True)
+    hub_model_id: str | None = option(None, "Its name there: NAME or NAMESPACE/NAME.", everyday=True)
 
 
 @dataclass
 class CardArguments:
-    """What only a person can tell of a model, for its card."""
+    """What only a person knows about a model, for its card."""
 
-    _argument_group_name: ClassVar[str] = "card"
+    group: ClassVar[str] = "card"
 
-    license: str | None = field(default=None, metadata={"help": "Of the model, for the card: apache-2.0, mit, …"})
-    author: str | None = field(default=None, metadata={"help": "Who made the model, for the card."})
-    citation: str | None = field(default=None, metadata={"help": "File with BibTeX about the model, for the card."})
-    benchmark_task: str | None = field(
-        default=None, metadata={"help": "The task's name in the data set's benchmark on the Hub, if it has one."}
-    )
+    license: str | None = option(None, "License of the model, for the card: apache-2.0, mit, …")
+    author: str | None = option(None, "Author of the model, for the card.")
+    citation: str | None = option(None, "File with BibTeX about the model, for the card.")
+    benchmark_task: str | None = option(None, "The task's name in the data set's benchmark on the Hub, if it has one.")
 
     def facts(self) -> dict[str, str | None]:
         """
@@ -251,19 +207,78 @@ class CardArguments:
         return {**vars(self), "citation": citation}
 
 
-def read_json(text: str | None, option: str) -> dict[str, Any] | None:
-    """
-    An option that holds a JSON object.
+@dataclass
+class ClassificationArguments:
+    """Options of image classification alone."""
 
-    Raises:
-        UsageError: if it does not.
-    """
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{option} is no JSON ({error.msg} at character {error.pos + 1}): {text}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f'{option} must be a JSON object such as {{"name": 1}}, not {text}.')
-    return value
+    group: ClassVar[str] = "task image-classification"
+
+    label_column: str | None = option(None, "Column with the labels, if it is not found automatically.")
+    problem_type: str | None = option(
+        None,
+        "single_label_classification, multi_label_classification or regression. By default what the labels suggest.",
+    )
+
+
+@dataclass
+class LandmarkArguments:
+    """Options of landmark detection alone."""
+
+    group: ClassVar[str] = "task landmark-detection"
+
+    landmark_group: str = option(
+        "all",
+        "Which points are learned: all; of the 68 of a face nose, eyes, mouth, parts (these three), jaw, eyebrows, "
+        "joined by +; names of points; or numbers such as 27-35,48.",
+    )
+    landmark_loss: Literal["mse", "smooth_l1"] = option("mse", "Loss on coordinates in [0, 1].")
+    keypoints_column: str | None = option(None, "Column with the points, if it is not found automatically.")
+    keypoints_order: str = option("auto", "xy, yx (y stored first) or auto, which is xy and checks faces.")
+    keypoints_unit: str = option("auto", "pixels, normalized (shares of width and height) or auto.")
+    keypoint_names: list[str] | None = option(
+        None, "Names of all points, if the data set has none; left and right swap in flips."
+    )
+    keypoint_flip: list[int] | None = option(
+        None, "For each point the number of its mirror image, if that is not known from the names."
+    )
+
+
+@dataclass
+class CaptioningArguments:
+    """Options of captioning alone."""
+
+    group: ClassVar[str] = "task image-captioning"
+
+    caption_column: list[str] | None = option(
+        None, "Column of texts or lists of texts, or several columns, if they are not found automatically."
+    )
+    min_word_count: int = option(5, "Words that occur less often in the training captions become <unk>.")
+    max_caption_length: int = option(34, "Longest caption in tokens, start and end included; longer ones are cut off.")
+    num_beams: int = option(3, "Beams of the search for captions that are scored; 1: greedy.")
+    decoder_embedding_size: int = option(256, "Width of a word's embedding.")
+    decoder_hidden_size: int = option(512, "Width of the LSTM's state.")
+    decoder_dropout: float = option(0.0, "Dropout of the embeddings and of the LSTM's output.")
+
+    def __post_init__(self) -> None:
+        # A caption has at least a start, a word and an end.
+        for name, least in (("min_word_count", 1), ("max_caption_length", 3), ("num_beams", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+
+
+TASK_ARGUMENTS: tuple[type, ...] = (ClassificationArguments, LandmarkArguments, CaptioningArguments)
+RUN_ARGUMENTS: tuple[type, ...] = (
+    *(RunArguments, DataArguments, ModelArguments, EverydayTraining),
+    *(*TASK_ARGUMENTS, CardArguments),
+)
+
+
+NO_DATA_SET = (
+    "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or 'shapes', "
+    "which needs no download."
+)
+
+
+def names_of(*classes: type) -> set[str]:
+    """Every option of these dataclasses."""
+    return {declared.name for cls in classes for declared in fields(cls)}

@@ -87,17 +87,9 @@ def _compared(results: Mapping[str, Any]) -> dict[str, Any]:
         "processes": training.get("processes"),
         "train_task": _part(_part(training, "passes"), "interpretation").get("train_task", True),
         **first_pass,
-        **{name: _option(results, name, default) for name, default in _OPTIONS.items()},
+        **{name: _part(results, "settings").get(name, default) for name, default in _OPTIONS.items()},
     }
     return json.loads(json.dumps(compared, default=str))
-
-
-def _option(results: Mapping[str, Any], name: str, default: Any) -> Any:
-    """As it was given, in a recipe as a mapping, on the command line as text."""
-    value = _part(results, "settings").get(name, default)
-    if isinstance(value, str) and value.startswith("{"):
-        return json.loads(value)
-    return value
 
 
 def _part(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:

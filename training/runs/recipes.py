@@ -1,6 +1,8 @@
 """Recipes: YAML files of options, each of which may be based on another."""
 
 import difflib
+from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,36 @@ BASED_ON = "based_on"
 DEFAULTS = "defaults"
 
 
+def default_options() -> dict[str, Any]:
+    """What `antehoc train` assumes where nothing is given."""
+    tensorboard = any(find_spec(package) is not None for package in ("tensorboard", "tensorboardX"))
+    return {"report_to": "tensorboard" if tensorboard else "none", **read_recipe(DEFAULTS)}
+
+
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != DEFAULTS)
+
+
+def read_layers(recipe: str | None, config: str | None, names: Collection[str]) -> dict[str, Any]:
+    """
+    The options of `--recipe` and, above them, of `--config`.
+
+    Raises:
+        UsageError: if a file is missing, cannot be read, or has a key that is not one of `names`.
+    """
+    values: dict[str, Any] = {}
+    for name in (recipe, config):
+        layer = {} if name is None else read_recipe(name)
+        for key in layer:
+            if key not in names or key in ("recipe", "config"):
+                near = difflib.get_close_matches(key, names, n=3)
+                hint = (
+                    f"did you mean {' or '.join(near)}?" if near else "`antehoc train --help-all` lists the options."
+                )
+                raise UsageError(f"Recipe {name!r} has a key {key!r}, which is not an option: {hint}")
+        values |= layer
+    return values
 
 
 def read_recipe(name_or_path: str) -> dict[str, Any]:

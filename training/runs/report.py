@@ -35,7 +35,6 @@ def describe(
     """
     role, chosen = _evaluated(images)
     augmentation = settings.run.augmentation or settings.task.default_augmentation
-    of_each_class = getattr(trainer.model, "class_conditional", False)
     parts = {"train": images.train, role: chosen}
     known: dict[str, Any] = {
         "model": describe_model(trainer.model),
@@ -44,7 +43,7 @@ def describe(
             **describe_data(data, settings.task.describe(data)),
             "content": {name: content_digest(part) for name, part in parts.items() if part is not None},
         },
-        "training": describe_training(trainer.args, settings.task.has_maps, augmentation, of_each_class)
+        "training": describe_training(trainer.args, trainer.objective, augmentation)
         | {"processes": trainer.args.world_size},
         "evaluated_on": role if chosen is not None else None,
         "evaluated_images": len(chosen) if chosen is not None else 0,

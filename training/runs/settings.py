@@ -1,53 +1,50 @@
 """From the command line and a YAML recipe to the settings of a run."""
 
-import argparse
-import dataclasses
-import difflib
-import json
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Any
 
-from transformers import HfArgumentParser
+from transformers.integrations import get_available_reporting_integrations
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.runs.model_types import OURS, check_baseline_options, map_options, refuse_map_options
-from antehoc_hf.training.runs.objective_choice import chosen_objective
+from antehoc_hf.training.runs.maps import MAP_ARGUMENTS, MapChoice, choose_map
+from antehoc_hf.training.runs.model_types import OURS, check_model_options, map_options, refuse_map_options
 from antehoc_hf.training.runs.options import (
+    NO_DATA_SET,
     CardArguments,
-    ConfigArguments,
     DataArguments,
     ModelArguments,
     RunArguments,
+    names_of,
 )
-from antehoc_hf.training.runs.recipes import DEFAULTS, read_recipe, recipe_names
+from antehoc_hf.training.runs.parser import train_parser
+from antehoc_hf.training.runs.recipes import default_options, read_layers
 from antehoc_hf.training.tasks import TASKS, Task, baseline_task, task_named
-
-_DESCRIPTION = """
-Trains a model that predicts and shows what it looked at, and writes model, image processor, panels and results.json
-into --output_dir. Options come from these flags or from a YAML recipe (--recipe NAME or a path); flags go first.
-"""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that a run was told.
+    """Everything that a run was asked for.
 
     Attributes:
         task: what is learned, with the task's own options.
         model, data, run: their groups of options.
-        config: options of AnteHocConfig.
+        config: options of the model's configuration, without those of its map.
+        map: the kind of map, what teaches it, and the options of both.
         training: the trainer's arguments.
-        given: option → value as in the recipe and the flags, without what is default; for the record.
-        facts: what a person told for the card.
+        given: option → value as in the recipe and on the command line, without defaults; for the record.
+        facts: what a person says about the model, for the card.
     """
 
     task: Task[Any]
     model: ModelArguments
     config: dict[str, Any]
+    map: MapChoice
     data: DataArguments
     run: RunArguments
     training: AnteHocTrainingArguments
@@ -57,64 +54,51 @@ class RunSettings:
 
 def parse_settings(argv: Sequence[str]) -> RunSettings:
     """
-    Reads flags and recipe.
+    Reads the command line and the recipe.
 
-    The package's own defaults (`recipes/defaults.yaml`) come first, then the recipe, then the flags.
+    The package's own defaults (`recipes/defaults.yaml`) come first, then `--recipe`, then `--config`, then the flags.
 
     Raises:
         UsageError: for an unknown option or recipe key, or a value of the wrong type.
         ValueError: for values that make no sense together.
     """
-    parser = OptionParser(
-        (
-            *(ModelArguments, ConfigArguments, DataArguments, RunArguments, CardArguments, AnteHocTrainingArguments),
-            *task_arguments(),
-        ),
-        prog="antehoc train",
-        description=_DESCRIPTION,
-        epilog=f"Recipes: {', '.join(recipe_names())}.",
-    )
-    recipe = parser.recipe_of(argv)
-    chosen = _known(read_recipe(recipe), recipe, parser.names) if recipe is not None else {}
-    defaults = {"report_to": "tensorboard" if _tensorboard_is_there() else "none", **read_recipe(DEFAULTS)}
-    parser.show_defaults(defaults)
-    # As flags before the user's own: the same parser checks them all, and the last one counts.
-    as_flags = [flag for layer in (defaults, chosen) for key, value in layer.items() for flag in _flag(key, value)]
-    model, config, data, run, card, training, *of_tasks = parser.parse_options([*as_flags, *argv])
-    if data.dataset_name is None:
-        raise UsageError(
-            "There is no data set: pass --dataset_name NAME, where NAME is a data set on the Hub, a folder, or "
-            "'shapes', which needs no download."
-        )
-    flags = parser.given_in(argv)
+    parser = train_parser(*MAP_ARGUMENTS, AnteHocTrainingArguments)
+    flags = parser.read(argv)
+    layers = (default_options(), read_layers(flags.get("recipe"), flags.get("config"), parser.options))
+    # As the command line has them: the same parser checks them all.
+    defaults, chosen = (parser.read([word for item in layer.items() for word in as_words(*item)]) for layer in layers)
     given = {**chosen, **flags}
-    task = chosen_task(run.task, of_tasks, given, model.model_type)
-    check_baseline_options(model)
-    model.interpretation_objective = chosen_objective(model.interpretation_objective, given)
-    task.check_objective(model.interpretation_objective)
-    if not task.has_maps:
+    values = {**defaults, **given}
+    data, model, run = (parser.build(cls, values) for cls in (DataArguments, ModelArguments, RunArguments))
+    if data.dataset_name is None:
+        raise UsageError(NO_DATA_SET)
+    task = chosen_task(run.task, parser, values, given, model.model_type)
+    check_model_options(model, task.model_class.config_class)
+    map_choice = MapChoice()
+    if task.has_maps:
+        map_choice = choose_map(given, flags, task.map_kinds, task.default_map, task.name)
+    else:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}
+    training = _training_arguments(parser, values)
     task.check_training(training)
     for name, value in task.trainer_arguments().items():
         setattr(training, name, value)
-    facts = Facts(**card.facts())
-    return RunSettings(task, model, {**vars(config), **model.config_options()}, data, run, training, given, facts)
+    facts = Facts(**parser.build(CardArguments, values).facts())
+    return RunSettings(task, model, model.config_options(), map_choice, data, run, training, given, facts)
 
 
-def task_arguments() -> tuple[Any, ...]:
-    """The flags that only one task has, a dataclass for each task."""
-    return tuple(task.arguments for task in TASKS.values())
-
-
-def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any], model_type: str = OURS) -> Task[Any]:
+def chosen_task(
+    name: str, parser: OptionParser, values: Mapping[str, Any], given: Mapping[str, Any], model_type: str = OURS
+) -> Task[Any]:
     """
     The task of that name with its options.
 
     Args:
         name (`str`): a key of `TASKS`.
-        options: an instance of each of [`task_arguments`], in their order.
-        given: the options the user gave.
+        parser: of the command.
+        values: option → value.
+        given: the options the user gave, without defaults.
         model_type (`str`): ours, or a baseline.
 
     Raises:
@@ -122,100 +106,28 @@ def chosen_task(name: str, options: Sequence[Any], given: Mapping[str, Any], mod
             has no such task.
     """
     task = task_named(name)
-    of_each = dict(zip(TASKS, options, strict=True))
-    own = {f.name for f in dataclasses.fields(task.arguments)}
-    for other, instance in of_each.items():
-        for option in (f.name for f in dataclasses.fields(instance)):
-            if option in given and option not in own:
+    own = names_of(task.arguments)
+    for other, of_other in TASKS.items():
+        for option in names_of(of_other.arguments) - own:
+            if option in given:
                 raise UsageError(f"{option} is an option of --task {other}, and this run's task is {name}.")
-    return task(of_each[name]) if model_type == OURS else baseline_task(task, of_each[name], model_type)
+    options = parser.build(task.arguments, values)
+    return task(options) if model_type == OURS else baseline_task(task, options, model_type)
 
 
-class OptionParser(HfArgumentParser):
-    """Dataclasses as flags; errors are raised in one sentence, not printed below the usage of 150 flags."""
+def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> AnteHocTrainingArguments:
+    """
+    The trainer's arguments.
 
-    def __init__(self, dataclass_types: tuple[Any, ...], **kwargs: Any) -> None:
-        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
-
-    def parse_options(self, argv: Sequence[str]) -> list[Any]:
-        """
-        One instance of each dataclass.
-
-        Raises:
-            UsageError: for an unknown option or a value of the wrong type.
-        """
-        *parts, unknown = self.parse_args_into_dataclasses(
-            list(argv), return_remaining_strings=True, look_for_args_file=False
-        )
-        if unknown:
-            raise UsageError(_unknown_flag(unknown[0], self.names, str(self.prog)))
-        return parts
-
-    def error(self, message: str) -> NoReturn:
-        option, _, rest = message.removeprefix("argument ").partition(": ")
-        if message.startswith("argument ") and rest:
-            raise UsageError(f"{option.split('/')[0]}: {rest}.")
-        raise UsageError(f"{message[:1].upper()}{message[1:]}.")
-
-    @property
-    def names(self) -> list[str]:
-        """Every option, as in a recipe."""
-        return [action.dest for action in self._actions if action.dest != "help"]
-
-    def recipe_of(self, argv: Sequence[str]) -> str | None:
-        """The recipe that the flags name, before anything else is read."""
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        first.add_argument("--recipe")
-        try:
-            return first.parse_known_args(argv)[0].recipe
-        except argparse.ArgumentError:
-            raise UsageError(f"--recipe needs a name ({', '.join(recipe_names())}) or the path of a file.") from None
-
-    def show_defaults(self, defaults: Mapping[str, Any]) -> None:
-        """Lets `--help` tell what holds where nothing is given."""
-        for action in self._actions:
-            action.default = defaults.get(action.dest, action.default)
-
-    def given_in(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Options of the command line alone, without defaults."""
-        for action in self._actions:
-            action.default = argparse.SUPPRESS
-        return vars(self.parse_known_args(list(argv))[0])
-
-
-def _known(values: dict[str, Any], recipe: str, names: Sequence[str]) -> dict[str, Any]:
-    for key in values:
-        if key not in names or key == "recipe":
-            raise UsageError(f"Recipe {recipe!r} has a key {key!r}, which is no option: {_near(key, names)}")
-    return values
-
-
-def _flag(key: str, value: Any) -> list[str]:
-    """A value of a recipe as the command line has it."""
-    if value is None or value == []:
-        return []
-    if isinstance(value, bool):
-        return [f"--{key}={str(value).lower()}"]
-    if isinstance(value, Mapping):
-        return [f"--{key}={json.dumps(value)}"]
-    if isinstance(value, list):
-        return [f"--{key}", *(str(item) for item in value)]
-    return [f"--{key}={value}"]
-
-
-def _unknown_flag(flag: str, names: Sequence[str], program: str) -> str:
-    if not flag.startswith("-"):
-        return f"{flag!r} belongs to no option: options are written --name value."
-    name = flag.lstrip("-").split("=")[0].replace("-", "_")
-    return f"There is no option {flag.split('=')[0]!r}: {_near(name, names, '--', program)}"
-
-
-def _near(name: str, names: Sequence[str], prefix: str = "", program: str = "antehoc train") -> str:
-    near = list(dict.fromkeys(difflib.get_close_matches(name, names, n=3)))
-    if not near:
-        return f"`{program} --help` lists those there are."
-    return f"did you mean {' or '.join(prefix + option for option in near)}?"
-
-
-def _tensorboard_is_there() -> bool:
-    return find_spec("tensorboard") is not None or find_spec("tensorboardX") is not None
+    Raises:
+        UsageError: if a service that is to be reported to is unknown or its package is not installed.
+    """
+    training = parser.build(AnteHocTrainingArguments, values)
+    available = get_available_reporting_integrations()
+    for name in training.report_to or ():
+        if name not in available:
+            raise UsageError(
+                f"report_to={name!r} is unknown, or its package is not installed: choose of "
+                f"{', '.join(['none', *available])}, or install it."
+            )
+    return training

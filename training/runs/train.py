@@ -12,12 +12,13 @@ from antehoc_hf.model_cards import PushError, default_name, explain
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, TransformedData
+from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
-from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.output import push, save_model
 from antehoc_hf.training.runs.report import conclude, describe, measure_options
 from antehoc_hf.training.runs.results import describe_model
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
+from antehoc_hf.training.trainer import AnteHocTrainer
 
 _FEW_STEPS = 100
 
@@ -44,7 +45,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     args = settings.training
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
-    settings.task.check_model(settings.model, settings.config)
+    settings.task.check_model(settings.model, settings.config, settings.map)
     _seed(args)
     with args.main_process_first(local=False, desc="loading the data"):
         data = settings.task.load_data(settings.data)
@@ -67,7 +68,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
 
 def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[Any, AnteHocImageProcessor]:
     """The model for the data, and the image processor that fits it."""
-    model = settings.task.build_model(settings.model, settings.config, data)
+    model = settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(
@@ -86,7 +87,7 @@ def build_trainer(
     processor: AnteHocImageProcessor,
     data: ImageData[Any],
     images: TransformedData,
-) -> ResumableTrainer:
+) -> AnteHocTrainer:
     """
     The trainer with metrics and panels.
 
@@ -98,6 +99,7 @@ def build_trainer(
         if args.load_best_model_at_end:
             raise UsageError("load_best_model_at_end needs validation images: set validation_fraction above 0.")
         args.eval_strategy = type(args.eval_strategy)("no")
+    _check_best_metric(args, settings.task.metric_names(data))
     parts = settings.task.trainer_parts(data)
     panels = panel_callback(
         images.validation or images.test,
@@ -109,9 +111,10 @@ def build_trainer(
     if args.push_to_hub:
         args.hub_model_id = args.hub_model_id or default_name(model.config.backbone, data.name)
     try:
-        trainer = settings.task.trainer_class()(
+        trainer = AnteHocTrainer(
             model=model,
             args=args,
+            objective=_objective(settings, data),
             train_dataset=images.train,
             eval_dataset=images.validation,
             processing_class=processor,
@@ -127,9 +130,36 @@ def build_trainer(
     return trainer
 
 
+def _objective(settings: RunSettings, data: ImageData[Any]) -> Objective | None:
+    """
+    What teaches the map; None for models without one.
+
+    Raises:
+        UsageError: if the options say nothing that the data allow.
+    """
+    if not settings.task.has_maps:
+        return None
+    choice = settings.map.settled(settings.task.default_map_for(data))
+    return OBJECTIVES[choice.objective](**choice.objective_options)
+
+
 def _seed(args: AnteHocTrainingArguments) -> None:
     """Before the model is made; the Trainer does so only after."""
     enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+
+
+def _check_best_metric(args: AnteHocTrainingArguments, names: set[str]) -> None:
+    """
+    Raises:
+        UsageError: if the metric that chooses the best checkpoint is not one of those that an evaluation reports.
+    """
+    if args.metric_for_best_model is None:
+        return
+    if args.metric_for_best_model.removeprefix("eval_") not in names:
+        raise UsageError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is not a metric of this run: choose of "
+            f"{', '.join(sorted(names))}."
+        )
 
 
 def _checkpoint(value: str | None) -> str | bool | None:

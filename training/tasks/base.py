@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
-from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
+import torch
+
+from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.data.targets import ReadTargets, T
-from antehoc_hf.training.runs.objective_choice import Objective, weight_network_for
+from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
+from antehoc_hf.visualization import Caption, denormalise, panel
 
 Panel = Callable[[str], Any]
 """Draws what the model made of a batch: title → matplotlib figure."""
@@ -68,6 +70,10 @@ class Task(ABC, Generic[T]):
     """
     One kind of task, with the options it was given.
 
+    A new task gives `name`, `arguments`, `model_class`, `default_augmentation`, `read_targets`,
+    `config_options` and `summary`, and is registered with [`antehoc_hf.training.tasks.register_task`]; all else has a
+    default.
+
     Args:
         options: an instance of `arguments`; None: the defaults.
     """
@@ -75,7 +81,8 @@ class Task(ABC, Generic[T]):
     name: ClassVar[str]
     arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
     model_class: Any  # its `from_pretrained` and `from_backbone` are used
-    objectives: ClassVar[tuple[Objective, ...]] = ("energy",)  # what its maps can learn
+    map_kinds: ClassVar[tuple[str, ...]] = ("energy",)  # what its maps can be
+    default_map: ClassVar[str] = "energy"  # what they are where nobody says, as far as that is known without the data
     has_maps: ClassVar[bool] = True  # whether the models show where they looked
     default_augmentation: ClassVar[str]
 
@@ -95,7 +102,7 @@ class Task(ABC, Generic[T]):
         Raises:
             DataError: one sentence about what is wrong with it.
         """
-        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options())
+        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options(), report=_print_once)
 
     @abstractmethod
     def read_targets(self, model: Any = None) -> ReadTargets[T]:
@@ -113,16 +120,14 @@ class Task(ABC, Generic[T]):
     def config_options(self, data: ImageData[T]) -> dict[str, Any]:
         """What the data decide of the model's configuration."""
 
-    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[T]) -> Any:
+    def build_model(
+        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[T]
+    ) -> Any:
         """A new model for the data."""
-        options = {**config, **self.config_options(data)}
-        objective = model.interpretation_objective or self.default_objective(data)
-        options["weight_network"] = weight_network_for(
-            objective, options.get("weight_network", AnteHocConfig.weight_network)
-        )
+        options = {**config, **config_of(map_choice.settled(self.default_map_for(data))), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
-    def check_model(self, model: ModelArguments, config: Mapping[str, Any]) -> None:
+    def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
         """
         What can be known of a model before its data are there, which may take long to come.
 
@@ -130,28 +135,11 @@ class Task(ABC, Generic[T]):
             ValueError: if the backbone is unknown or cannot be explained, the images are too small for it, or an
                 option of the configuration makes no sense.
         """
-        resolve_taps(AnteHocConfig(backbone=model.backbone, **config))
+        resolve_taps(self.model_class.config_class(backbone=model.backbone, **config, **config_of(map_choice)))
 
-    def default_objective(self, data: ImageData[T]) -> Objective:
-        """What the map learns where nobody says."""
-        return "energy"
-
-    def check_objective(self, objective: Objective | None) -> None:
-        """
-        Raises:
-            UsageError: if the task's maps cannot learn that.
-        """
-        if objective is not None and objective not in self.objectives:
-            raise UsageError(
-                f"interpretation_objective={objective!r} explains the probabilities of classes, which --task "
-                f"{self.name} does not have: leave it out."
-            )
-
-    def trainer_class(self) -> Any:
-        """The Trainer that trains its models."""
-        from antehoc_hf.training.trainer import AnteHocTrainer
-
-        return AnteHocTrainer
+    def default_map_for(self, data: ImageData[T]) -> str:
+        """What the maps are where nobody says."""
+        return self.default_map
 
     def check_training(self, args: AnteHocTrainingArguments) -> None:
         """
@@ -165,37 +153,67 @@ class Task(ABC, Generic[T]):
         """Arguments of the trainer that the task fixes, such as `label_names`."""
         return {}
 
+    def metric_names(self, data: ImageData[T]) -> set[str]:
+        """What an evaluation during training reports, for `metric_for_best_model`."""
+        return {"loss", *(("map_mean", "degenerate_share") if self.has_maps else ())}
+
     def trainer_parts(self, data: ImageData[T]) -> dict[str, Any]:
         """Keyword arguments of the Trainer: `compute_metrics`, `data_collator`, …"""
         return {}
 
     def companions(self, data: ImageData[T]) -> list[Any]:
-        """What is saved beside model and image processor, such as a tokenizer."""
+        """What is saved with model and image processor, such as a tokenizer."""
         return []
 
-    # -- what is told and shown ---------------------------------------------------------------------------------
+    # -- reports and figures ------------------------------------------------------------------------------------
 
-    @abstractmethod
     def describe(self, data: ImageData[T]) -> dict[str, Any]:
         """What the targets are, for `results.json`."""
+        return {}
 
     @abstractmethod
     def summary(self, data: ImageData[T]) -> str:
         """What is learned, in a few words: "10 classes"."""
 
-    @abstractmethod
     def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
         """
-        Runs the model, in evaluation mode without gradients, on a batch of the data set; the figure is drawn when the
-        result is called, on one process.
+        Image, map, overlay and energy map, each with its [`captions`]. The model runs at once, in evaluation mode
+        without gradients; the figure is drawn when the result is called, on one process.
         """
+        config, pixel_values = model.config, batch["pixel_values"]
+        outputs = model(pixel_values=pixel_values.to(model.dtype))
+        energy = model.energy_map(pixel_values, outputs.interpretation_map)
 
-    @abstractmethod
+        def draw(title: str) -> Any:
+            mean, std = config.image_mean, config.image_std
+            return panel(
+                denormalise(pixel_values, mean, std),
+                outputs.interpretation_map.cpu(),
+                self.captions(outputs, batch, config),
+                energy_images=denormalise(energy, mean, std),
+                degenerate=outputs.degenerate.cpu(),
+                title=title,
+                columns=2 if len(pixel_values) > 4 else 1,
+            )
+
+        return draw
+
+    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+        """What is written next to each image of a batch in a panel: the prediction, and the truth."""
+        return [Caption("") for _ in batch["pixel_values"]]
+
     def measure(
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
     ) -> Measured:
-        """The maps of a trained model, and the controls beside them, on a sample of the images."""
+        """The maps of a trained model, and the controls to compare with, on a sample of the images."""
+        return Measured()
 
-    @abstractmethod
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
-        """Draws predictions with their maps; gives the names of the files."""
+        """Draws predictions with their maps; returns the names of the files."""
+        return []
+
+
+def _print_once(text: str) -> None:
+    """On the main process alone."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        print(text, flush=True)

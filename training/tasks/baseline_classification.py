@@ -16,10 +16,11 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
 from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.metrics import accuracy
+from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.model_types import baseline_class
-from antehoc_hf.training.runs.options import ModelArguments, read_json
+from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
-from antehoc_hf.training.tasks.image_classification import ClassificationArguments, ImageClassification
+from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
 class BaselineClassification(ImageClassification):
@@ -48,26 +49,20 @@ class BaselineClassification(ImageClassification):
         if measure.explainers:
             super().check_data(data, measure)
 
-    def check_model(self, model: ModelArguments, config: Mapping[str, Any]) -> None:
+    def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
         """
         Raises:
             ValueError: if the backbone is unknown; baselines tap nothing.
         """
         backbone_defaults(model.backbone)
 
-    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[LabelSpace]) -> Any:
-        """A new baseline for the data; of the configuration's flags it takes those about backbone and images."""
+    def build_model(
+        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[LabelSpace]
+    ) -> Any:
+        """A new baseline for the data; of the model's options it takes those about backbone and images."""
         shared = {name: config[name] for name in ("backbone_kwargs", "image_size", "image_mean", "image_std")}
-        own = read_json(model.baseline_options, "baseline_options") or {}
-        return self.model_class.from_backbone(
-            model.backbone, pretrained=model.pretrained_source(), **shared, **own, **self.config_options(data)
-        )
-
-    def trainer_class(self) -> Any:
-        """One pass a step."""
-        from antehoc_hf.training.one_pass_trainer import OnePassTrainer
-
-        return OnePassTrainer
+        own = {**(model.model_options or {}), **self.config_options(data)}
+        return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **shared, **own)
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
         """The metrics; of CBAH also `concept_accuracy`, that of what the concepts alone predict."""
@@ -93,6 +88,10 @@ class BaselineClassification(ImageClassification):
                 f"{'torch_compile' if args.torch_compile else 'fsdp'} does not go with --model_type senn, whose loss "
                 "holds a gradient: leave it out."
             )
+
+    def metric_names(self, data: ImageData[LabelSpace]) -> set[str]:
+        """As for ours; of CBAH also `concept_accuracy`."""
+        return super().metric_names(data) | ({"concept_accuracy"} if self.model_type == "cbah" else set())
 
     def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
         """
@@ -125,7 +124,7 @@ def baseline_task(task: type[Task[Any]], options: Any, model_type: str) -> Basel
     The task as a baseline has it.
 
     Raises:
-        UsageError: if it is no classification.
+        UsageError: if it is not a classification.
     """
     if task is not ImageClassification:
         raise UsageError(

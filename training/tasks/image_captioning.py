@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 import torch
@@ -17,11 +17,10 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
+from antehoc_hf.evaluation import EvaluationSettings, bleu, evaluate_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
-from antehoc_hf.modeling.configuration_captions import SHORTEST_LIMIT, check_tokenizer
+from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.captions import (
@@ -33,48 +32,16 @@ from antehoc_hf.training.data.captions import (
 )
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.targets import ReadTargets
-from antehoc_hf.training.runs.options import DataArguments, ModelArguments
+from antehoc_hf.training.runs.maps import MapChoice
+from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
 _SHOWN = 12  # images of the figure
-_STRIPS = 3  # of these, how many are also shown word by word
+_STRIPS = 3  # of these, how many also have a map of each word
 WORDS_FILE = "words-{}.png"
-
-_COLUMNS = (
-    ("Avg. Drop, equal area ↓", "equal_area_avg_drop", 1),
-    ("Drop ↓", "drop_cond", 1),
-    ("Inc ↑", "inc_cond", 1),
-    ("Win ↑", "win", 1),
-    ("mean of map", "map_mean", 2),
-)
-
-
-@dataclass
-class CaptioningArguments:
-    """What only captioning is told."""
-
-    _argument_group_name: ClassVar[str] = "task image-captioning"
-
-    caption_column: list[str] | None = field(
-        default=None,
-        metadata={"help": "Where it is not found by itself: one column of text or of lists of texts, or several."},
-    )
-    min_word_count: int = field(
-        default=5, metadata={"help": "Words that occur less often in the training captions become <unk>."}
-    )
-    max_caption_length: int = field(
-        default=34, metadata={"help": "Longest caption in tokens, start and end included; longer ones are cut off."}
-    )
-    num_beams: int = field(default=3, metadata={"help": "Of the beam search whose captions are scored; 1: greedy."})
-
-    def __post_init__(self) -> None:
-        for name, least in (("min_word_count", 1), ("max_caption_length", SHORTEST_LIMIT), ("num_beams", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
 
 
 class ImageCaptioning(Task[CaptionSpace]):
@@ -136,16 +103,25 @@ class ImageCaptioning(Task[CaptionSpace]):
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
             "max_caption_length": self.options.max_caption_length,
+            "decoder_embedding_size": self.options.decoder_embedding_size,
+            "decoder_hidden_size": self.options.decoder_hidden_size,
+            "decoder_dropout": self.options.decoder_dropout,
         }
 
-    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[CaptionSpace]) -> Any:
+    def build_model(
+        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[CaptionSpace]
+    ) -> Any:
         """A new model for the data, which never says `<unk>`."""
-        built = super().build_model(model, config, data)
+        built = super().build_model(model, config, map_choice, data)
         built.generation_config.suppress_tokens = [
             *built.generation_config.suppress_tokens,
             data.targets.known_tokenizer().unk_token_id,
         ]
         return built
+
+    def metric_names(self, data: ImageData[CaptionSpace]) -> set[str]:
+        """The share of words that are right given those before them."""
+        return {*super().metric_names(data), "token_accuracy"}
 
     def trainer_parts(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
         """Batches of captions; of the logits only the likeliest words are gathered."""
@@ -160,7 +136,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         """The tokenizer."""
         return [data.targets.known_tokenizer()]
 
-    # -- what is told and shown ---------------------------------------------------------------------------------
+    # -- reports and figures ------------------------------------------------------------------------------------
 
     def describe(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
         """Columns and vocabulary."""
@@ -198,14 +174,14 @@ class ImageCaptioning(Task[CaptionSpace]):
         loader: Any = DataLoader(
             subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer)
         )
-        report = evaluate_caption_maps(
+        report = evaluate_maps(
             model,
             loader,
             EvaluationSettings(target=options.target),
             explainers=options.explainers,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), _lines(report), metrics)
+        return Measured(report.to_dict(), report.to_text().splitlines(), metrics)
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
@@ -313,28 +289,12 @@ def _figure(
     columns: int = 1,
 ) -> Any:
     texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
-    told = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
+    described = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
     return caption_panel(
         denormalise(pixel_values, model.config.image_mean, model.config.image_std),
         written.interpretation_map,
-        told,
+        described,
         degenerate=written.degenerate,
         title=title,
         columns=columns,
     )
-
-
-def _lines(report: CaptionMapReport) -> list[str]:
-    kept = f"{100 * report.settings['area']:.0f} %"
-    table = [["map", *(heading for heading, _, _ in _COLUMNS)]]
-    for row in report.rows:
-        table.append([row.name, *(cell(row.scores[metric].value, decimals) for _, metric, decimals in _COLUMNS)])
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing: what becomes of the reference "
-        "caption's",
-        f"probability, in percent; first with the {kept} of the image kept that a map puts first (brightness can't "
-        "buy this),",
-        "then with image ⊙ map, as the paper measures it (bright maps are rewarded):",
-        "",
-        *aligned(table),
-    ]

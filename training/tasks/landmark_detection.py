@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 import numpy as np
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
-from antehoc_hf.evaluation.landmark_report import LandmarkMapReport, evaluate_landmark_maps
+from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -25,43 +24,15 @@ from antehoc_hf.training.data.landmark_groups import LandmarkScheme, chosen_poin
 from antehoc_hf.training.data.landmarks import LandmarkTargets
 from antehoc_hf.training.data.masks import WithMasks, check_mask_column
 from antehoc_hf.training.data.targets import ReadTargets
-from antehoc_hf.training.runs.options import ModelArguments
+from antehoc_hf.training.runs.maps import MapChoice
+from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
 
 _SHOWN = 8
 _MASK_PART = "mask"  # how the evidence of a mask column is called in the report
-
-
-@dataclass
-class LandmarkArguments:
-    """What only landmark detection is told."""
-
-    _argument_group_name: ClassVar[str] = "task landmark-detection"
-
-    landmark_group: str = field(
-        default="all",
-        metadata={
-            "help": "Which points are learned: all; of the 68 of a face nose, eyes, mouth, parts (these three), jaw, "
-            "eyebrows, joined by +; names of points; or numbers such as 27-35,48."
-        },
-    )
-    keypoints_column: str | None = field(default=None, metadata={"help": "Where it is not found by itself."})
-    keypoints_order: str = field(
-        default="auto", metadata={"help": "xy, yx (y stored first) or auto, which is xy and looks out for faces."}
-    )
-    keypoints_unit: str = field(
-        default="auto", metadata={"help": "pixels, normalized (shares of width and height) or auto."}
-    )
-    keypoint_names: list[str] | None = field(
-        default=None, metadata={"help": "Names of all points, where they are not known; left and right swap in flips."}
-    )
-    keypoint_flip: list[int] | None = field(
-        default=None, metadata={"help": "For each point the number of its mirror image, where it is not known."}
-    )
 
 
 class LandmarkDetection(Task[LandmarkTargets]):
@@ -108,11 +79,18 @@ class LandmarkDetection(Task[LandmarkTargets]):
             "landmark_names": targets.names,
             "landmark_flip": targets.flip,
             "landmark_parts": targets.parts or None,
+            "landmark_loss": self.options.landmark_loss,
         }
 
-    def build_model(self, model: ModelArguments, config: Mapping[str, Any], data: ImageData[LandmarkTargets]) -> Any:
+    def build_model(
+        self,
+        model: ModelArguments,
+        config: Mapping[str, Any],
+        map_choice: MapChoice,
+        data: ImageData[LandmarkTargets],
+    ) -> Any:
         """A new model; where its last layer has a bias, it starts by finding the mean points in every image."""
-        built = super().build_model(model, config, data)
+        built = super().build_model(model, config, map_choice, data)
         head = built.backbone.get_classifier()
         bias = getattr(head, "bias", None)
         dataset = data.train
@@ -126,8 +104,13 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return built
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """The normalizer goes to the metrics beside the labels."""
+        """The normalizer goes to the metrics with the labels."""
         return {"label_names": ["labels", "normalizer"]}
+
+    def metric_names(self, data: ImageData[LandmarkTargets]) -> set[str]:
+        """Normalised mean errors, and the curve of them."""
+        point = torch.zeros(1, 1, 2)
+        return {*super().metric_names(data), *landmark_metrics(point, point, torch.ones(1, len(NORMALIZERS), 2))}
 
     def trainer_parts(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
         """Normalised mean errors, and the curve of them."""
@@ -181,8 +164,8 @@ class LandmarkDetection(Task[LandmarkTargets]):
             parts.append(_MASK_PART)
         subset: Any = TorchSubset(dataset, sample(images, options.count))
         loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        report = evaluate_landmark_maps(model, loader, parts, explainers=options.explainers, progress=options.progress)
-        return Measured(report.to_dict(), _lines(report))
+        report = evaluate_maps(model, loader, parts=parts, explainers=options.explainers, progress=options.progress)
+        return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Points and maps of a few images."""
@@ -235,7 +218,7 @@ def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
         return list(range(config.num_landmarks))
     missing = next((name for name in wanted if name not in scheme.names), f"{config.num_landmarks} points")
     raise DataError(
-        f"The model finds {missing!r}, which is none of the {len(scheme.names)} points of {source}: give "
+        f"The model finds {missing!r}, which is not among the {len(scheme.names)} points of {source}: give "
         "keypoint_names if they only lack their names."
     )
 
@@ -245,14 +228,3 @@ def _captions(found: Tensor, labels: Tensor, normalizer: Tensor) -> list[Caption
     errors = torch.stack([nme(found, labels, normalizer[:, index]) for index in range(len(NORMALIZERS))], dim=1)
     first = [next((value for value in row if value == value), None) for row in errors.tolist()]
     return [Caption("" if value is None else f"error {100 * value:.1f} %") for value in first]
-
-
-def _lines(report: LandmarkMapReport) -> list[str]:
-    areas = ", ".join(f"{part} {100 * area.value:.1f} %" for part, area in report.part_areas.items())
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing. NME (percent, "
-        f"{report.normalizer}) on the images themselves: {report.nme.value:.2f}.",
-        *([f"Share of the image that a part covers: {areas}. Energy / area: 1 is chance."] if areas else []),
-        "",
-        *aligned(report.table()),
-    ]

@@ -1,0 +1,106 @@
+"""The dominant regions of a folder of images, and a gallery of the strongest for each class."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.inputs import image_files, load_model, opened_images
+from antehoc_hf.commands.regions import RegionArguments
+from antehoc_hf.concepts import Region, dominant_regions
+from antehoc_hf.explainers import Explainer, load_explainer
+from antehoc_hf.training.runs.results import write_results
+from antehoc_hf.visualization import denormalise
+from antehoc_hf.visualization.gallery import gallery
+
+REGIONS_FILE = "regions.json"
+
+
+def region_galleries(options: RegionArguments) -> dict[str, Any]:
+    """
+    Finds the connected parts of each image where its map is high, by the class that is predicted.
+
+    Writes `CLASS.png`, a gallery of the strongest regions, and `regions.json`: for each image its file, class and
+    boxes (left, top, right, bottom, in pixels of the model's input). Only the galleries' crops stay in memory.
+
+    Args:
+        options: see `antehoc regions --help`.
+
+    Returns:
+        `dict`: what `regions.json` holds.
+
+    Raises:
+        ValueError: for options or images that make no sense, in one sentence.
+        OSError: if the model cannot be loaded.
+    """
+    paths = image_files(options.images)
+    model, processor = load_model(options.model)
+    labels = getattr(model.config, "id2label", None)
+    if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
+        raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
+    try:
+        explainer = load_explainer(options.explainer, model)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    best: dict[int, list[tuple[float, int, Any]]] = {}
+    found: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    with tqdm(total=len(paths), desc="Looking for regions", unit="image") as progress:
+        for start in range(0, len(paths), options.batch_size):
+            batch = paths[start : start + options.batch_size]
+            opened = list(opened_images(batch, options.on_bad_image, skipped))
+            if opened:
+                pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
+                pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
+                classes, parts = _regions_of(model, explainer, pixel_values, options)
+                for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
+                    found.append({"file": str(path), "class": labels[class_], "regions": [_told(r) for r in own]})
+                    for region in own:
+                        _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
+            progress.update(len(batch))
+    results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
+    results |= {"images": found, "skipped": skipped}
+    _write(results, best, labels, Path(options.output_dir))
+    return results
+
+
+def _regions_of(
+    model: Any, explainer: Explainer, pixel_values: torch.Tensor, options: RegionArguments
+) -> tuple[list[int], list[list[Region]]]:
+    """The predicted classes, and the regions of their maps."""
+    with torch.no_grad():
+        logits = model(pixel_values.to(device=model.device, dtype=model.dtype)).logits
+    classes = logits.argmax(dim=1)
+    maps = explainer(pixel_values, classes)
+    return classes.tolist(), dominant_regions(maps, options.threshold, options.least_area)
+
+
+def _keep(best: list[tuple[float, int, Any]], region: Region, crop: Any, most: int) -> None:
+    """The strongest regions of a class; of equals the one that came first."""
+    entry = (region.strength * region.area**0.5, -len(best), crop)
+    (heapq.heappush if len(best) < most else heapq.heappushpop)(best, entry)  # type: ignore[operator]
+
+
+def _told(region: Region) -> dict[str, Any]:
+    return {"box": list(region.box), "area": region.area, "strength": round(region.strength, 4)}
+
+
+def _write(results: dict[str, Any], best: dict[int, list[Any]], labels: Any, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder / REGIONS_FILE, results)
+    for class_, kept in sorted(best.items()):
+        name = str(labels[class_])
+        crops = [crop for _, _, crop in sorted(kept, key=lambda entry: (-entry[0], -entry[1]))]
+        safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+        gallery(crops, title=f"{name}: where the model looked").savefig(folder / f"{safe}.png")
+    for class_ in sorted(best):
+        count = sum(len(one["regions"]) for one in results["images"] if one["class"] == labels[class_])
+        print(f"  {labels[class_]}: {count} regions")
+    for reason in results["skipped"]:
+        print(f"  left out: {reason}")
+    print(f"\nWritten to {folder}: {REGIONS_FILE} and a gallery for each of {len(best)} classes")

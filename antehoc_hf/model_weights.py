@@ -1,0 +1,50 @@
+"""Loading a model for a command or the page: weights that are not the model's are an error, not a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.modeling.pretrained import explained_damage
+
+
+def load_weights(model_class: Any, name: str | Path) -> Any:
+    """
+    `model_class.from_pretrained(name)`, from safetensors alone.
+
+    Raises:
+        UsageError: if tensors of the model are missing in its files or have another shape there, or hold NaN.
+        OSError: if the files cannot be loaded.
+    """
+    with explained_damage(name):
+        model, found = model_class.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    absent = sorted({*found["missing_keys"], *mismatched})
+    if absent:
+        raise UsageError(
+            f"The weights in {str(name)!r} are not those of this model: {len(absent)} of {len(model.state_dict())} "
+            f"tensors are missing or have another shape, such as {absent[0]}: save the whole model again, or name "
+            "another."
+        )
+    check_finite(model, name)
+    return model
+
+
+def check_finite(model: nn.Module, name: str | Path) -> None:
+    """
+    Raises:
+        UsageError: if a tensor of the model's holds NaN.
+    """
+    tensors = model.state_dict()
+    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and bool(torch.isnan(tensor).any())]
+    if broken:
+        raise UsageError(
+            f"{len(broken)} of {len(tensors)} tensors in {str(name)!r} hold NaN, such as {broken[0]}: its training "
+            "diverged, or the file is damaged; name an earlier checkpoint or another model."
+        )

@@ -1,0 +1,110 @@
+"""Weights that are not the model's end every command with one sentence."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
+
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.cli import main
+from antehoc_hf.demo.models import load_demo_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = AnteHocForImageClassification.from_backbone("test_resnet", num_labels=3, image_size=64)
+    model.save_pretrained(tmp_path / "model")
+    AnteHocImageProcessor.from_backbone("test_resnet", image_size=64).save_pretrained(tmp_path / "model")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    photo.save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def changed(folder, change):
+    path = folder / "model" / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def commands(folder):
+    model, out = str(folder / "model"), str(folder / "out")
+    return [
+        ["explain", str(folder / "photo.png"), "--model", model, "-o", out],
+        ["evaluate", "--model", model, "--dataset_name", "shapes", "--output_dir", out],
+        ["export", model, "--output", f"{out}.onnx"],
+    ]
+
+
+def said(capsys, words):
+    lines = [line for line in capsys.readouterr().err.splitlines() if words in line]
+    assert len(lines) == 1
+    assert "Traceback" not in lines[0]
+
+
+CHANGES = {
+    "few": (lambda weights: dict(list(weights.items())[:20]), "are not those of this model: 80 of 100 tensors"),
+    "one lost": (lambda weights: dict(list(weights.items())[1:]), "are not those of this model: 1 of 100 tensors"),
+    "all NaN": (lambda weights: {name: value * float("nan") for name, value in weights.items()}, "hold NaN, such as"),
+    "one NaN": (
+        lambda weights: {**weights, "backbone.fc.bias": torch.tensor([0.0, float("nan"), 0.0])},
+        "1 of 100 tensors in",
+    ),
+    "another shape": (lambda weights: {**weights, "backbone.fc.bias": torch.zeros(7)}, "have another shape"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_command_refuses_them(folder, capsys, name):
+    change, words = CHANGES[name]
+    changed(folder, change)
+    for command in commands(folder):
+        assert main(command) == 2, command
+        said(capsys, words)
+    with pytest.raises(ValueError, match=words):
+        load_demo_model(str(folder / "model"))
+
+
+def test_models_of_others_as_well(tmp_path, folder, capsys):
+    config = ConvNextConfig(num_stages=1, hidden_sizes=[8], depths=[1], num_labels=2, image_size=32)
+    ConvNextForImageClassification(config).save_pretrained(folder / "model2")
+    ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder / "model2")
+    path = folder / "model2" / "model.safetensors"
+    weights = load_file(path)
+    save_file({name: value for name, value in weights.items() if "classifier" not in name}, path, {"format": "pt"})
+    arguments = ["explain", str(folder / "photo.png"), "--model", str(folder / "model2"), "-o", str(folder / "out")]
+    assert main([*arguments, "--explainers", "integrated-gradients"]) == 2
+    said(capsys, "are not those of this model: 2 of")
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("content", ["weights", "code"])
+def test_pickles_are_not_loaded(folder, capsys, content):
+    ran = folder / "ran"
+    weights = load_file(folder / "model" / "model.safetensors")
+    (folder / "model" / "model.safetensors").unlink()
+    torch.save(weights if content == "weights" else Harmful(ran), folder / "model" / "pytorch_model.bin")
+    for command in commands(folder):
+        assert main(command) in (1, 2), command
+        said(capsys, "are pickled (pytorch_model.bin), and a pickle can run any code")
+    with pytest.raises(OSError, match="are pickled") as caught:
+        AnteHocForImageClassification.from_pretrained(folder / "model")
+    assert "weights_only" not in str(caught.value)
+    assert not ran.exists()
+
+
+def test_a_pickle_with_code_as_pretrained_weights(tmp_path):
+    torch.save({"a": Harmful(tmp_path / "ran")}, tmp_path / "weights.pth")
+    with pytest.raises(OSError, match="holds more than tensors") as caught:
+        AnteHocForImageClassification.from_backbone("test_resnet", pretrained=str(tmp_path / "weights.pth"))
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()

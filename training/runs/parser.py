@@ -1,0 +1,67 @@
+"""The parser of `antehoc train`, and the mistakes that it finds before torch is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.options import OptionParser, as_words
+from antehoc_hf.training.runs.options import NO_DATA_SET, RUN_ARGUMENTS
+from antehoc_hf.training.runs.recipes import default_options, read_layers, recipe_names
+
+_DESCRIPTION = (
+    "Trains a model that predicts and shows what it looked at, and writes model, image processor, panels and results "
+    "into --output_dir."
+)
+
+
+def train_parser(*further: type) -> OptionParser:
+    """The parser of `antehoc train`: the options of a run, and `further` dataclasses of options."""
+    return OptionParser(
+        *(*RUN_ARGUMENTS, *further),
+        prog="antehoc train",
+        description=_DESCRIPTION,
+        epilog=f"Recipes: {', '.join(recipe_names())}.",
+        defaults=default_options(),
+    )
+
+
+def check_early(argv: Sequence[str]) -> None:
+    """
+    Finds mistakes that can be found without importing torch.
+
+    Raises:
+        UsageError: for an option that does not exist, a value of the wrong type, or a missing data set.
+    """
+    parser = train_parser()
+    flags, others = parser.read_known(argv)
+    names = set(_declared_elsewhere())
+    for word in others:
+        name = word.split("=")[0].lstrip("-")
+        if word.startswith("--") and name not in names:
+            raise UsageError(parser.unknown(word, names))
+    recipe, config = flags.get("recipe"), flags.get("config")
+    chosen = read_layers(recipe, config, [*parser.options, *names])
+    if flags.get("dataset_name", chosen.get("dataset_name")) is None:
+        raise UsageError(NO_DATA_SET)
+    values = {**{name: value for name, value in chosen.items() if name in parser.options}, **flags}
+    typed = parser.read([word for item in values.items() for word in as_words(*item)])
+    for cls in RUN_ARGUMENTS:
+        parser.build(cls, typed)
+
+
+def _declared_elsewhere() -> Iterator[str]:
+    """Names that the classes of the trainer and its arguments declare, read from their source."""
+    stock, ours = (Path(str(_origin(package))).parent for package in ("transformers", "antehoc_hf.training"))
+    for file in (stock / "training_args.py", *ours.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                yield node.target.id
+
+
+def _origin(package: str) -> str | None:
+    found = find_spec(package)
+    return None if found is None else found.origin
