@@ -327,7 +327,9 @@ class ClosedFormMap(nn.Module):
     def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
         """What the head's weights make of the mean over all patches, (B, K) float32."""
         assert targets.vectors is not None
-        return F.linear(tap_values[:, self.taps :].float().mean(dim=(2, 3)), targets.vectors.detach().flatten(1).float())
+        return F.linear(
+            tap_values[:, self.taps :].float().mean(dim=(2, 3)), targets.vectors.detach().flatten(1).float()
+        )
 
     def _responses(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Iterator[Tensor]:
         """(B, T, g, w) one after the other: of a thousand classes all of them at once would fill the memory."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from antehoc_hf.export import export_onnx
 from antehoc_hf.modeling.contribution_map import contribution_map
 
 CLOSED = {"map_head": {"kind": "contributions", "closed_form": True}}
@@ -57,3 +58,51 @@ def test_a_map_in_closed_form_does_not_train_by_steps(build, noise):
         model(noise(2, 64), phase="interpretation", tap_values=values)
     with pytest.raises(ValueError, match="tap_values must be"):
         model(noise(2, 64), phase="interpretation", tap_values=values[:, 1:])
+
+
+class Pair(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        output = self.model(pixel_values)
+        return output.logits, output.interpretation_map
+
+
+@pytest.fixture
+def fitted(build):
+    model = build("test_resnet", num_labels=20, **CLOSED)
+    with torch.no_grad():
+        model.backbone.fc.weight.normal_(std=2.0)
+        model.map_head.coefficients.normal_()
+    return model
+
+
+@torch.no_grad()
+def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, noise):
+    compiled = torch.compile(fitted, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(
+        compiled(noise(2, 64)).interpretation_map, fitted(noise(2, 64)).interpretation_map, atol=1e-4
+    )
+    program = torch.export.export(
+        Pair(fitted), (noise(2, 64),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=16)},)
+    )
+    for count in (1, 5):
+        found, expected = program.module()(noise(count, 64)), Pair(fitted)(noise(count, 64))
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_a_map_in_closed_form_as_onnx(fitted, noise, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = export_onnx(fitted, tmp_path / "model.onnx")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        pixels = noise(count, 64, seed=count)
+        logits, maps = session.run(["logits", "interpretation_map"], {"pixel_values": pixels.numpy()})
+        expected = fitted(pixels)
+        assert torch.allclose(torch.from_numpy(logits), expected.logits, atol=1e-4)
+        assert torch.allclose(torch.from_numpy(maps), expected.interpretation_map, atol=1e-3)

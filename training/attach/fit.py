@@ -1,7 +1,7 @@
 """
 The map of a finished classifier by linear regression: what coalitions of patches gain, on responses of the patches.
 
-The game is that of [`CoalitionObjective`](training/coalitions.py); the additive game nearest to it is found in closed
+The game is that of [`CoalitionObjective`]; the additive game nearest to it is found in closed
 form (weighted least squares as in Lundberg, Lee, "A unified approach to interpreting model predictions", NeurIPS 2017,
 Theorem 2), with coefficients that all images and classes share.
 """
@@ -19,11 +19,10 @@ from tqdm.auto import tqdm
 
 from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
 from antehoc_hf.modeling.map_head import Targets
-from antehoc_hf.training.arguments import CoalitionBackground, CoalitionSampling
 from antehoc_hf.training.attach.equations import NormalEquations
 from antehoc_hf.training.attach.judge import Judge, Precision, Setting
 from antehoc_hf.training.attach.pairs import Pairs
-from antehoc_hf.training.coalitions import black_of
+from antehoc_hf.training.objectives.patches import Background, Sampling, black_of
 
 _PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 _BATCH = 8
@@ -38,7 +37,7 @@ class FitOptions:
     Args:
         pairs (`int`): pairs of coalitions of each image; each costs two passes of the network without gradient.
         likely, random (`int`): how many of its likeliest and of the other classes an image is asked about.
-        sampling, background (`str`): how coalitions are drawn, see [`AnteHocTrainingArguments`].
+        sampling, background (`str`): how coalitions are drawn, see [`CoalitionOptions`].
         held_out (`int`): every n-th image does not go into the regression but says how good it is.
         batch_size (`int`, *optional*): images a pass; None: found by a short timing, as the next two.
         channels_last (`bool`, *optional*): memory layout; None: the faster one.
@@ -53,8 +52,8 @@ class FitOptions:
     pairs: int = 8
     likely: int = 3
     random: int = 1
-    sampling: CoalitionSampling = "contiguous"
-    background: CoalitionBackground = "mixed"
+    sampling: Sampling = "contiguous"
+    background: Background = "mixed"
     held_out: int = 8
     batch_size: int | None = None
     channels_last: bool | None = None
@@ -160,7 +159,7 @@ class _Fit:
     def run(self, images: Iterable[Any]) -> FitReport:
         began = time.perf_counter()
         count = len(images) if hasattr(images, "__len__") else None
-        stream = (_pixels(row) for row in images)
+        stream = _of_one_size(_pixels(row) for row in images)
         first = list(islice(stream, 4 * _BATCH))
         if len(first) < _LEAST_IMAGES:
             raise ValueError(
@@ -209,9 +208,6 @@ class _Fit:
 
     def _add(self, batch: list[Tensor], judge: Judge) -> None:
         """One batch: coalitions, responses, and their products into the sums."""
-        if any(image.shape != batch[0].shape for image in batch):
-            shapes = sorted({tuple(image.shape) for image in batch})
-            raise ValueError(f"All images must have one size, but there are {shapes[0]} and {shapes[1]}.")
         indices = list(range(self.seen, self.seen + len(batch)))
         pixels = torch.stack(batch).to(self.device)
         values, targets, _ = self._whole(pixels)
@@ -281,6 +277,17 @@ def _pixels(row: Any) -> Tensor:
         found = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
         raise ValueError(f"Each image must be a normalised tensor (3, height, width), not {found}.")
     return pixels
+
+
+def _of_one_size(images: Iterable[Tensor]) -> Iterator[Tensor]:
+    first: Tensor | None = None
+    for image in images:
+        first = image if first is None else first
+        if image.shape != first.shape:
+            raise ValueError(
+                f"All images must have one size, but there are {tuple(first.shape)} and {tuple(image.shape)}."
+            )
+        yield image
 
 
 def _batches(images: Iterator[Tensor]) -> Iterator[list[Tensor]]:

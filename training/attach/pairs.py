@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from antehoc_hf.training.arguments import CoalitionBackground, CoalitionSampling
-from antehoc_hf.training.coalitions import background_images, draw_coalitions, draw_sizes, shown_images
+from antehoc_hf.training.objectives.patches import (
+    Background,
+    Sampling,
+    background_images,
+    draw_coalitions,
+    draw_sizes,
+    shown_images,
+)
 
 _BACKGROUNDS = ("mean", "blur", "black")
 
@@ -20,14 +26,12 @@ class Pairs:
 
     Args:
         pairs (`int`): of each image.
-        sampling, background (`str`): as in [`AnteHocTrainingArguments`].
+        sampling, background (`str`): as in [`CoalitionOptions`].
         black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
         seed (`int`): of the random numbers.
     """
 
-    def __init__(
-        self, pairs: int, sampling: CoalitionSampling, background: CoalitionBackground, black: Tensor, seed: int
-    ) -> None:
+    def __init__(self, pairs: int, sampling: Sampling, background: Background, black: Tensor, seed: int) -> None:
         self.pairs, self.sampling, self.background, self.black, self.seed = pairs, sampling, background, black, seed
 
     def generator(self, index: int) -> torch.Generator:
@@ -57,7 +61,8 @@ class Pairs:
             `tuple[Tensor, Tensor, Tensor]`: in which patches the two of a pair differ, (n, P, g, w) float32; how much
                 more the first is worth, (n, P, K); what nothing is worth, (1, K), as seen on the first image.
         """
-        drawn, shown = zip(*(self.draw(image, index, grid) for image, index in zip(images, indices, strict=True)))
+        played = [self.draw(image, index, grid) for image, index in zip(images, indices, strict=True)]
+        drawn, shown = zip(*played, strict=True)
         empty = self._replacement(images[0], self._kinds([0])[0])[None]
         worth = judge(torch.cat([*shown, empty]))
         pairs = worth[:-1].unflatten(0, (len(images), self.pairs, 2))

@@ -1,10 +1,10 @@
 """Maps fitted to finished classifiers in closed form."""
 
+import pytest
 import torch
 from timm.models import register_model
 from torch import nn
 
-import pytest
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.training.attach import FitOptions, NormalEquations, fit_map
 
@@ -60,7 +60,7 @@ def pictures(count, seed=0):
 
 
 def test_the_contributions_of_a_linear_network_are_recovered():
-    """Without nonlinearity the Shapley value of a patch is what it adds to the sum: w·f / 64, of a sigmoid a quarter."""
+    """Without nonlinearity the Shapley value of a patch is what it adds: w·f / 64 to the logit, a quarter of it to p."""
     model = classifier(
         "antehoc_linear_network",
         num_labels=3,
@@ -121,7 +121,8 @@ def test_nothing_but_the_map_changes():
     modes = {name: module.training for name, module in model.named_modules()}
     fit_map(model, pictures(24), FitOptions(pairs=2, progress=False))
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed and all(name.startswith("map_head.") for name in changed)
+    assert changed
+    assert all(name.startswith("map_head.") for name in changed)
     assert modes == {name: module.training for name, module in model.named_modules()}
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -180,5 +181,3 @@ def test_other_maps_and_options_are_refused():
         classifier("test_convnext", num_attention_maps=2, taps=["stages.1", "stages.2"])
     with pytest.raises(ValueError, match="pairs=0"):
         FitOptions(pairs=0)
-
-
