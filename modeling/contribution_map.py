@@ -311,12 +311,13 @@ class ClosedFormMap(nn.Module):
         Returns:
             `Tensor`: (B, T, g, w) float32.
         """
-        sums: list[Tensor | float] = [0.0] * _BLURS
+        sums: list[Tensor] = []
         coefficients = self.coefficients.float()
         for number, response in enumerate(self._responses(tap_values.float(), targets, classes)):
-            sums = [total + coefficients[blur, number] * response for blur, total in enumerate(sums)]
+            terms = [weight * response for weight in coefficients[:, number]]
+            sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else terms
         sharp, once, twice = sums
-        return sharp + blurred(once + blurred(twice))  # type: ignore[arg-type, return-value]
+        return sharp + blurred(once + blurred(twice))
 
     def responses(self, tap_values: Tensor, targets: Targets, classes: Tensor) -> Tensor:
         """What the coefficients weigh, in their order: (B, T, 3 · responses, g, w) for targets (B, T)."""

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antehoc_hf.export import export_onnx
 from antehoc_hf.modeling.contribution_map import contribution_map
 
 CLOSED = {"map_head": {"kind": "contributions", "closed_form": True}}
@@ -98,8 +97,18 @@ def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, no
 def test_a_map_in_closed_form_as_onnx(fitted, noise, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    path = export_onnx(fitted, tmp_path / "model.onnx")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    path = str(tmp_path / "model.onnx")
+    program = torch.onnx.export(
+        Pair(fitted).eval(),
+        (noise(2, 64),),
+        dynamo=True,
+        input_names=["pixel_values"],
+        output_names=["logits", "interpretation_map"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+        verbose=False,
+    )
+    program.save(path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for count in (1, 3):
         pixels = noise(count, 64, seed=count)
         logits, maps = session.run(["logits", "interpretation_map"], {"pixel_values": pixels.numpy()})

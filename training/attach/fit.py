@@ -7,7 +7,7 @@ Theorem 2), with coefficients that all images and classes share.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
@@ -158,7 +158,7 @@ class _Fit:
 
     def run(self, images: Iterable[Any]) -> FitReport:
         began = time.perf_counter()
-        count = len(images) if hasattr(images, "__len__") else None
+        count = len(images) if isinstance(images, Sized) else None
         stream = _of_one_size(_pixels(row) for row in images)
         first = list(islice(stream, 4 * _BATCH))
         if len(first) < _LEAST_IMAGES:
@@ -193,7 +193,7 @@ class _Fit:
     def _judge(self, images: list[Tensor]) -> Judge:
         """Timed on coalitions of the first images."""
         grid = self._grid(images[0])
-        few = [self.pairs.draw(image.to(self.device), index, grid)[1][:2] for index, image in enumerate(images[:16])]
+        few = [self.pairs.draw(image.to(self.device), index, grid)[1][:2] for index, image in enumerate(images[:8])]
         options = self.options
         return Judge(self.model, torch.cat(few), options.batch_size, options.channels_last, options.precision)
 

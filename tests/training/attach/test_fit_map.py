@@ -60,7 +60,7 @@ def pictures(count, seed=0):
 
 
 def test_the_contributions_of_a_linear_network_are_recovered():
-    """Without nonlinearity the Shapley value of a patch is what it adds: w·f / 64 to the logit, a quarter of it to p."""
+    """Without nonlinearity the Shapley value of a patch is what it adds: w·f / 64 to a logit, a quarter to p."""
     model = classifier(
         "antehoc_linear_network",
         num_labels=3,
