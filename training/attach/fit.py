@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class FitOptions:
     Args:
         pairs (`int`): pairs of coalitions of each image; each costs two passes of the network without gradient.
         likely, random (`int`): how many of its likeliest and of the other classes an image is asked about.
-        sampling, background (`str`): how coalitions are drawn, see [`CoalitionOptions`].
+        sampling, background (`str`): how coalitions are drawn, see [`CoalitionOptions`]; `"ranked"` needs a map first.
         held_out (`int`): every n-th image does not go into the regression but says how good it is.
         batch_size (`int`, *optional*): images a pass; None: found by a short timing, as the next two.
         channels_last (`bool`, *optional*): memory layout; None: the faster one.
@@ -67,6 +67,13 @@ class FitOptions:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
+        for name, choices in (
+            ("sampling", ("contiguous", "shapley")),
+            ("background", get_args(Background)),
+            ("precision", get_args(Precision)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
 
 
 @dataclass
@@ -213,6 +220,8 @@ class _Fit:
         values, targets, _ = self._whole(pixels)
         classes = self._classes(targets.worth, indices)
         contrasts, gains, nothing = self.pairs.play(pixels, indices, self._grid(batch[0]), judge)
+        if not bool(torch.isfinite(gains).all()):
+            raise ValueError("The network gives numbers that are not finite: check its weights and the normalisation.")
         with torch.inference_mode():
             responses = self.head.responses(values, targets, classes).flatten(3)
             rows = torch.einsum("ntfd,npd->nptf", responses, contrasts.flatten(2))

@@ -137,8 +137,7 @@ def test_batches_do_not_matter_and_a_seed_is_repeated():
     assert not torch.allclose(fitted[1], fitted[2], atol=1e-3)
 
 
-def test_layouts_and_types_agree():
-    """Where a copy in bfloat16 would judge otherwise it is not taken."""
+def test_layouts_agree():
     model, shares = classifier("test_efficientnet"), []
     for channels_last in (False, True):
         options = FitOptions(pairs=2, progress=False, precision="float32", channels_last=channels_last)
@@ -181,3 +180,18 @@ def test_other_maps_and_options_are_refused():
         classifier("test_convnext", num_attention_maps=2, taps=["stages.1", "stages.2"])
     with pytest.raises(ValueError, match="pairs=0"):
         FitOptions(pairs=0)
+    with pytest.raises(ValueError, match="'ranked' is not one of"):
+        FitOptions(sampling="ranked")
+    broken = classifier()
+    torch.nn.init.constant_(broken.backbone.fc.bias, torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        fit_map(broken, pictures(24), FitOptions(pairs=1, **QUICK))
+
+
+def test_a_network_that_sees_nothing_keeps_the_start():
+    model = classifier()
+    torch.nn.init.zeros_(model.backbone.fc.weight)
+    start = model.map_head.coefficients.count_nonzero()
+    report = fit_map(model, pictures(24), FitOptions(pairs=1, **QUICK))
+    assert report.penalty is None
+    assert model.map_head.coefficients.count_nonzero() == start == 1
