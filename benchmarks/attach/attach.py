@@ -41,12 +41,15 @@ def main() -> None:
     print(json.dumps(report.to_dict() | {"curve": None}, indent=1))
     fitted = {name: value.clone() for name, value in model.map_head.state_dict().items()}
     split = "train" if args.on_train else "validation"
-    rows = Imagenette(args.data, split, args.validation, model, first=3000 if args.on_train else 0)
-    scores = compare(model, rows, {OURS: fitted, START: unfitted}, args.patch)
-    result = vars(args) | {"split": split, "fit": report.to_dict(), "threads": torch.get_num_threads()} | scores
+    scores: dict[str, Any] = {}
+    if args.validation:
+        rows = Imagenette(args.data, split, args.validation, model, first=3000 if args.on_train else 0)
+        scores = compare(model, rows, {OURS: fitted, START: unfitted}, args.patch)
+    asked = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
+    result = asked | {"split": split, "fit": report.to_dict(), "threads": torch.get_num_threads()} | scores
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{args.network}-{args.images}-seed{args.seed}{'-train' if args.on_train else ''}.json"
-    path.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     print(path)
 
 
@@ -71,14 +74,14 @@ def compare(model: Any, rows: Imagenette, heads: dict[str, dict[str, Tensor]], p
                     steps=STEPS, patch_size=patch, baseline=background.expand_as(pixels), first_index=start,
                 )  # fmt: skip
                 found.setdefault(kind, {}).setdefault(name, []).append(curves.difference)
-    values = {kind: {name: torch.cat(parts) for name, parts in of_kind.items()} for kind, of_kind in found.items()}
+    scores = {kind: {name: torch.cat(parts) for name, parts in of_kind.items()} for kind, of_kind in found.items()}
     return {
         "accuracy": right / len(rows),
         "judge": vars(judge.setting),
         "seconds_of_comparison": time.perf_counter() - began,
         "insertion_deletion": {
             kind: {name: _interval(each, of_kind["grad-cam"]) for name, each in of_kind.items()}
-            for kind, of_kind in values.items()
+            for kind, of_kind in scores.items()
         },
     }
 
@@ -119,7 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
     parser.add_argument("--images", type=int, default=2000, help="to fit the map to")
     parser.add_argument("--pairs", type=int, default=8, help="of coalitions of each image")
-    parser.add_argument("--validation", type=int, default=500, help="images to compare the maps on")
+    parser.add_argument("--validation", type=int, default=500, help="images to compare the maps on; 0: fit only")
     parser.add_argument("--on_train", action="store_true", help="compare on training images: for choosing")
     parser.add_argument("--grid", type=int, default=8)
     parser.add_argument("--patch", type=int, default=16, help="pixels of a patch that is inserted or deleted")
