@@ -1,5 +1,6 @@
 """The contribution map: what each patch of the image contributes to the worth of each target."""
 
+from collections.abc import Iterator
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets
-from .scaling import block_mean, full_precision, has_contrast, resize, resize_small, stretch
+from .scaling import full_precision, has_contrast, on_grid, patch_grid, resize, stretch
 
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
@@ -21,6 +22,8 @@ class ContributionMapConfig(MapHeadConfig):
     Args:
         grid (`int`, *optional*, defaults to 8): Patches along the image's shorter side.
         width (`int`, *optional*, defaults to 64): Channels inside the network.
+        closed_form (`bool`, *optional*, defaults to `False`): A [`ClosedFormMap`] instead of a network: a few dozen
+            coefficients, fitted to a finished classifier without any gradient.
 
     Raises:
         ValueError: for a value that makes no sense, or a task that this kind of map cannot explain.
@@ -36,11 +39,14 @@ class ContributionMapConfig(MapHeadConfig):
         default=8, metadata={"help": "Patches along the image's shorter side.", "flag": "contribution_grid"}
     )
     width: int = 64
+    closed_form: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.grid < 2:
             raise ValueError("grid=1 is a single patch, which says nothing about where: use at least 2.")
+        if not isinstance(self.closed_form, bool):
+            raise ValueError(f"closed_form={self.closed_form!r} must be true or false.")
 
     def fit(self, config: "AnteHocConfig") -> None:
         """Only the probabilities of two or more classes can be shared out among patches."""
@@ -52,11 +58,24 @@ class ContributionMapConfig(MapHeadConfig):
         if config.num_labels == 1:
             raise ValueError("map_head='contributions' explains classes: num_labels must be at least 2.")
 
-    def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> "ContributionMap":
-        """A new head; it learns the classes' vectors itself where the classifier is not linear on the last tap."""
+    def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> "ContributionMap | ClosedFormMap":
+        """
+        A new head; it learns the classes' vectors itself where the classifier is not linear on the last tap.
+
+        Raises:
+            ValueError: if it is not, and a map in closed form was asked for.
+        """
         assert config.tap_channels is not None
         num_targets, weight = config.num_labels or 0, getattr(classifier, "weight", None)
         linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (num_targets, config.tap_channels[-1])
+        if self.closed_form and not linear:
+            raise ValueError(
+                f"A map in closed form reads the last layer with the weights of the classifier, but that of "
+                f"{config.backbone!r} is not linear on it: use map_head='contributions' without closed_form, or name "
+                "other taps."
+            )
+        if self.closed_form:
+            return ClosedFormMap(config.tap_channels, num_targets, grid=self.grid)
         return ContributionMap(config.tap_channels, num_targets, self.width, own_vectors=not linear, grid=self.grid)
 
 
@@ -190,6 +209,186 @@ class ContributionMap(nn.Module):
         return contributions.unflatten(2, patches) / patches.numel()
 
 
+# How far what a patch shows is taken out of the logits (negative) or added to them, in multiples of what all patches
+# together show; see [`ClosedFormMap`].
+_STRENGTHS = (-2.0, -0.5, -0.125, 0.03, 0.125, 0.5, 2.0)
+_RIVALS = 16
+_BLURS = 3
+
+
+class ClosedFormMap(nn.Module):
+    """
+    φ as a weighted sum of a few responses of each patch; the weights come from linear regression, not from training.
+
+    With z the class evidence of the head at a patch (Zhou et al., CVPR 2016, Eq. 2) in units of logits, e = z − mean
+    over patches, p the probability, and r_n the root mean square of tap n at the patch over that of the image, the
+    responses are: e; p·e; what p becomes when a multiple of e is added to the logits of the class and its likeliest
+    rivals, for seven multiples; p·r_n and z·r_n for each tap; p times a centred Gaussian. Each of them also blurred by
+    3×3 patches once and twice. All but e and z·r_n vanish with p: a class that has nothing to lose has an empty map.
+
+    Before it is fitted the map shows p·e.
+
+    Args:
+        tap_channels (`list[int]`): channels C_n of the η taps, the one that the head pools last.
+        num_targets (`int`): K.
+        grid (`int`): patches along the image's shorter side.
+    """
+
+    per_target = True
+    mask_space = "pixel"
+    start_index = 1  # of the coefficient of p·e
+    baseline_worth: Tensor
+    coefficients: Tensor
+    logit_scale: Tensor
+
+    def __init__(self, tap_channels: list[int], num_targets: int, grid: int = 8) -> None:
+        super().__init__()
+        self.grid, self.taps, self.channels = grid, len(tap_channels), tap_channels[-1]
+        responses = 2 + len(_STRENGTHS) + 2 * self.taps + 1
+        self.register_buffer("coefficients", torch.zeros(_BLURS, responses))
+        self.coefficients[0, self.start_index] = 1 / grid**2
+        # Logits over what the head's weights make of the mean of the last tap: 1 but for what lies in between.
+        self.register_buffer("logit_scale", torch.ones(()))
+        self.register_buffer("baseline_worth", torch.full((num_targets,), 1 / num_targets))
+
+    def keep(self, features: Tensor, size: Size) -> Tensor:
+        """One tap's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32, not scaled."""
+        return on_grid(features.detach(), patch_grid(size, self.grid), scaled=False)
+
+    def combine(self, kept: list[Tensor], size: Size) -> Tensor:
+        """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap."""
+        strong = [torch.linalg.vector_norm(tap, dim=1, keepdim=True) for tap in kept]
+        overall = [norm.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6) for norm in strong]
+        levels = [norm / scale for norm, scale in zip(strong, overall, strict=True)]
+        return torch.cat([*levels, kept[-1]], dim=1)
+
+    def check(self, tap_values: Tensor) -> None:
+        """
+        Raises:
+            ValueError: if they have another number of channels.
+        """
+        if tap_values.ndim != 4 or tap_values.shape[1] != self.taps + self.channels:
+            raise ValueError(
+                f"tap_values must be (batch, {self.taps + self.channels}, rows, columns), not "
+                f"{tuple(tap_values.shape)}."
+            )
+
+    def forward(
+        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
+    ) -> Explanation:
+        """As of [`ContributionMap`]."""
+        assert targets is not None
+        with full_precision(tap_values):
+            contributions = self.contributions(tap_values, targets, None if detailed else targets.chosen[:, None])
+            to_share = targets.worth - self.baseline_worth.float()
+            if not detailed:
+                to_share = to_share.gather(1, targets.chosen[:, None])
+            contributions = with_total(contributions, to_share)
+            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
+            map_, degenerate = contribution_map(of_chosen, size)
+        return Explanation(
+            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
+        )
+
+    def second_pass(
+        self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
+    ) -> tuple[None, Explanation]:
+        """
+        Raises:
+            ValueError: always; nothing here learns by gradient.
+        """
+        raise ValueError(
+            "A map in closed form is not trained step by step: fit it with antehoc_hf.training.attach.fit_map, or "
+            "train a model without closed_form."
+        )
+
+    def contributions(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
+        """
+        φ before [`with_total`] fixes its sum, in units of worth.
+
+        Args:
+            tap_values (`Tensor`): (B, η + C_η, g, w).
+            targets (`Targets`): of the prediction.
+            classes (`Tensor`, *optional*): (B, T), the targets asked for; None: all K.
+
+        Returns:
+            `Tensor`: (B, T, g, w) float32.
+        """
+        sums: list[Tensor] = []
+        coefficients = self.coefficients.float()
+        for number, response in enumerate(self._responses(tap_values.float(), targets, classes)):
+            terms = [weight * response for weight in coefficients[:, number]]
+            sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else terms
+        sharp, once, twice = sums
+        return sharp + blurred(once + blurred(twice))
+
+    def responses(self, tap_values: Tensor, targets: Targets, classes: Tensor) -> Tensor:
+        """What the coefficients weigh, in their order: (B, T, 3 · responses, g, w) for targets (B, T)."""
+        sharp = list(self._responses(tap_values.float(), targets, classes))
+        once = [blurred(response) for response in sharp]
+        return torch.stack([*sharp, *once, *map(blurred, once)], dim=2)
+
+    def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
+        """What the head's weights make of the mean over all patches, (B, K) float32."""
+        assert targets.vectors is not None
+        return F.linear(
+            tap_values[:, self.taps :].float().mean(dim=(2, 3)), targets.vectors.detach().flatten(1).float()
+        )
+
+    def _responses(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Iterator[Tensor]:
+        """(B, T, g, w) one after the other: of a thousand classes all of them at once would fill the memory."""
+        levels, read = tap_values[:, : self.taps], tap_values[:, self.taps :]
+        worth = targets.worth if classes is None else targets.worth.gather(1, classes)
+        p = worth[:, :, None, None]
+        z = self._evidence(read, targets, classes)
+        e = z - z.mean(dim=(2, 3), keepdim=True)
+        yield e
+        yield p * e
+        if targets.exclusive:
+            rivals = targets.worth.topk(min(_RIVALS, targets.worth.shape[1]), dim=1)
+            others = rivals.values[:, :, None, None]
+            of_rivals = self._evidence(read, targets, rivals.indices)
+            of_rivals = of_rivals - of_rivals.mean(dim=(2, 3), keepdim=True)
+            rest = (1 - others.sum(dim=1, keepdim=True)).clamp_min(1e-6)
+            for strength in _STRENGTHS:
+                together = (others * _exp(strength * of_rivals)).sum(dim=1, keepdim=True) + rest
+                yield p * _exp(strength * e) / together
+        else:
+            for strength in _STRENGTHS:
+                grown = p * _exp(strength * e)
+                yield grown / (grown + (1 - p).clamp_min(1e-6))
+        for tap in range(self.taps):
+            yield p * levels[:, tap : tap + 1]
+            yield z * levels[:, tap : tap + 1]
+        yield p * _centred(levels).expand_as(z)
+
+    def _evidence(self, read: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
+        """What the head reads at each patch for the classes (B, T), or for all: (B, T, g, w), in units of logits."""
+        assert targets.vectors is not None
+        weight = targets.vectors.detach().flatten(1)
+        vectors = (weight if classes is None else weight[classes]).float()
+        if targets.exclusive:  # what the classes have in common changes no probability
+            vectors = vectors - weight.float().mean(dim=0)
+        return (self.logit_scale.float() * (vectors @ read.flatten(2))).unflatten(2, read.shape[-2:])
+
+
+def blurred(maps: Tensor) -> Tensor:
+    """The mean of (B, T, g, w) over 3×3 patches, those at the border repeated."""
+    return F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+
+
+def _exp(logits: Tensor) -> Tensor:
+    return logits.clamp(-30, 30).exp()
+
+
+def _centred(like: Tensor) -> Tensor:
+    """A Gaussian in the middle of the image, (g, w); its standard deviation is 0.3 of each side."""
+    rows, columns = (
+        torch.exp(-torch.linspace(-1, 1, side, device=like.device).square() / 0.72) for side in like.shape[-2:]
+    )
+    return rows[:, None] * columns
+
+
 def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = None) -> Tensor:
     """
     The head's weights as the contribution network takes them.
@@ -209,34 +408,6 @@ def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = Non
     squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
     wanted = weight if classes is None else weight[classes]
     return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)
-
-
-def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:
-    """Rows and columns of an image of this height and width with so many patches along its shorter side."""
-    shorter = min(size)
-    return round(patches * size[0] / shorter), round(patches * size[1] / shorter)
-
-
-def on_grid(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """
-    A layer's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32: the mean over each patch, or
-    interpolated bilinearly; divided by their root mean square over the image.
-    """
-    height, width = features.shape[-2:]
-    if (height, width) == grid:
-        return _scaled(features)
-    if height % grid[0] == 0 and width % grid[1] == 0:
-        return _scaled(block_mean(features, (height // grid[0], width // grid[1])))
-    if height > grid[0] and width > grid[1]:
-        return _scaled(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
-    return resize_small(_scaled(features), grid)
-
-
-def _scaled(features: Tensor) -> Tensor:
-    features = features.float()
-    norm = torch.linalg.vector_norm(features, dim=(1, 2, 3), keepdim=True)
-    numbers = features.shape[1] * features.shape[2] * features.shape[3]
-    return features * (numbers**0.5 / norm.clamp_min(1e-6))
 
 
 def with_total(contributions: Tensor, total: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sizes and ranges of maps: resizing that is fast for few channels on a CPU, and stretching to [0, 1]."""
+"""Sizes and ranges of maps: resizing that is fast on a CPU, grids of patches, and stretching to [0, 1]."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -61,6 +61,35 @@ def _matrix(narrow: int, wide: int) -> Tensor:
         # Kept between calls, so whatever default device or type happens to be set must not get in.
         identity = torch.eye(narrow, device="cpu", dtype=torch.float32).view(1, 1, narrow, narrow)
         return F.interpolate(identity, size=(wide, narrow), mode="bilinear", align_corners=False)[0, 0].contiguous()
+
+
+def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:
+    """Rows and columns of an image of this height and width with so many patches along its shorter side."""
+    shorter = min(size)
+    return round(patches * size[0] / shorter), round(patches * size[1] / shorter)
+
+
+def on_grid(features: Tensor, grid: tuple[int, int], scaled: bool = True) -> Tensor:
+    """
+    A layer's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32: the mean over each patch, or
+    interpolated bilinearly; if `scaled`, divided by their root mean square over the image.
+    """
+    height, width = features.shape[-2:]
+    finish = _scaled if scaled else Tensor.float
+    if (height, width) == grid:
+        return finish(features)
+    if height % grid[0] == 0 and width % grid[1] == 0:
+        return finish(block_mean(features, (height // grid[0], width // grid[1])))
+    if height > grid[0] and width > grid[1]:
+        return finish(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
+    return resize_small(finish(features), grid)
+
+
+def _scaled(features: Tensor) -> Tensor:
+    features = features.float()
+    norm = torch.linalg.vector_norm(features, dim=(1, 2, 3), keepdim=True)
+    numbers = features.shape[1] * features.shape[2] * features.shape[3]
+    return features * (numbers**0.5 / norm.clamp_min(1e-6))
 
 
 def halve(maps: Tensor) -> Tensor:
