@@ -47,7 +47,7 @@ demo: install ## the three tasks on the built-in data set: train, evaluate, pict
 	echo "Waiting for landmarks and captions ..."; \
 	wait $$beside || { tail -n 20 $(OUT)/demo-beside.log; exit 1; }; \
 	grep -v "^{" $(OUT)/demo-beside.txt
-	$(PY) benchmarks/reload.py $(OUT)/demo $(OUT)/demo-landmarks $(OUT)/demo-captions
+	$(PY) -m benchmarks.reload $(OUT)/demo $(OUT)/demo-landmarks $(OUT)/demo-captions
 
 train_demo = $(PY) -m antehoc_hf train --recipe $(1) --output_dir $(OUT)/$(1) --overwrite_run True
 
@@ -74,17 +74,16 @@ types: install ## mypy
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
 	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
-	$(PY) -m mypy benchmarks/*.py docs/*.py
-	$(PY) -m mypy benchmarks/faithfulness
+	$(PY) -m mypy benchmarks docs/*.py
 
 docs: install ## the reference, from the docstrings
 	$(PY) docs/make_reference.py
 
 bench: install ## what the map costs, against the plain network and Grad-CAM
-	OMP_NUM_THREADS=1 $(PY) benchmarks/cost.py --output $(OUT)/cost
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.cost --output $(OUT)/cost
 
 sweep: install ## which of timm's architectures explain themselves
-	OMP_NUM_THREADS=1 $(PY) benchmarks/sweep.py --output $(OUT)/sweep/backbones.md
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.sweep --output $(OUT)/sweep/backbones.md
 
 clean: ## what was made here, except the shared environment
 	rm -rf .venv build dist outputs *.egg-info

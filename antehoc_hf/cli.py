@@ -2,10 +2,13 @@
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from antehoc_hf import __version__
 from antehoc_hf.commands.errors import UsageError
@@ -53,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"antehoc: {_unknown(name)}", file=sys.stderr)
         return USER_ERROR
+    before = _terminations_interrupt()
     try:
         run(name, rest)
     except (ValueError, OSError, ImportError) as error:
@@ -62,11 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"antehoc {name}: {sentence(error)}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         hint = " It goes on from its last checkpoint with --resume_from_checkpoint true." if name == "train" else ""
-        print(f"\nantehoc {name}: interrupted.{hint}", file=sys.stderr)
+        print(f"\nantehoc {name}: {str(stop) or f'interrupted.{hint}'}", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _terminations_interrupt() -> Any:
+    """SIGTERM ends a command as Ctrl-C does; gives the handler that was there, None where there can be none."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def run(name: str, argv: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     as JSON.
 
     A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
-    the map, and, in a file beside it (`…-decoder.onnx`), one step of the decoder.
+    the map, and, in a second file (`…-decoder.onnx`), one step of the decoder.
 
     Args:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
@@ -51,7 +51,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         `Path`: the file (of a captioner, the first).
 
     Raises:
-        ValueError: if it is no such model, or the packages that ONNX needs are missing.
+        ValueError: if it is another model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
     _check_packages()
@@ -61,7 +61,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     height, width = model.config.image_size
     # Two images: with one, the batch would be taken for a constant.
     pixels = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
-    metadata = {name: json.dumps(getattr(model.config, name)) for name in _METADATA}
+    metadata = {name: json.dumps(getattr(model.config, name, None)) for name in _METADATA}
     with evaluation_mode(model):
         if isinstance(model, AnteHocForImageCaptioning):
             metadata |= {name: json.dumps(getattr(model.config, name)) for name in captioning.METADATA}

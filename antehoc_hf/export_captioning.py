@@ -43,7 +43,7 @@ class DecoderGraph(nn.Module):
 
 
 def decoder_path(path: Path) -> Path:
-    """The decoder's file, beside the encoder's: `model.onnx` → `model-decoder.onnx`."""
+    """The decoder's file, next to the encoder's: `model.onnx` → `model-decoder.onnx`."""
     return path.with_name(f"{path.stem}-decoder{path.suffix}")
 
 

@@ -25,8 +25,8 @@ def push_model(
     """
     Pushes a model with its code, image processor, tokenizer and a card.
 
-    The card tells no numbers: of a model in memory it is not known whether it is still the one that was measured.
-    `antehoc push FOLDER` brings those of a training.
+    The card holds what the model knows about itself: the pretrained weights it started from, and what its training and
+    evaluation with `AnteHocTrainer` found out, as long as its weights have not changed since.
 
     Args:
         model: with or without a head.
@@ -43,27 +43,26 @@ def push_model(
         ValueError: for `create_pr`, which is not supported.
         PushError: if the Hub does not take it.
     """
-    from antehoc_hf.model_cards import (
-        create_repository,
-        push_folder,
-        write_card,
-    )  # only needed here, and slow to import
+    # Only needed here, and slow to import.
+    from antehoc_hf.model_cards import create_repository, push_folder, write_card
+    from antehoc_hf.model_cards.in_memory import noted_results
 
     if others.get("create_pr"):
         raise ValueError("create_pr is not supported: push to a branch with revision=…, or use `hf upload`.")
     with TemporaryDirectory() as scratch:
         model.save_pretrained(scratch, max_shard_size=max_shard_size)
-        (processor or _processor(model)).save_pretrained(scratch)
+        (processor or processor_of(model)).save_pretrained(scratch)
         tokenizer = tokenizer or _tokenizer(model)
         if tokenizer is not None:
             tokenizer.save_pretrained(scratch)
         name = create_repository(repo_id, private, token or None)
-        write_card(Path(scratch), repo_id=name)
+        write_card(Path(scratch), repo_id=name, results=noted_results(model))
         message = commit_message or f"Upload {type(model).__name__}"
         return push_folder(Path(scratch), name, revision=revision, message=message, token=token or None).url
 
 
-def _processor(model: Any) -> AnteHocImageProcessor:
+def processor_of(model: Any) -> AnteHocImageProcessor:
+    """The image processor of the checkpoint that a model came from, or else the one of its backbone."""
     config = model.config
     if model.name_or_path:
         try:

@@ -6,7 +6,7 @@ Both are then judged on the test split: accuracy; the paper's Drop, Inc and Win 
 deletion. Every training checkpoints and resumes: start the same command again after an interruption; finished parts
 are not computed twice. Usage, for instance:
 
-    python benchmarks/accuracy.py --dataset_name uoft-cs/cifar10 --backbone resnet10t --image_size 64 \
+    python -m benchmarks.accuracy --dataset_name uoft-cs/cifar10 --backbone resnet10t --image_size 64 \
         --train_images 20000 --epochs 6 --seeds 0 1 --output outputs/cifar10
 """
 
@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from finished import finished
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalPrediction
@@ -39,6 +38,7 @@ from antehoc_hf.training.data import ImageData, TransformedData, load_image_data
 from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization import figure_of_predictions
+from benchmarks.finished import finished
 
 # Measures of the table and of the picture, with the picture's headings.
 METRICS = {

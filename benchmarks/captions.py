@@ -6,7 +6,7 @@ LSTM, by the stock Trainer. Both write captions of the test images (BLEU); of ou
 training checkpoints and resumes: start the same command again after an interruption; finished parts are not computed
 twice. Usage:
 
-    python benchmarks/captions.py --dataset_name jxie/flickr8k --seeds 0 1 --output outputs/flickr8k
+    python -m benchmarks.captions --dataset_name jxie/flickr8k --seeds 0 1 --output outputs/flickr8k
 
 Further flags are those of `antehoc train`, e.g. `--num_train_epochs 2`.
 """
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from finished import finished
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -32,6 +31,7 @@ from antehoc_hf.training.runs.results import RESULTS_FILE
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model, train
 from antehoc_hf.training.tasks.image_captioning import write_captions
+from benchmarks.finished import finished
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 MEASURES = ("map_mean", "drop_cond", "inc_cond", "win", "avg_drop", "equal_area_avg_drop", "equal_area_win")

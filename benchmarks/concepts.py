@@ -6,7 +6,7 @@ agrees with the label with probability 1 − p. A network that can trust the tag
 swapping the tags of test images (the share of predictions that follow the tag). Visual-TCAV's attribution of the tag
 to its class must rise with that truth; TCAV's score stands beside. Usage:
 
-    python benchmarks/concepts.py --dataset_name uoft-cs/cifar10 --output outputs/concepts
+    python -m benchmarks.concepts --dataset_name uoft-cs/cifar10 --output outputs/concepts
 """
 
 import argparse

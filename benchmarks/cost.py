@@ -3,7 +3,7 @@ What the map costs: forward and training step against the plain timm network, in
 
 Variants take turns, times are those of the process, and every figure is a median of ratios within a round, so that
 neither a machine whose speed drifts nor other work on it matters much. Peak memory is that of a process of its own for
-each variant. Usage: `python benchmarks/cost.py`
+each variant. Usage: `python -m benchmarks.cost`
 """
 
 import argparse
@@ -155,7 +155,17 @@ def two_pass_step(backbone: str, batch: int, share: float) -> Callable[[], Any]:
 
 def peak_memory(backbone: str, batch: int, which: str) -> float:
     """Mebibytes that three steps add to a process, measured in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", which, "--backbone", backbone, "--batch", str(batch)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cost",
+        "--memory-of",
+        which,
+        "--backbone",
+        backbone,
+        "--batch",
+        str(batch),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 

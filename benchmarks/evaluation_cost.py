@@ -6,7 +6,7 @@ through the network meanwhile is counted; then as many images go through it alon
 ratio of the two process times is printed, with the peak of memory over the first and over all batches, which must not
 grow. Usage:
 
-    python benchmarks/evaluation_cost.py --images 48 --backbone resnet50 --image_size 128
+    python -m benchmarks.evaluation_cost --images 48 --backbone resnet50 --image_size 128
 """
 
 import argparse

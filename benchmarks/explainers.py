@@ -4,7 +4,7 @@ All explanation methods on the same images of one trained classifier: faithfulne
 Times are taken image by image, the methods in turn, after a few images of warming up; figures are medians and
 quartiles over images. Usage, for instance, with a model that `antehoc train --recipe cpu …` has left in a folder:
 
-    python benchmarks/explainers.py --model outputs/cifar10 --dataset_name uoft-cs/cifar10 --output outputs/explainers
+    python -m benchmarks.explainers --model outputs/cifar10 --dataset_name uoft-cs/cifar10 --output outputs/explainers
 """
 
 import argparse
@@ -26,7 +26,7 @@ from transformers import AutoImageProcessor
 from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.explainers import Explainer, load_explainer
-from antehoc_hf.explainers.masked import masked_confidences
+from antehoc_hf.explainers.masked import masked_outputs
 from antehoc_hf.training.data import load_image_data, sample
 from antehoc_hf.visualization import comparison, denormalise
 
@@ -67,10 +67,11 @@ def timed(model: Any, explainers: dict[str, Explainer], images: torch.Tensor) ->
 def masked_alone(explainer: Explainer, one: torch.Tensor, count: int) -> float:
     """Seconds that so many masked forward passes take by themselves."""
     masks = torch.rand(max(count, 1), 1, *one.shape[-2:])
-    at = torch.zeros(1, dtype=torch.long)
-    target = explainer.network.question(one, None)(explainer.network(one))
+    question = explainer.network.question(explainer.network.checked(one))
+    target = question.target(question(question.images))
     begun = time.perf_counter()
-    masked_confidences(explainer.network, one[0], masks, at, target)
+    for outputs, at in masked_outputs(question, 0, masks, batch_size=64):
+        target.select(at).confidence(outputs)
     return time.perf_counter() - begun
 
 

@@ -11,7 +11,7 @@ Splits: `official`, as the data set has it; and `disjoint`, in which nobody is i
 Every training checkpoints and resumes: start the same command again after an interruption; finished parts are not
 computed twice. What follows the options below goes to `antehoc train`. For instance:
 
-    python benchmarks/landmarks.py --dataset_name ../shared/data/faces-68 --seeds 0 1 2 --output outputs/landmarks
+    python -m benchmarks.landmarks --dataset_name ../shared/data/faces-68 --seeds 0 1 2 --output outputs/landmarks
 """
 
 import argparse
@@ -28,7 +28,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from finished import finished
 from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -38,12 +37,13 @@ from antehoc_hf.evaluation.landmarks import landmark_metrics
 from antehoc_hf.modeling.landmark_detection import landmark_loss
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data import ImageData, load_data
-from antehoc_hf.training.data.splits import load_source
+from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.runs.report import measure_options
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model
 from antehoc_hf.training.trainer import AnteHocTrainer
 from antehoc_hf.visualization.landmarks import figure_of_parts
+from benchmarks.finished import finished
 
 FIGURE_GROUPS = ("nose", "eyes", "mouth")
 CONTROLS = ("random", "center", "sobel")
@@ -192,7 +192,7 @@ def _map_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]
     """Energy inside each part over the part's area (1 is chance), pointing game in percent; controls below."""
     first = next(iter(results.values()))["ours"][0]["maps"]
     parts = list(first["part_areas"])
-    columns = [*(f"{part}_energy_over_area" for part in parts), *(f"{part}_pointing_game" for part in parts)]
+    columns = [*(f"{part}_energy_share_over_area" for part in parts), *(f"{part}_pointing_game" for part in parts)]
     columns += ["equal_area_nme", "nme", "map_mean"]
     areas = ", ".join(f"{part} {100 * area['value']:.1f} %" for part, area in first["part_areas"].items())
     lines = [f"Share of the image that a part covers: {areas}.", ""]

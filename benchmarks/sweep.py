@@ -4,7 +4,7 @@ Which of timm's architectures explain themselves: builds every one, runs it forw
 Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table with the
 counts and every refusal, in Markdown; what is in its `.jsonl` is not looked at again. Usage:
 
-    python benchmarks/sweep.py [--output docs/backbones.md] [--filter 'resnet*']
+    python -m benchmarks.sweep [--output docs/backbones.md] [--filter 'resnet*']
 """
 
 import argparse

@@ -3,7 +3,7 @@ Do the maps of single words lie on what the words name? Measured on `shapes`, wh
 each word names, for a captioner trained on it:
 
     antehoc train --recipe captions --dataset_name shapes --output_dir outputs/shapes-captions …
-    python benchmarks/word_maps.py outputs/shapes-captions --output outputs/word-maps.md
+    python -m benchmarks.word_maps outputs/shapes-captions --output outputs/word-maps.md
 
 The words are those of the reference captions (teacher forcing). A map's share of energy in the word's region, over the
 region's share of the image, is 1 by chance. Beside the word's own map stand the map of the whole caption, the maps of

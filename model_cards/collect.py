@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from antehoc_hf.model_cards.data import ANTEHOC, CardData, DataSet, Facts, MapRow, Maps, Pairs, Scores
+from antehoc_hf.model_cards.data import ANTEHOC, CardData, Column, DataSet, Facts, Maps, Pairs, ScoredMap
 from antehoc_hf.model_cards.escape import clean, slug
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -36,7 +36,7 @@ def collect(
     found = results or {}
     model, training = _mapping(found.get("model")), _mapping(found.get("training"))
     architecture = next(iter(config.get("architectures") or []), "")
-    of_each_class = config.get("weight_network") == "contributions"
+    head = _mapping(config.get("map_head"))
     return CardData(
         task=_task(found.get("task"), architecture),
         backbone=str(config.get("backbone", "")),
@@ -46,24 +46,25 @@ def collect(
         image_size=_size(config.get("image_size")) or _size(model.get("image_size")),
         num_attention_maps=_whole(config.get("num_attention_maps")),
         parameters=_whole(model.get("parameters")),
-        weight_network_parameters=_whole(model.get("weight_network_parameters")),
-        class_conditional=of_each_class,
-        contribution_grid=_whole(config.get("contribution_grid")) if of_each_class else None,
+        map_head_parameters=_whole(model.get("map_head_parameters")),
+        map_kind=str(head.get("kind", "")),
+        map_grid=_whole(head.get("grid")),
         data=_data(_mapping(found.get("data"))),
         evaluated_on=found.get("evaluated_on"),
         evaluated_images=_whole(found.get("evaluated_images")) or 0,
         metrics=_finite(found.get("metrics")),
         plain_metrics=_finite(_mapping(found.get("plain_backbone")).get("metrics")),
         maps=_maps(found.get("maps")),
-        robustness=tuple(table for name in ("stability", "sanity") if (table := _scores(found.get(name)))),
+        robustness=tuple(table for name in ("stability", "sanity") if (table := _maps(found.get(name)))),
         training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
+        objective=_pairs(training.get("objective")),
         preprocessing=_told(processor or {}, _PREPROCESSING),
         versions=_pairs(found.get("versions")),
         figures=figures,
         facts=facts or Facts(),
         repo_id=repo_id,
-        method=str(config.get("model_type", ANTEHOC)),
+        method=ANTEHOC if "map_head" in config else str(config.get("model_type", ANTEHOC)),
     )
 
 
@@ -148,15 +149,16 @@ def _data(data: Mapping[str, Any]) -> DataSet | None:
 
 
 def _maps(report: Any) -> Maps | None:
-    rows = []
-    for row in map(_mapping, _mapping(report).get("rows") or ()):
+    rows, listed = [], _mapping(report).get("rows")
+    for row in map(_mapping, listed if isinstance(listed, list) else ()):
         scores = []
         for metric, score in _mapping(row.get("scores")).items():
             told = _score(score)
             if told is not None:
                 scores.append((metric, told))
-        rows.append(MapRow(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
-    if not rows:
+        rows.append(ScoredMap(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
+    columns = tuple(_column(name, _mapping(told)) for name, told in _mapping(_mapping(report).get("columns")).items())
+    if not rows or not columns:
         return None
     settings = _mapping(report.get("settings"))
     watched = _whole(settings.get("insertion_deletion_images")) or 0
@@ -164,6 +166,8 @@ def _maps(report: Any) -> Maps | None:
     return Maps(
         num_images=count,
         rows=tuple(rows),
+        columns=columns,
+        about=str(report.get("about") or ""),
         seed=_whole(settings.get("seed")),
         level=_number(settings.get("level")),
         area=_number(settings.get("area")),
@@ -176,11 +180,12 @@ def _score(score: Any) -> tuple[float, float | None, float | None] | None:
     return None if value is None else (value, low, high)
 
 
-def _scores(table: Any) -> Scores | None:
-    """A `ScoreTable` of the evaluation as plain data; None where there is none."""
-    rows = {str(name): _mapping(of_row) for name, of_row in _mapping(_mapping(table).get("scores")).items()}
-    measures = tuple(dict.fromkeys(str(measure) for of_row in rows.values() for measure in of_row))
-    if not measures:
-        return None
-    cells = tuple((name, tuple(_score(of_row.get(measure)) for measure in measures)) for name, of_row in rows.items())
-    return Scores(str(table.get("title", "")), _whole(table.get("num_images")) or 0, measures, cells)
+def _column(metric: Any, told: Mapping[str, Any]) -> Column:
+    decimals = _whole(told.get("decimals"))
+    return Column(
+        metric=str(metric),
+        heading=str(told.get("heading", metric)),
+        decimals=2 if decimals is None else min(max(decimals, 0), 6),
+        judges=told.get("better") is not None,
+        bright=bool(told.get("rewards_brightness")),
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ANTEHOC = "antehoc"
-"""`model_type` of the models whose map the weight network makes; others are built beside them for comparison."""
+"""The method of models with a map head; the others are built for comparison."""
 
 Pairs = tuple[tuple[str, Any], ...]
 """Names with values, in order."""
@@ -49,7 +49,18 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class MapRow:
+class Column:
+    """A column of a table of maps: its metric, heading and decimals; `judges` says better or worse, or describes."""
+
+    metric: str
+    heading: str
+    decimals: int = 2
+    judges: bool = True
+    bright: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredMap:
     """The scores of one kind of map: metric → (value, low, high), of `kind` model, explainer or control."""
 
     name: str
@@ -59,32 +70,16 @@ class MapRow:
 
 @dataclass(frozen=True)
 class Maps:
-    """How a model's maps fared, beside maps that explain nothing."""
+    """How maps fared, beside maps that explain nothing; `about` says what was measured."""
 
     num_images: int
-    rows: tuple[MapRow, ...]
+    rows: tuple[ScoredMap, ...]
+    columns: tuple[Column, ...]
+    about: str = ""
     seed: int | None = None
     level: float | None = None
     area: float | None = None
     partly: tuple[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """
-    A table of scores: one row a map, one column a measure, each cell (value, low, high) or None.
-
-    Args:
-        title: what was measured, in a sentence.
-        num_images: images seen.
-        measures: names of the columns.
-        rows: name of the map → its cells.
-    """
-
-    title: str
-    num_images: int
-    measures: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[float, float | None, float | None] | None, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -99,9 +94,9 @@ class CardData:
         problem_type: of classification, as in transformers.
         classes: the names of the classes.
         image_size: height and width in pixels.
-        num_attention_maps, parameters, weight_network_parameters: of the model.
-        class_conditional: whether it has a map for each class, learned from coalitions of patches.
-        contribution_grid: of such a map, patches along the image's shorter side.
+        num_attention_maps, parameters, map_head_parameters: of the model.
+        map_kind: of its map head, as in the configuration.
+        map_grid: of a map of patches, how many there are along the image's shorter side.
         data: what it was trained on.
         evaluated_on, evaluated_images: the split and the number of images behind `metrics`.
         metrics: of the task.
@@ -111,6 +106,7 @@ class CardData:
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
+        objective: what the objective says of itself: `second_pass`, `learned`, `limits`.
         versions: of the packages.
         figures: pictures beside the card.
         facts: what a person told.
@@ -126,18 +122,19 @@ class CardData:
     image_size: tuple[int, int] | None = None
     num_attention_maps: int | None = None
     parameters: int | None = None
-    weight_network_parameters: int | None = None
-    class_conditional: bool = False
-    contribution_grid: int | None = None
+    map_head_parameters: int | None = None
+    map_kind: str = ""
+    map_grid: int | None = None
     data: DataSet | None = None
     evaluated_on: str | None = None
     evaluated_images: int = 0
     metrics: Pairs = ()
     plain_metrics: Pairs = ()
     maps: Maps | None = None
-    robustness: tuple[Scores, ...] = ()
+    robustness: tuple[Maps, ...] = ()
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
+    objective: Pairs = ()
     preprocessing: Pairs = ()
     versions: Pairs = ()
     figures: tuple[str, ...] = ()

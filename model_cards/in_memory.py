@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -24,11 +25,20 @@ def noted_results(model: nn.Module) -> dict[str, Any] | None:
     """
     noted = getattr(model, _NOTE, None)
     if noted is None:
-        return None
+        base = base_model_of(model)
+        return {"training": {"base_model": base}} if base else None
     digest, results = noted
     if digest == digest_of(model):
         return dict(results)
     return {name: value for name, value in results.items() if name in ("data", "training")}
+
+
+def base_model_of(model: Any) -> str | None:
+    """The name on the Hub of the pretrained weights that a model of [`from_backbone`] started from, if any."""
+    if getattr(model, "pretrained_source", False) is not True:
+        return None
+    cfg = timm.get_pretrained_cfg(model.config.backbone, allow_unregistered=True)
+    return (cfg.hf_hub_id or None) if cfg is not None else None
 
 
 def digest_of(model: nn.Module) -> str:

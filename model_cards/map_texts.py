@@ -1,74 +1,125 @@
-"""What a card says of the map: the paper's, or the one for each class; and how its weight network was trained."""
+"""What a card says about the map: its kind's texts, and how its objective has taught it."""
+
+from dataclasses import dataclass
 
 from antehoc_hf.model_cards.data import CardData
+from antehoc_hf.model_cards.escape import text
 
-_IS = """\
+
+@dataclass(frozen=True)
+class MapTexts:
+    """
+    What is said about maps of one kind.
+
+    Args:
+        about: what the map is; with places for `when` and how it `learned`, and for `grid`.
+        learned: how such a map usually learns.
+        second_pass: what usually goes through the network then.
+        causality: why the map is not a causal proof, unless its objective says so itself.
+        limits: what else the map does not show.
+        layers: what the layers read are called in the table of the model.
+        method: the sentence before the method's citation.
+        per_target: whether each target has a map of its own.
+    """
+
+    about: str
+    learned: str
+    second_pass: str
+    causality: str
+    limits: tuple[str, ...]
+    layers: str
+    method: str
+    per_target: bool = False
+
+
+_ENERGY = MapTexts(
+    about="""\
 Soft attention maps, read off layers of the backbone, are weighted position by position by a small *weight network* and
-summed (Guna R T et al., Eq. 1). It was trained {when}, so that the image multiplied by its map keeps the
-prediction. The map comes out of the same forward pass as the prediction: `outputs.interpretation_map`, (batch, 1,
-height, width) in [0, 1]; `outputs.degenerate` tells of maps that show nothing."""
-_IS_NOT = """\
-- **No causal proof.** It shows where the network's features were strong and weighted, not what would change the
-  prediction.
-- **Of no class.** Two classes in one image get one and the same map.
-- **Not to be trusted for being bright.** A map that keeps everything keeps the prediction: before the model's own row
-  read the control rows, which know nothing of the model."""
-
-_CLASS_IS = """\
-There is a map for each class. In the same forward pass as the prediction a small *weight network* reads layers of the
-backbone and estimates what each patch of the image{grid} contributes to the probability of each class. Together the
-contributions make up the difference between the whole image and one without any patch. It was trained {when}, by least
-squares on coalitions: versions of the image in which some patches are replaced by {background}.
+summed (Guna R T et al., Eq. 1). It was trained {when}, {learned}. The map comes out of the same forward pass as the
+prediction: `outputs.interpretation_map`, (batch, 1, height, width) in [0, 1]; `outputs.degenerate` marks maps that
+show nothing.""",
+    learned="so that the image multiplied by its map keeps the prediction",
+    second_pass="image ⊙ map",
+    causality="**No causal proof.** It shows where the network's features were strong and weighted, not what would "
+    "change the prediction.",
+    limits=(
+        "**Not about a class.** Two classes in one image get one and the same map.",
+        "**Not to be trusted for being bright.** A map that keeps everything keeps the prediction: before the model's "
+        "own row read the control rows, which know nothing about the model.",
+    ),
+    layers="attention maps",
+    method="The method:",
+)
+_MISSING = "the image's mean colour, a blur or black"
+_CONTRIBUTIONS = MapTexts(
+    about="""\
+There is a map for each class. In the same forward pass as the prediction a small network reads layers of the backbone
+and estimates what each patch of the image{grid} contributes to the probability of each class. Together the
+contributions make up the difference between the whole image and one without any patch. It was trained {when},
+{learned}.
 
 `outputs.interpretation_map`, (batch, 1, height, width) in [0, 1], is the map of the predicted class: 0 is what speaks
-most against it. `model.interpretation(pixel_values, target=3)` gives the map of class 3. `outputs.degenerate` tells of
-maps that show nothing."""
-_CLASS_IS_NOT = """\
-- **No causal proof.** It estimates how the prediction changes when patches are replaced by {background}, and of other
-  changes, or of causes in the world, it says nothing.
-- **Not where the object is.** A patch counts for what the network makes of it, be it background; parts of the object
-  that the network does not need count little.
-- **Not finer than its patches.** What lies between them is interpolated.
-- **Learned, and not to be trusted unseen.** It may be wrong on images unlike those of the training: before the model's
-  own row read the control rows, which know nothing of the model."""
+most against it. `model.interpretation(pixel_values, target=3)` gives the map of class 3. `outputs.degenerate` marks
+maps that show nothing.""",
+    learned=f"by least squares on coalitions: versions of the image in which some patches are replaced by {_MISSING}",
+    second_pass="coalitions of patches",
+    causality=f"**No causal proof.** It estimates how the prediction changes when patches are replaced by {_MISSING}; "
+    "about other changes, or about causes in the world, it says nothing.",
+    limits=(
+        "**Not where the object is.** A patch counts for what the network makes of it, be it background; parts of the "
+        "object that the network does not need count little.",
+        "**Not finer than its patches.** What lies between them is interpolated.",
+        "**Learned, and not to be trusted unseen.** It may be wrong on images unlike those of the training: before "
+        "the model's own row read the control rows, which know nothing about the model.",
+    ),
+    layers="layers read",
+    method="The work that this one starts from:",
+    per_target=True,
+)
+MAP_TEXTS = {"contributions": _CONTRIBUTIONS, "energy": _ENERGY}
+"""Kind of map, as in the configuration → what is said about it."""
 
-_BACKGROUNDS = {"mean": "the image's mean colour", "blur": "a blur", "black": "black"}
-_MIXED = "the image's mean colour, a blur or black"
+
+def texts_of(card: CardData) -> MapTexts:
+    """The texts of a model's kind of map."""
+    return MAP_TEXTS.get(card.map_kind, _ENERGY)
 
 
 def map_is(card: CardData) -> str:
     """How the map comes about, and what it shows."""
+    texts = texts_of(card)
     when = "beside the backbone" if _trains_task(card) else "for the finished backbone, which stayed as it was"
-    if not card.class_conditional:
-        return _IS.format(when=when)
-    patches = card.contribution_grid
-    grid = f" ({patches} of them along its shorter side)" if patches else ""
-    return _CLASS_IS.format(when=when, grid=grid, background=_background(card))
+    grid = f" ({card.map_grid} of them along its shorter side)" if card.map_grid else ""
+    return texts.about.format(when=when, grid=grid, learned=_said(card, "learned") or texts.learned)
 
 
 def map_is_not(card: CardData) -> str:
     """What it does not show, as a list."""
-    return _CLASS_IS_NOT.format(background=_background(card)) if card.class_conditional else _IS_NOT
+    texts = texts_of(card)
+    said = dict(card.objective).get("limits") or ()
+    own = [_bold_beginning(text(sentence, 400)) for sentence in said if isinstance(sentence, str)]
+    return "\n".join(f"- {sentence}" for sentence in (*(own or (texts.causality,)), *texts.limits))
 
 
 def pass_titles(card: CardData) -> dict[str, str]:
     """Headings of the two passes, by their names in `CardData.passes`."""
     first = "backbone and head learn the task" if _trains_task(card) else "backbone and head stay as they are"
-    second = "coalitions of patches" if card.class_conditional else "image ⊙ map"
+    second = _said(card, "second_pass") or texts_of(card).second_pass
     return {
         "task": f"First pass: the image; {first}",
-        "interpretation": f"Second pass: {second} through the frozen backbone; the weight network learns",
+        "interpretation": f"Second pass: {second} through the frozen backbone; the map head learns",
     }
 
 
+def _said(card: CardData, name: str) -> str:
+    """What the objective says of itself, as text and not as Markdown; empty if it says nothing."""
+    return text(dict(card.objective).get(name) or "", 400)
+
+
+def _bold_beginning(sentences: str) -> str:
+    first, _, others = sentences.partition(". ")
+    return f"**{first}.** {others}" if others else sentences
+
+
 def _trains_task(card: CardData) -> bool:
-    return _second_pass(card).get("train_task") is not False
-
-
-def _background(card: CardData) -> str:
-    """What stood in place of missing patches, one of three where nothing else is known."""
-    return _BACKGROUNDS.get(str(_second_pass(card).get("coalition_background")), _MIXED)
-
-
-def _second_pass(card: CardData) -> dict[str, object]:
-    return dict(dict(card.passes).get("interpretation", ()))
+    return dict(dict(card.passes).get("interpretation", ())).get("train_task") is not False

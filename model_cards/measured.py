@@ -1,4 +1,4 @@
-"""What an evaluation found later, put beside what the training found: for the card of the same weights and data."""
+"""What an evaluation found later, added to the card of the same weights and data."""
 
 import json
 from collections.abc import Mapping
@@ -21,22 +21,22 @@ def check_measurable(folder: Path, data_name: str) -> None:
         data_name: of the data it is to be measured on, as given to `load_data`.
 
     Raises:
-        FolderError: if it is no folder of a trained model, its weights have changed since its results.json was
+        FolderError: if it does not hold a trained model, its weights have changed since its results.json was
             written, or it was trained on other data.
     """
     if not (folder / "config.json").is_file():
-        raise FolderError(f"{folder} is no folder with a trained model, whose card could take new measures.")
+        raise FolderError(f"{folder} holds no trained model whose card could take new measures.")
     results = read_json(folder / _RESULTS) or {}
-    told = (results.get("training") or {}).get("weights_sha256")
-    if told is not None and told != weights_digest(folder):
+    written_for = (results.get("training") or {}).get("weights_sha256")
+    if written_for is not None and written_for != weights_digest(folder):
         raise FolderError(
-            f"{folder / _RESULTS} was written for other weights than those that lie beside it: delete it, or put the "
+            f"{folder / _RESULTS} was written for other weights than those in the same folder: delete it, or put the "
             "right weights back."
         )
     trained_on = (results.get("data") or {}).get("name")
     if trained_on is not None and Path(trained_on).name != Path(data_name).name:  # wherever they lie
         raise FolderError(
-            f"{folder} was trained on {trained_on!r}, and its card tells of those data: measures on {data_name!r} "
+            f"{folder} was trained on {trained_on!r}, and its card is about those data: measures on {data_name!r} "
             "would be read as theirs. Leave update_card out."
         )
 

@@ -1,9 +1,8 @@
-"""How metrics are headed and written, in the order in which a card shows them."""
+"""How metrics are headed and written on a card: those of tasks by this list, those of maps by what the report says."""
 
-import re
 from dataclasses import dataclass
 
-from antehoc_hf.model_cards.data import Maps
+from antehoc_hf.model_cards.data import Column, Maps
 from antehoc_hf.model_cards.escape import text
 
 
@@ -42,49 +41,30 @@ TASK_METRICS = {
     "token_accuracy": _share("token accuracy ↑"),
 }
 
-# What brightness can't buy; of equal area, by rank, or against a known truth.
-_HONEST = {
-    "equal_area_avg_drop": Measure("Avg. Drop, equal area ↓", 1),
-    "equal_area_win": Measure("Win, equal area ↑", 1),
-    "equal_area_accuracy": Measure("accuracy, equal area ↑", 1),
-    "equal_area_nme": Measure("NME, equal area ↓", 2),
-    "insertion_minus_deletion": Measure("insertion − deletion ↑", 3),
-    "road": Measure("ROAD ↑", 3),
-    "energy_share_over_area": Measure("energy share / area ↑", 2),
-    "relevance_rank": Measure("relevance rank ↑", 3),
-    "pointing_game": Measure("pointing game ↑", 1),
-}
-_BRIGHT = {
-    "drop_cond": Measure("Drop ↓", 1),
-    "inc_cond": Measure("Inc ↑", 1),
-    "win": Measure("Win ↑", 1),
-    "avg_drop": Measure("Avg. Drop ↓", 1),
-    "accuracy": Measure("accuracy ↑", 1),
-    "nme": Measure("NME, image ⊙ map ↓", 2),
-    "map_mean": Measure("mean of map", 2),
-}
-_PARTS = {"energy_over_area": ("energy / area ↑", 2), "pointing_game": ("pointing ↑", 1)}
 
-
-def honest_measures(maps: Maps) -> dict[str, Measure]:
-    """Those that were measured and that a bright map does not win."""
-    measured = _measured(maps)
-    found = {name: measure for name, measure in _HONEST.items() if name in measured}
-    for name in measured:
-        match = re.fullmatch(rf"(.+)_({'|'.join(_PARTS)})", name)
-        if match and name not in _HONEST and not name.startswith("equal_area_"):
-            heading, decimals = _PARTS[match[2]]
-            found[name] = Measure(f"{text(match[1], 40)}: {heading}", decimals)
-    return found
+def fair_measures(maps: Maps) -> dict[str, Measure]:
+    """Columns of metrics that a bright map does not win."""
+    return {column.metric: _measure(column) for column in _measured(maps) if column.judges and not column.bright}
 
 
 def bright_measures(maps: Maps) -> dict[str, Measure]:
-    """Those that were measured and that reward brightness; nothing but the maps' mean is nothing."""
-    measured = _measured(maps)
-    found = {name: measure for name, measure in _BRIGHT.items() if name in measured}
-    return {} if set(found) <= {"map_mean"} else found
+    """Columns of metrics that reward brightness, followed by those that only describe a map."""
+    columns = _measured(maps)
+    bright = [column for column in columns if column.judges and column.bright]
+    describing = [column for column in columns if not column.judges]
+    return {column.metric: _measure(column) for column in (*bright, *describing)} if bright else {}
 
 
-def _measured(maps: Maps) -> list[str]:
-    """Every metric of any row, in the order of the rows."""
-    return list(dict.fromkeys(metric for row in maps.rows for metric, _ in row.scores))
+def all_measures(maps: Maps) -> dict[str, Measure]:
+    """Every column, in the report's order."""
+    return {column.metric: _measure(column) for column in _measured(maps)}
+
+
+def _measure(column: Column) -> Measure:
+    return Measure(text(column.heading, 80), column.decimals)
+
+
+def _measured(maps: Maps) -> list[Column]:
+    """The columns in which there is a number."""
+    found = {metric for row in maps.rows for metric, _ in row.scores}
+    return [column for column in maps.columns if column.metric in found]

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from antehoc_hf.model_cards.data import ANTEHOC, CardData, MapRow, Scores
+from antehoc_hf.model_cards.data import ANTEHOC, CardData, Maps, ScoredMap
 from antehoc_hf.model_cards.escape import code, fenced, text
-from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles
-from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, bright_measures, honest_measures
+from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles, texts_of
+from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, all_measures, bright_measures, fair_measures
 from antehoc_hf.model_cards.metadata import metadata, model_name
 from antehoc_hf.model_cards.snippets import snippet
 
@@ -123,33 +123,29 @@ def _map_results(card: CardData) -> str:
     if maps.seed is not None:
         about += f"; seed {maps.seed} of whatever is drawn"
     parts = [f"## How far the map can be trusted\n\n{about}."]
+    if maps.about:
+        parts[0] += f" {text(maps.about)}"
     if maps.partly:
         parts[0] += f" Of these, {maps.partly[1]} for {maps.partly[0]}."
-    honest, bright = honest_measures(maps), bright_measures(maps)
-    if honest:
+    fair, bright = fair_measures(maps), bright_measures(maps)
+    if fair:
         intro = "**What brightness can't buy.** A map shows something if it beats every control here."
-        parts.append(f"{intro}\n\n{_map_table(maps.rows, honest)}")
+        parts.append(f"{intro}\n\n{_map_table(maps.rows, fair)}")
     if bright:
-        intro = "**The paper's measures of image ⊙ map.** They reward bright maps: read them beside the maps' mean."
+        intro = "**On image ⊙ map.** Bright maps are rewarded: read these along with the maps' mean."
         parts.append(f"{intro}\n\n{_map_table(maps.rows, bright)}")
-    return "\n\n".join(parts) if honest or bright else ""
+    return "\n\n".join(parts) if fair or bright else ""
 
 
 def _robustness(card: CardData) -> str:
-    return "\n\n".join(_scores(table) for table in card.robustness)
+    return "\n\n".join(_robustness_table(maps) for maps in card.robustness)
 
 
-def _scores(table: Scores) -> str:
-    rows = [[text(name), *("" if cell is None else _interval(*cell) for cell in cells)] for name, cells in table.rows]
-    headings = ["map", *(text(measure) for measure in table.measures)]
-    return f"**{text(table.title)}** On {table.num_images} images.\n\n{_table(headings, rows)}"
+def _robustness_table(maps: Maps) -> str:
+    return f"**{text(maps.about)}** On {maps.num_images} images.\n\n{_map_table(maps.rows, all_measures(maps))}"
 
 
-def _interval(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _map_table(rows: Iterable[MapRow], measures: Mapping[str, Measure]) -> str:
+def _map_table(rows: Iterable[ScoredMap], measures: Mapping[str, Measure]) -> str:
     table = []
     for row in rows:
         scores = dict(row.scores)
@@ -180,8 +176,8 @@ def _training(card: CardData) -> str:
     run = [("time", _duration(value)) if name == "seconds" else (name, value) for name, value in card.training]
     model = [
         ("parameters", card.parameters),
-        ("of these, weight network", card.weight_network_parameters),
-        ("layers read" if card.class_conditional else "attention maps", card.num_attention_maps),
+        ("of these, map head", card.map_head_parameters),
+        (texts_of(card).layers, card.num_attention_maps),
     ]
     known = [(name, value) for name, value in [*model, *run] if value is not None]
     if known:
@@ -216,7 +212,7 @@ def _ending(card: CardData) -> str:
     if card.facts.author:
         parts.append(f"## Author\n\n{text(card.facts.author)}")
     own = f"{fenced(card.facts.citation, 'bibtex')}\n\n" if card.facts.citation else ""
-    about = "The work that this one starts from:" if card.class_conditional else "The method:"
+    about = texts_of(card).method
     method = f"{about}\n\n```bibtex\n{_METHOD}\n```" if card.method == ANTEHOC else ""
     if own or method:
         parts.append(f"## Citation\n\n{own}{method}".rstrip())

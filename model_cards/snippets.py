@@ -3,6 +3,7 @@
 import json
 
 from antehoc_hf.model_cards.data import ANTEHOC, CardData
+from antehoc_hf.model_cards.map_texts import texts_of
 
 _LOADING = """\
 {first}from PIL import Image
@@ -48,7 +49,7 @@ def snippet(card: CardData) -> str:
     ours = card.method == ANTEHOC
     size = "".join(f", {side}" for side in card.image_size or ())
     shape = f"\nprint(outputs.interpretation_map.shape)  # (1, 1{size}): where it looked, in [0, 1]"
-    if card.class_conditional:
+    if texts_of(card).per_target:
         shape += '\nof_class = model.interpretation(inputs["pixel_values"], target=0).interpretation_map  # of class 0'
     return _LOADING.format(
         first="" if ours else "import antehoc_hf  # makes the model known to transformers\n",

@@ -4,7 +4,7 @@ from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput,
 from .configuration_antehoc import AnteHocConfig, register_map_head
 from .configuration_captions import AnteHocCaptionConfig
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .contribution_map import ContributionMap, ContributionMapConfig
+from .contribution_map import ClosedFormMap, ContributionMap, ContributionMapConfig
 from .energy_map import EnergyMap, EnergyMapConfig
 from .image_captioning import AnteHocCaptionModel, AnteHocForImageCaptioning
 from .image_classification import AnteHocForImageClassification, AnteHocImageClassifierOutput
@@ -31,6 +31,7 @@ __all__ = [
     "AnteHocModel",
     "AnteHocModelOutput",
     "AnteHocPreTrainedModel",
+    "ClosedFormMap",
     "ContributionMap",
     "ContributionMapConfig",
     "EnergyMap",

@@ -50,11 +50,11 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
         except TypeError as error:
             if "img_size" not in str(error):
                 raise ValueError(_refusal(config, error)) from error
-        except (AssertionError, RuntimeError, ValueError) as error:
+        except _REFUSALS as error:
             raise ValueError(_refusal(config, error)) from error
     try:
         return _create(config.backbone, num_outputs, options)
-    except (TypeError, AssertionError, RuntimeError, ValueError, KeyError) as error:
+    except _REFUSALS as error:
         raise ValueError(_refusal(config, error)) from error
 
 
@@ -69,6 +69,10 @@ def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
             "prediction that could be explained. Take an architecture of timm.list_models() that has one, such as "
             "'resnet50'."
         )
+
+
+# What timm and torch raise for arguments that make no sense; what a download raises is not among them.
+_REFUSALS = (TypeError, AssertionError, RuntimeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def _create(name: str, num_outputs: int, options: dict[str, Any]) -> nn.Module:
@@ -100,6 +104,7 @@ def resolve_taps(config: AnteHocConfig) -> None:
         for values in config.tap_points:
             TapPoint.from_dict(values)
     else:
+        config.tap_channels = None
         _find_taps(config)
     if config.map_head.per_target and config.tap_channels is None:
         config.tap_channels = _channels(config)

@@ -16,6 +16,8 @@ from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+MOST = 1_000_000  # classes, words or points, beyond which a number is a slip and memory runs out
+MOST_LAYERS = 2_000  # the deepest networks of timm have some hundreds
 TAP_POINTS = ("activation", "norm", "conv")
 
 _MAP_HEADS: dict[str, type[MapHeadConfig]] = {
@@ -61,9 +63,12 @@ class BackboneConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         # Sizes may also be set after the fact, by `from_pretrained(..., image_size=96)` among others.
-        super().__setattr__(key, height_and_width(value) if key == "image_size" and value is not None else value)
+        if key == "image_size":
+            value = self.__dict__.get(key) if value is None else height_and_width(value)
+        super().__setattr__(key, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
+        _check_labels(self.id2label, self.label2id, kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         check_backbone_kwargs(self.backbone_kwargs)
         if is_other_network(self.backbone):
@@ -112,6 +117,11 @@ class BackboneConfig(PreTrainedConfig):
             json.dumps(self.backbone_kwargs)
         except TypeError as error:
             raise ValueError(f"backbone_kwargs must hold what JSON can hold, to be saved: {error}.") from None
+        for name, value in (self.backbone_kwargs or {}).items():
+            numbers = [abs(number) for number in _numbers(value)]
+            deep = any(word in name for word in ("depth", "layer", "block", "repeat"))
+            if max(numbers, default=0) > MOST or (deep and sum(numbers) > MOST_LAYERS):
+                raise ValueError(f"backbone_kwargs={{{name!r}: {str(value)[:60]}}} makes a network larger than any.")
 
 
 class AnteHocConfig(BackboneConfig):
@@ -173,17 +183,23 @@ class AnteHocConfig(BackboneConfig):
             *("contributions", "tap_values", "hidden_states", "last_hidden_state", "encoder_last_hidden_state"),
             "past_key_values",
         ]
+        for kind, options in _MAP_HEADS.items():
+            misplaced = [name for name in options.option_names() if name in kwargs]
+            if misplaced:
+                name, value = misplaced[0], kwargs[misplaced[0]]
+                raise ValueError(
+                    f"{name!r} is an option of the map head: write map_head={{'kind': {kind!r}, {name!r}: {value!r}}}."
+                )
         super().__post_init__(**kwargs)
         self._check_taps()
-        default = "contributions" if self.has_classes and self.num_labels != 1 else "energy"
         if self.map_head is None:
-            self.map_head = default
+            self.map_head = "contributions" if self.has_classes and self.num_labels != 1 else "energy"
         self.map_head.fit(self)
 
     @property
     def has_classes(self) -> bool:
-        """Whether the model predicts probabilities of classes."""
-        return self.problem_type != "regression"
+        """Whether the model predicts probabilities of classes; a single output is a number unless named otherwise."""
+        return self.problem_type != "regression" and not (self.problem_type is None and self.num_labels == 1)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers, with all options of the map head: what they mean depends on its kind."""
@@ -228,7 +244,7 @@ def map_head_options(value: Any, known: MapHeadConfig | None = None) -> MapHeadC
     options = dict(value) if isinstance(value, Mapping) else {"kind": value}
     options.pop("transformers_version", None)
     kind = options.pop("kind", None) or (known.kind if known is not None else None)
-    if kind not in _MAP_HEADS:
+    if not (isinstance(kind, str) and kind in _MAP_HEADS):
         names = ", ".join(map(repr, _MAP_HEADS))
         if kind is None:
             raise ValueError(f"map_head={value!r} names no kind of map: add 'kind', one of {names}.")
@@ -264,6 +280,18 @@ def check_backbone_kwargs(options: Any) -> None:
         raise ValueError("backbone_kwargs: num_channels must be 3, since images are red, green and blue.")
     if (options or {}).get("attn_implementation") not in (None, "eager", "sdpa"):
         raise ValueError("backbone_kwargs: attn_implementation must be 'eager' or 'sdpa'.")
+
+
+def _check_labels(id2label: Any, label2id: Any, num_labels: Any) -> None:
+    """Before transformers makes a name for each of a billion classes."""
+    for name, value in (("id2label", id2label), ("label2id", label2id)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name}={value!r} must be a dictionary, as {{0: 'cat', 1: 'dog'}} or its inverse.")
+    if any(not str(key).isdecimal() for key in id2label or ()):
+        raise ValueError(f"id2label={id2label!r} must have class indices as keys.")
+    if num_labels is not None and not (is_whole(num_labels) and num_labels >= 1):
+        raise ValueError(f"num_labels must be at least 1 and a whole number, not {num_labels!r}.")
+    check_count("num_labels", num_labels, optional=True)
 
 
 def backbone_defaults(backbone: str) -> dict[str, Any]:
@@ -307,7 +335,9 @@ def height_and_width(size: Any) -> list[int]:
     """
     values = as_list(size)
     values = [values, values] if is_whole(values) else values
-    if not (isinstance(values, list) and len(values) == 2 and all(is_whole(side) and side > 0 for side in values)):
+    if not (
+        isinstance(values, list) and len(values) == 2 and all(is_whole(side) and 0 < side <= 65_536 for side in values)
+    ):
         raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
     return values
 
@@ -317,6 +347,13 @@ def as_list(values: Any) -> Any:
     if hasattr(values, "tolist"):
         return values.tolist()
     return list(values) if isinstance(values, tuple) else values
+
+
+def _numbers(value: Any) -> list[float]:
+    """All numbers in what JSON can hold."""
+    if isinstance(value, (list, tuple, dict)):
+        return [n for part in (value.values() if isinstance(value, dict) else value) for n in _numbers(part)]
+    return [value] if isinstance(value, (int, float)) else []
 
 
 def is_whole(value: Any) -> bool:
@@ -329,13 +366,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_count(name: str, value: Any, optional: bool = False, least: int = 1) -> None:
+def check_count(name: str, value: Any, optional: bool = False, least: int = 1, most: int = MOST) -> None:
     """
     Raises:
-        ValueError: unless the value is a whole number of at least `least`, or None where that is allowed.
+        ValueError: unless the value is a whole number from `least` to `most`, or None where that is allowed.
     """
-    if not (value is None and optional) and not (is_whole(value) and value >= least):
+    if value is None and optional:
+        return
+    if not is_whole(value) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if value > most:
+        raise ValueError(f"{name}={value!r} is more than {most}, the most that there can be.")
 
 
 AnteHocConfig.register_for_auto_class()

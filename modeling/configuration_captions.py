@@ -5,7 +5,8 @@ from typing import Any
 from .configuration_antehoc import AnteHocConfig, check_count, is_number, is_whole
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-IGNORED = -100  # a label that is no word, as in transformers
+IGNORED = -100  # a label to leave out, as in transformers
+MOST_CHANNELS = 65_536
 SHORTEST_LIMIT = 3  # start, one word, end
 CHOICES: dict[str, tuple[str, ...]] = {
     "decoder_image_input": ("state", "token"),
@@ -53,8 +54,8 @@ class AnteHocCaptionConfig(AnteHocConfig):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
-        check_count("decoder_embedding_size", self.decoder_embedding_size)
-        check_count("decoder_hidden_size", self.decoder_hidden_size)
+        check_count("decoder_embedding_size", self.decoder_embedding_size, most=MOST_CHANNELS)
+        check_count("decoder_hidden_size", self.decoder_hidden_size, most=MOST_CHANNELS)
         if not is_whole(self.max_caption_length) or self.max_caption_length < SHORTEST_LIMIT:
             raise ValueError(
                 f"max_caption_length={self.max_caption_length!r} must be a whole number of at least {SHORTEST_LIMIT}: "

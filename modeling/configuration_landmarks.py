@@ -54,6 +54,8 @@ class AnteHocLandmarkConfig(AnteHocConfig):
     def _check_points(self, count: int) -> None:
         """Names, mirror images and parts against each other."""
         names, flip, parts = self.landmark_names, self.landmark_flip, self.landmark_parts
+        if parts is not None and not isinstance(parts, dict):
+            raise ValueError(f"landmark_parts={parts!r} must be a dictionary, from a part's name to its points.")
         if names is not None and not (_is_list(names, str) and len(names) == count == len(set(names))):
             raise ValueError(f"landmark_names={names!r} must be {count} different names, one for each point.")
         if flip is not None and not (_is_list(flip, int) and sorted(flip) == list(range(count))):

@@ -1,6 +1,7 @@
 """The contribution map: what each patch of the image contributes to the worth of each target."""
 
 from collections.abc import Iterator
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -34,7 +35,9 @@ class ContributionMapConfig(MapHeadConfig):
     per_target: ClassVar[bool] = True
     counts: ClassVar[tuple[str, ...]] = ("grid", "width")
 
-    grid: int = 8
+    grid: int = field(
+        default=8, metadata={"help": "Patches along the image's shorter side.", "flag": "contribution_grid"}
+    )
     width: int = 64
     closed_form: bool = False
 
@@ -49,8 +52,8 @@ class ContributionMapConfig(MapHeadConfig):
         """Only the probabilities of two or more classes can be shared out among patches."""
         if not config.has_classes:
             raise ValueError(
-                "map_head='contributions' explains the probabilities of classes, which regression, landmarks and "
-                "captions do not have: use map_head='energy'."
+                "map_head='contributions' explains the probabilities of classes, which regression (num_labels=1 is "
+                "one), landmarks and captions do not have: use map_head='energy'."
             )
         if config.num_labels == 1:
             raise ValueError("map_head='contributions' explains classes: num_labels must be at least 2.")
@@ -311,12 +314,13 @@ class ClosedFormMap(nn.Module):
         Returns:
             `Tensor`: (B, T, g, w) float32.
         """
-        sums: list[Tensor | float] = [0.0] * _BLURS
+        sums: list[Tensor] = []
         coefficients = self.coefficients.float()
         for number, response in enumerate(self._responses(tap_values.float(), targets, classes)):
-            sums = [total + coefficients[blur, number] * response for blur, total in enumerate(sums)]
+            terms = [weight * response for weight in coefficients[:, number]]
+            sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else terms
         sharp, once, twice = sums
-        return sharp + blurred(once + blurred(twice))  # type: ignore[arg-type, return-value]
+        return sharp + blurred(once + blurred(twice))
 
     def responses(self, tap_values: Tensor, targets: Targets, classes: Tensor) -> Tensor:
         """What the coefficients weigh, in their order: (B, T, 3 · responses, g, w) for targets (B, T)."""

@@ -92,7 +92,7 @@ class EnergyMapConfig(MapHeadConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         depth = self.weight_network_depth
-        if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or not depth >= 1):
+        if depth is not None and not (isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1):
             raise ValueError(f"weight_network_depth={depth!r} must be a whole number of at least 1.")
         if depth is not None and depth > _MAX_DEPTH:
             raise ValueError(

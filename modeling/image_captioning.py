@@ -200,7 +200,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             output_attention_maps (`bool`): also return what the map was made from.
             output_features (`bool`): also return the features before pooling.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
 
         def run() -> tuple[Tensor | None, Tensor]:
             if not output_features:

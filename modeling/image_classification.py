@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -100,7 +101,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
 
     def _targets(self, prediction: Tensor | None) -> Targets | None:
         """The classes and their probabilities."""
-        return class_targets(self, prediction) if self.config.has_classes else None
+        return class_targets(self, prediction) if self.config.has_classes or self.map_head.per_target else None
 
     @can_return_tuple
     def forward(
@@ -115,8 +116,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         """
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
-            labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;
-                (B,) or (B, num_labels) numbers for regression.
+            labels (`Tensor`, *optional*): see [`classification_loss`].
             output_attention_maps (`bool`): also return what the map was made from: soft attention maps and weight
                 maps, or the contributions to every class.
             output_hidden_states (`bool`, *optional*): also return the activations of the taps.
@@ -136,39 +136,76 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             hidden_states=wants_hidden(self, output_hidden_states),
         )
         return AnteHocImageClassifierOutput(
-            loss=self._loss(logits, labels),
+            loss=None if labels is None or logits is None else classification_loss(logits, labels, self.config),
             logits=logits,
             **map_fields(explained, output_attention_maps, training=phase is not None),
             hidden_states=features,
         )
 
-    def _loss(self, logits: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        if labels is None or logits is None:
-            return None
-        if not torch.compiler.is_compiling():
-            check_labels(labels, self.num_labels)
-        several = self.config.problem_type in ("multi_label_classification", "regression")
-        if several or labels.is_floating_point():
-            labels = labels.to(logits.dtype)
-        else:
-            labels = labels.long()  # int32 and uint8, as some data sets store them
-        return self.loss_function(labels, logits, self.config)
 
-
-def check_labels(labels: Tensor, num_labels: int) -> None:
+def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     """
-    Looks at class indices on the CPU; on a GPU this would wait for the device at every step.
+    Cross-entropy, or what the `problem_type` of the configuration asks for.
+
+    Args:
+        logits (`Tensor`): (B, K).
+        labels (`Tensor`): (B,) class indices, -100 for images to leave out; (B, K) numbers in [0, 1] for several
+            labels an image; (B,) or (B, K) numbers for regression. Where the configuration names no `problem_type`,
+            the labels' shape decides, for this call alone; a single output is regression.
+        config: names the `problem_type`.
+
+    Returns:
+        `Tensor`: a scalar, the mean over the batch.
 
     Raises:
-        ValueError: if one is none of the classes.
+        ValueError: if the labels have a wrong shape or type, or one is none of the classes.
     """
-    if labels.device.type != "cpu" or labels.is_floating_point() or labels.ndim != 1 or num_labels < 2:
-        return
-    if bool(((labels < 0) & (labels != -100) | (labels >= num_labels)).any()):
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor with a row for each image, not {type(labels).__name__}.")
+    labels, several = labels.to(logits.device), logits.shape[1] > 1
+    kind = config.problem_type
+    if kind is None:
+        one_each = several and labels.shape[1:] in ((), (1,)) and not labels.is_floating_point()
+        kind = "single_label_classification" if one_each else "multi_label_classification" if several else "regression"
+    if kind == "single_label_classification":
+        return F.cross_entropy(logits, _class_indices(labels, logits))
+    if labels.shape not in (logits.shape, logits.squeeze(1).shape):
         raise ValueError(
-            f"labels must lie in 0…{num_labels - 1} (num_labels={num_labels}), but this batch has "
+            f"labels must be {tuple(logits.shape)}, a number for each image and output, or class indices "
+            f"({len(logits)},), not {tuple(labels.shape)} of {labels.dtype}."
+        )
+    labels = labels.to(logits.dtype).view_as(logits)
+    if kind == "regression":
+        return F.mse_loss(logits, labels)
+    if _readable(labels) and not bool(((labels >= 0) & (labels <= 1)).all()):
+        raise ValueError(
+            f"labels for several classes an image must lie in 0…1, but this batch has {float(labels.min())}…"
+            f"{float(labels.max())}: for other numbers set problem_type='regression'."
+        )
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def _class_indices(labels: Tensor, logits: Tensor) -> Tensor:
+    """(B,) int64, from integers of any size, as data sets store them."""
+    count, classes = logits.shape
+    fits = labels.shape in ((count,), (count, 1))
+    if not fits or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be {count} class indices, one for each image, not {tuple(labels.shape)} of {labels.dtype}; "
+            "for several labels an image set problem_type='multi_label_classification'."
+        )
+    labels = labels.flatten().long()
+    if _readable(labels) and bool(((labels < 0) & (labels != -100) | (labels >= classes)).any()):
+        raise ValueError(
+            f"labels must lie in 0…{classes - 1} (num_labels={classes}), but this batch has "
             f"{int(labels.min())}…{int(labels.max())}."
         )
+    return labels
+
+
+def _readable(labels: Tensor) -> bool:
+    """Whether values may be looked at: on a GPU this would wait for the device at every step."""
+    return labels.device.type == "cpu" and labels.numel() > 0 and not torch.compiler.is_compiling()
 
 
 AnteHocForImageClassification.register_for_auto_class("AutoModelForImageClassification")

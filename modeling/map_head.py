@@ -38,6 +38,7 @@ class Explanation(ModelOutput):
     tap_values: Tensor | None = None
 
 
+MOST = 4096  # channels or patches, beyond which a number is a slip
 # What an output always says of its map, what it says on request, and what the passes of training hand to each other.
 MAP_FIELDS = ("interpretation_map", "degenerate")
 DETAIL_FIELDS = ("soft_attention_maps", "weight_maps", "contributions")
@@ -131,7 +132,10 @@ class MapHeadConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         kind = kwargs.pop("kind", self.kind)
         if kind != self.kind:
-            raise ValueError(f"{type(self).__name__} has the options of a map of kind {self.kind!r}, not {kind!r}.")
+            raise ValueError(
+                f"These are the options of a map of kind {self.kind!r}, not {kind!r}: name the kind alone for a new "
+                f"map of it, map_head={kind!r}."
+            )
         unknown = [name for name in kwargs if name not in _OF_TRANSFORMERS]
         if unknown:
             own = ", ".join(self.option_names())
@@ -142,8 +146,8 @@ class MapHeadConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
         for name in self.counts:
             value = getattr(self, name)
-            if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1 and at most {MOST}.")
 
     @classmethod
     def option_names(cls) -> list[str]:

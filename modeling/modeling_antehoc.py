@@ -35,6 +35,9 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     # What an exported graph gives; nothing for a model without a head.
     onnx_outputs: ClassVar[tuple[str, ...]] = ()
 
+    # Inputs beside `pixel_values` that the second pass needs too, such as a caption.
+    interpretation_inputs: ClassVar[tuple[str, ...]] = ()
+
     # How a model is pushed; set by the project, and not there where this code travels alone.
     pusher: ClassVar[Callable[..., str] | None] = None
 
@@ -45,6 +48,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     def _build(self, num_outputs: int) -> None:
         """Backbone and map head; to be followed by the head's own parts and `post_init`."""
+        self.config.map_head.fit(self.config)  # the configuration may have been changed since
         resolve_taps(self.config)
         self._build_backbone(num_outputs)
         self._check_taps()
@@ -156,7 +160,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                 f"A map of kind {self.config.map_head.kind!r} is the same for every target: leave target out, or "
                 "train a model with map_head='contributions'."
             )
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         prediction, values, _ = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
         targets = self._targets(prediction) if self.map_head.per_target else None
         if target is not None:
@@ -232,7 +236,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         Raises:
             ValueError: if the images have a wrong shape, or phase and values do not fit.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         size = _size(pixel_values)
         if phase not in (None, "task", "interpretation", "prediction"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
@@ -303,6 +307,14 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         """What the second pass compares, (B, …, K): here the logits."""
         return outputs.logits
 
+    def prediction_mask(self, inputs: dict[str, Any]) -> Tensor | None:
+        """(B, …) bool, the positions of the prediction that count; None: all of them."""
+        return None
+
+    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Tensor]:
+        """Of the `interpretation_inputs` those that the first pass has made itself."""
+        return {}
+
     @property
     def prediction_kind(self) -> PredictionKind:
         """How to read the last axis of [`prediction`]: softmax, sigmoid, or, unless a head says so, plain numbers."""
@@ -366,7 +378,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
                 maps, or the contributions to every class.
             output_hidden_states (`bool`, *optional*): also return the activations of the taps.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         features, values, taps = self._run_backbone(
             pixel_values,
             lambda: self.backbone.forward_features(pixel_values),
@@ -411,10 +423,16 @@ def wants_hidden(model: Any, asked: bool | None) -> bool:
     return bool(model.config.output_hidden_states if asked is None else asked)
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def _checked_target(target: Tensor | int, worth: Tensor) -> Tensor:
     """(B,) int64; a user's mistake is reported."""
-    chosen = torch.as_tensor(target, device=worth.device)
-    fits = not chosen.is_floating_point() and chosen.shape in (torch.Size(), worth.shape[:1])
+    try:
+        chosen = torch.as_tensor(target, device=worth.device)
+        fits = chosen.dtype in _INTEGERS and chosen.shape in (torch.Size(), worth.shape[:1])
+    except (TypeError, ValueError, RuntimeError):  # text, None or a dictionary
+        fits = False
     if not fits or bool(((chosen < 0) | (chosen >= worth.shape[1])).any()):
         raise ValueError(
             f"target must be a class, 0…{worth.shape[1] - 1}, or one for each of the {len(worth)} images, not "

@@ -12,7 +12,7 @@ from .taps import TapPoint, find_layout
 
 # How residual shortcuts are called across timm's families.
 _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))
-# Where a layer has no positions at this size (squeeze-and-excitation), it is no main-path convolution.
+# Where a layer has no positions at this size (squeeze-and-excitation), it is not a main-path convolution.
 _MIN_POSITIONS = 2
 
 

@@ -5,6 +5,7 @@ The grid of positions in a layer's output may be (B, C, h, w), (B, h, w, C) or (
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,11 +51,11 @@ class TapPoint:
             ValueError: if a key is unknown or the layout is none of the three.
         """
         if not isinstance(values, dict) or "module" not in values or set(values) - set(cls.__dataclass_fields__):
-            raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
         stride = values.get("stride")
         point = cls(**{**values, "stride": tuple(stride) if isinstance(stride, (list, tuple)) else stride})
         if not point._is_sound():
-            raise ValueError(f"tap_points of the configuration holds {values!r}, which is no description of a tap.")
+            raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
         return point
 
     def _is_sound(self) -> bool:
@@ -186,9 +187,10 @@ def forward_with_taps(
     """
     Runs the backbone and reads its taps on the way.
 
-    What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, so
-    copying and pickling never meet one. `torch.compile` cannot follow `register_forward_hook`; where it is at work,
-    each tapped module's table of hooks is replaced by one with another entry and put back afterwards.
+    What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
+    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow
+    `register_forward_hook`; where it is at work, each tapped module's table of hooks is replaced by one with another
+    entry and put back afterwards.
 
     Args:
         backbone: the timm network.
@@ -239,7 +241,7 @@ def _with_hooks(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) ->
 
 def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) -> Any:
     """The same where several threads may run the model at once: each adds its own entries and removes them."""
-    thread, key = threading.get_ident(), object()
+    thread, key = threading.get_ident(), _TapKey()
 
     def of_this_thread(hook: Hook) -> Hook:
         def guarded(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -255,6 +257,27 @@ def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callab
     finally:
         for module, _ in hooks:
             module._forward_hooks.pop(key, None)  # type: ignore[call-overload]
+
+
+class _TapKey:
+    """Under which a reading hook of one forward pass stands in a module's table."""
+
+
+def without_taps(module: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:
+    """
+    The same modules around the same tensors, without the hooks of forward passes that are running in other threads.
+
+    Args:
+        module: with all its children.
+        twins: those made so far, by the identity of the original: one may stand in several places.
+    """
+    twins = {} if twins is None else twins
+    if id(module) not in twins:
+        twin = twins[id(module)] = object.__new__(type(module))
+        hooks = [entry for entry in list(module._forward_hooks.items()) if not isinstance(entry[0], _TapKey)]
+        children = {name: child and without_taps(child, twins) for name, child in module._modules.items()}
+        twin.__dict__ = {**module.__dict__, "_forward_hooks": OrderedDict(hooks), "_modules": children}
+    return twins[id(module)]
 
 
 def _reading_hook(

@@ -1,6 +1,6 @@
 """A timm network at home in transformers: what every model of this project shares, whatever it explains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from os import PathLike
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
+from .taps import without_taps
 
 
 class TimmPreTrainedModel(PreTrainedModel):
@@ -31,6 +32,7 @@ class TimmPreTrainedModel(PreTrainedModel):
     _no_split_modules: list[str] = []  # noqa: RUF012  as transformers declares it
 
     backbone: Any  # timm's network
+    pretrained_source: bool | str = False  # of the weights it started from: timm's on the Hub (True), or a file
 
     def _build_backbone(self, num_outputs: int) -> None:
         """The backbone, before anything else that draws random numbers: it starts as timm's network of that seed."""
@@ -75,46 +77,70 @@ class TimmPreTrainedModel(PreTrainedModel):
         """
         if pretrained and not {"num_labels", "id2label"} & set(options):
             options = {**options, **pretrained_labels(backbone, pretrained)}
+        config = make_config(backbone=backbone, **options)
         fields: dict[str, Any] = cls.config_class.__dataclass_fields__  # type: ignore[union-attr]
         unknown = [name for name in options if name not in fields and name != "num_labels"]
         if unknown:
             near = get_close_matches(unknown[0], fields, n=1)
             hint = f": did you mean {near[0]!r}?" if near else "."
             raise ValueError(f"{cls.config_class.__name__} has no option {unknown[0]!r}{hint}")  # type: ignore[union-attr]
-        model = cls(make_config(backbone=backbone, **options))
+        model = cls(config)
         if pretrained:
             load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
+            model.pretrained_source = pretrained
         return model
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """
         As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it is
-        loaded); the weights end up in aligned memory of their own.
+        loaded); weights that do not fit are an error, and they end up in aligned memory of their own.
 
         Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
         (1e-8): a reloaded model would not give the very same numbers.
+
+        Raises:
+            ValueError: if the options given do not fit the weights.
+            OSError: if the weights are damaged.
         """
         kwargs.setdefault("use_safetensors", True)
-        with explained_damage(args[0] if args else kwargs.get("pretrained_model_name_or_path")):
-            loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        folder = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        with_report, tolerant = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
+        with explained_damage(folder):
+            loaded: Any = super().from_pretrained(
+                *args, **kwargs, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        model, report = loaded
+        if report["mismatched_keys"] and not tolerant:
+            raise ValueError(mismatch_sentence(str(folder), report["mismatched_keys"]))
         forget_fresh_values(model)
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
-        return loaded
+        return (model, report) if with_report else model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, also while another thread runs the model."""
+        return without_taps(self).__dict__
+
+    def __copy__(self) -> Any:
+        """Shallow: the very same modules."""
+        twin = object.__new__(type(self))
+        twin.__dict__ = self.__dict__.copy()
+        return twin
 
     @property
     def _takes_one_size(self) -> bool:
         """Whether images must have the size that the model was built for."""
         return False
 
-    def _check_pixels(self, pixel_values: Tensor) -> None:
+    def _checked_pixels(self, pixel_values: Tensor) -> Tensor:
         """
+        The images as the kind of number that the backbone's weights are.
+
         Raises:
-            ValueError: if the images are no (B, 3, H, W) in floating point, or of another size than the only one that
-                the model takes.
+            ValueError: unless the images are (B, 3, H, W) in floating point, and of the size that the model takes
+                where it takes only one.
         """
         if not isinstance(pixel_values, Tensor):
             raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {pixel_values!r}.")
@@ -123,13 +149,23 @@ class TimmPreTrainedModel(PreTrainedModel):
                 f"pixel_values must be normalised images in floating point, not {pixel_values.dtype}: use the image "
                 "processor."
             )
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
-            raise ValueError(f"pixel_values must be (batch, 3, height, width), not {tuple(pixel_values.shape)}.")
+        shape = tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            hint = ""
+            if len(shape) == 4 and shape[1] == 1:
+                hint = ": a grey image has three equal channels, pixel_values.expand(-1, 3, -1, -1)"
+            elif len(shape) == 4 and shape[3] == 3:
+                hint = ": bring the channels to the front, pixel_values.permute(0, 3, 1, 2)"
+            elif shape[:1] == (3,) and len(shape) == 3:
+                hint = ": one image is a batch of one, pixel_values[None]"
+            raise ValueError(f"pixel_values must be (batch, 3, height, width), not {shape}{hint}.")
         if self._takes_one_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
             raise ValueError(
                 f"{type(self).__name__} around {self.config.backbone!r} was built for images of "
                 f"{self.config.image_size} pixels and takes no other; these have {list(pixel_values.shape[-2:])}."
             )
+        weights = next((weight for weight in self.backbone.parameters() if weight.is_floating_point()), pixel_values)
+        return pixel_values.to(weights.dtype)
 
 
 # -- weights from elsewhere ------------------------------------------------------------------------------------
@@ -185,7 +221,7 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
         OSError: if the file cannot be read.
     """
     if not Path(path).is_file():
-        raise OSError(f"pretrained={str(path)!r} is no file of weights.")
+        raise OSError(f"pretrained={str(path)!r} is not a file of weights.")
     if Path(path).suffix == ".npz":
         return None
     try:
@@ -256,6 +292,23 @@ def explained_damage(name: Any) -> Iterator[None]:
             f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
             "again with force_download=True."
         ) from error
+
+
+def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> str:
+    """
+    What to say of weights of another shape than the model's.
+
+    Args:
+        name: folder or Hub name of the checkpoint.
+        mismatched: of each such weight the name, its shape in the file and its shape in the model.
+    """
+    (weight, there, here), *others = sorted(mismatched)
+    more = f" (and {len(others)} more)" if others else ""
+    return (
+        f"The weights in {name!r} do not fit this configuration: {weight} is {list(there)} in the file and "
+        f"{list(here)} in the model{more}. Leave out the options that differ from the checkpoint's (image_size among "
+        "them, which not every backbone can change), or begin these weights anew with ignore_mismatched_sizes=True."
+    )
 
 
 def forget_fresh_values(model: nn.Module) -> None:

@@ -5,7 +5,7 @@ The pooled feature that the decoder reads is an average over positions, so each 
 the decoder can be asked what it would say of that position. A word's evidence at a position is how much likelier the
 word becomes when that position's feature stands for the pooled one. No gradient and no second network is needed.
 
-It tells the words of a caption apart, where the decoder has learned them; it is no proof of where the decoder looked.
+It distinguishes the words of a caption, where the decoder has learned them; it does not prove where it looked.
 """
 
 from typing import Any

@@ -88,10 +88,7 @@ def _seeds() -> None:
 
 
 @pytest.fixture
-def comparison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports modules of `benchmarks/faithfulness`, which is no package, by name."""
-    folder = Path(__file__).parents[1] / "benchmarks" / "faithfulness"
-    monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module
-    for script in folder.glob("*.py"):
-        sys.modules.pop(script.stem, None)
+def comparison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports modules of `benchmarks/faithfulness` by name; they are not installed."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    return lambda name: importlib.import_module(f"benchmarks.faithfulness.{name}")

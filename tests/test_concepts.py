@@ -119,7 +119,7 @@ def test_a_layer_that_is_no_cut_is_refused() -> None:
     model = timm.create_model("test_resnet", num_classes=4).eval()
     images = torch.randn(1, 3, 64, 64)
     inner = next(name for name, _ in model.named_modules() if name.startswith("layer2.0.conv1"))
-    with pytest.raises(ValueError, match="is no cut of the network"), LayerFeatures(model, inner).tail(images):
+    with pytest.raises(ValueError, match="does not cut the network"), LayerFeatures(model, inner).tail(images):
         pass
     tokens = timm.create_model("test_vit", num_classes=4, img_size=64)
     with pytest.raises(ValueError, match="gives tokens"), LayerFeatures(tokens).tail(images):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from antehoc_hf import (
     AnteHocImageProcessor,
 )
 from antehoc_hf.cli import COMMANDS, main
+from antehoc_hf.evaluation.metric import METRICS
 from antehoc_hf.training.data.captions import build_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """A page may register a metric of its own; other tests don't know it."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
+
+
 @pytest.fixture
 def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """What a page assumes is there: a model and images for it."""
@@ -78,7 +88,7 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[
         generator = torch.Generator().manual_seed(0)
         size = 128 if page == "baselines.md" else 64
         if page == "maps.md":  # its snippet is about a model that has a map for each class
-            options = {"weight_network": "contributions", "num_labels": 400, "image_size": size}
+            options = {"map_head": "contributions", "num_labels": 400, "image_size": size}
             model = AnteHocForImageClassification.from_backbone("test_resnet", **options).eval()
         else:
             model = AnteHocForImageClassification.from_pretrained("outputs/demo").eval()
@@ -86,15 +96,19 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[
         with torch.no_grad():
             outputs = model(pixel_values)
         images = torch.randn(6, 3, 64, 64, generator=generator)
+        maps_and_masks = [(torch.rand(2, 1, 8, 8, generator=generator), torch.ones(2, 1, 8, 8))]
+        labelled = [{"pixel_values": pixel_values, "labels": torch.tensor([0, 1])}]
         return {
             "model": model,
+            "explain": lambda pixel_values, target: pixel_values.mean(dim=1, keepdim=True).sigmoid(),
             "processor": AnteHocImageProcessor.from_pretrained("outputs/demo"),
             "pixel_values": pixel_values,
             "outputs": outputs,
             "images": images,
             "zebra_images": images,
             "random_sets": [torch.randn(8, 3, 64, 64, generator=generator) for _ in range(3)],
-            "batches": [(torch.rand(2, 1, 8, 8, generator=generator), torch.ones(2, 1, 8, 8))],
+            "batches": labelled,
+            "maps_and_masks": maps_and_masks,
         }
 
     return names

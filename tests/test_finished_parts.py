@@ -1,19 +1,15 @@
 """Finished parts of the benchmark scripts are computed once, and never taken for those of other options."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "finished.py"
-
 
 @pytest.fixture
-def finished():
-    spec = importlib.util.spec_from_file_location("finished", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.finished
+def finished(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    return importlib.import_module("benchmarks.finished").finished
 
 
 def refuse():

@@ -59,7 +59,7 @@ def test_scores_of_what_knows_the_truth(part_grid):
     images[:, :, ::4, ::8] = 1.0
     classes = torch.arange(4).repeat(2, 1)
     model = SeesQuadrants()
-    model.config = SimpleNamespace(contribution_grid=4)
+    model.config = SimpleNamespace(map_head=SimpleNamespace(grid=4))
     maps = part_grid.true_maps(model, images, classes)
     scores = {name: part_grid.play(of_class) for name, of_class in maps.items()}
     share = {name: score["energy in the quadrant"]["value"] for name, score in scores.items()}

@@ -45,12 +45,12 @@ def said(capsys, words):
 
 
 CHANGES = {
-    "few": (lambda weights: dict(list(weights.items())[:20]), "are not those of this model: 80 of 100 tensors"),
-    "one lost": (lambda weights: dict(list(weights.items())[1:]), "are not those of this model: 1 of 100 tensors"),
+    "few": (lambda weights: dict(list(weights.items())[:20]), "are not those of this model: 86 of 106 tensors"),
+    "one lost": (lambda weights: dict(list(weights.items())[1:]), "are not those of this model: 1 of 106 tensors"),
     "all NaN": (lambda weights: {name: value * float("nan") for name, value in weights.items()}, "hold NaN, such as"),
     "one NaN": (
         lambda weights: {**weights, "backbone.fc.bias": torch.tensor([0.0, float("nan"), 0.0])},
-        "1 of 100 tensors in",
+        "1 of 106 tensors in",
     ),
     "another shape": (lambda weights: {**weights, "backbone.fc.bias": torch.zeros(7)}, "have another shape"),
 }

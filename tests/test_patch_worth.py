@@ -1,6 +1,5 @@
 """The measured worth of patches, on games and a network whose answer is known."""
 
-import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +49,9 @@ class SeesTheCorner(nn.Module):
     def __init__(self):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(contribution_grid=4, image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25))
+        self.config = SimpleNamespace(
+            map_head=SimpleNamespace(grid=4), image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25)
+        )
 
     def backbone(self, pixel_values):
         seen = (pixel_values[:, 0, :4, :6].mean(dim=(1, 2)) * 0.25 + 0.5).clamp(1e-6, 1 - 1e-6)
@@ -80,16 +81,16 @@ def test_patches_that_decide(part_worth):
     assert torch.allclose(part_worth.patch_worth(subject, "mean colour", 8), torch.zeros(()), atol=1e-6)
 
 
-def test_the_part_of_the_comparison(part_worth):
+def test_the_part_of_the_comparison(part_worth, comparison):
     """A model of ours from end to end: every map has its numbers."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(
-        "test_resnet", num_labels=4, image_size=64, weight_network="contributions", contribution_grid=4
+        "test_resnet", num_labels=4, image_size=64, map_head={"kind": "contributions", "grid": 4}
     ).eval()
     images = torch.randn(3, 3, 64, 64)
-    probabilities = sys.modules["subjects"].predict(model, images)
+    probabilities = comparison("subjects").predict(model, images)
     predicted = probabilities.argmax(dim=1)
-    subject = sys.modules["subjects"].Subject(0, model, None, images, predicted, predicted, probabilities, None)
+    subject = comparison("subjects").Subject(0, model, None, images, predicted, predicted, probabilities, None)
     options = SimpleNamespace(worth_images=2, worth_orders=8, worth_methods=["grad-cam"])
     scores = part_worth.measure(subject, options)["scores"]
     assert list(scores) == ["worth, mean colour", "worth, black", "antehoc", "grad-cam"]

@@ -50,7 +50,7 @@ def subject():
         model=SimpleNamespace(
             backbone=(backbone := WingsOrTail(whole, alone)),
             parameters=backbone.parameters,
-            config=SimpleNamespace(contribution_grid=16),
+            config=SimpleNamespace(map_head=SimpleNamespace(grid=16)),
         ),
         processor=Processor(),
         pixel_values=whole,

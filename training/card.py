@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
+from antehoc_hf.model_cards.in_memory import base_model_of
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.base import Objective
 from antehoc_hf.training.options import flags_of
@@ -52,7 +53,7 @@ def describe_training(
     passes = {"task": {"optimizer": _value(args.optim), **_values(args, _TASK_PASS)}}
     if augmentation is not None:
         passes["task"]["augmentation"] = augmentation
-    described = {
+    described: dict[str, Any] = {
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "hardware": hardware(args.device),
@@ -113,12 +114,11 @@ class RunRecord:
         """As results.json has it; metrics only if they are those of the model as it is."""
         model, state, args = trainer.model, trainer.state, trainer.args
         evaluation = self._evaluations.get(_step_of_weights(trainer))
-        source = getattr(model, "pretrained_source", False)
         described: dict[str, Any] = {
             "training": {
                 "steps": state.global_step,
                 "epochs": state.epoch,
-                "base_model": pretrained_name(str(getattr(model.config, "backbone", "")), source),
+                "base_model": base_model_of(model),
                 "processes": args.world_size,
                 **describe_training(args, trainer.objective, getattr(trainer.train_dataset, "augmentation", None)),
             },

@@ -42,12 +42,6 @@ class TrainingMeter(TrainerCallback):
 
     # -- the clock: evaluation and saving do not count as training time -------------------------------------------
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Starts anew."""
-        self.reset()
-
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

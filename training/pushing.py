@@ -87,7 +87,7 @@ class HubPusher:
         Returns:
             `PushInProgress`, *optional*: the push that is running now.
         """
-        args, strategy = self._args, self._args.hub_strategy
+        args, strategy = self._args, HubStrategy(self._args.hub_strategy)
         busy = running is not None and not running.is_done()
         if strategy == HubStrategy.END or (busy and not args.hub_always_push):
             return running
@@ -118,7 +118,7 @@ class HubPusher:
 
         job: Any = in_background(push)
         if not busy:
-            return PushInProgress([job])
+            return PushInProgress([job])  # type: ignore[arg-type]
         running.jobs.append(job)
         return running
 

@@ -27,6 +27,8 @@ from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from antehoc_hf.model_cards import Facts, write_card
 from antehoc_hf.model_cards.in_memory import note_results
+from antehoc_hf.model_push import processor_of
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training import checkpoints
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import RunRecord
@@ -73,7 +75,7 @@ class ResumableTrainer(Trainer):
     args: AnteHocTrainingArguments
     model: Any
     optimizer: Any
-    hub_model_id: str | None
+    hub_model_id: Any
     push_in_progress: Any
     meter: TrainingMeter
     objective: Objective | None = None
@@ -344,6 +346,8 @@ class ResumableTrainer(Trainer):
         )
 
     def _complete_folder(self, folder: Path) -> None:
+        if self.processing_class is None and isinstance(self.model, TimmPreTrainedModel):
+            processor_of(self.model).save_pretrained(folder)
         for companion in self.companions:
             companion.save_pretrained(folder)
         if isinstance(self.model, PreTrainedModel):

@@ -325,6 +325,7 @@ class AnteHocTrainer(ResumableTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in [`ResumableTrainer`]."""
+        self.meter.reset()
         self._map_gradient_norm, self._awaiting_step, self._position = None, [], (-1, 0)
         return super().train(*args, **kwargs)
 

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from antehoc_hf.baselines.configuration import PRESETS, BaselineConfig
 from antehoc_hf.model_push import push_model
-from antehoc_hf.modeling.image_classification import check_labels
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 
 
@@ -58,14 +56,6 @@ class BaselineForImageClassification(TimmPreTrainedModel):
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
         """As the ante-hoc models: with image processor and our card; see [`push_model`]."""
         return push_model(self, repo_id, **kwargs)
-
-    def _classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """As transformers has it for the configuration's `problem_type`."""
-        if not torch.compiler.is_compiling():
-            check_labels(labels, self.num_labels)
-        several = self.config.problem_type in ("multi_label_classification", "regression")
-        floating = several or labels.is_floating_point()
-        return self.loss_function(labels.to(logits.dtype) if floating else labels.long(), logits, self.config)
 
 
 def weighted_sum(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

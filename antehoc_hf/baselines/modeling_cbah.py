@@ -11,6 +11,7 @@ from antehoc_hf.baselines.concept_autoencoder import ConceptDecoder, concept_gri
 from antehoc_hf.baselines.configuration import CbahConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
 from antehoc_hf.baselines.outputs import CbahOutput
+from antehoc_hf.modeling.image_classification import classification_loss
 
 _WEIGHTED = ("reconstruction", "fidelity", "sparsity", "rotation")
 
@@ -63,7 +64,7 @@ class CbahForImageClassification(BaselineForImageClassification):
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         feature = self._feature(pixel_values)
         logits = self.backbone.get_classifier()(feature)
         concepts = self._concepts(feature)
@@ -72,7 +73,7 @@ class CbahForImageClassification(BaselineForImageClassification):
         reconstruction = self.concept_decoder(concepts) if learned or output_reconstruction else None
         parts: dict[str, Tensor] = {}
         if labels is not None:
-            parts["classification_loss"] = self._classification_loss(logits, labels)
+            parts["classification_loss"] = classification_loss(logits, labels, self.config)
             parts |= self._concept_losses(pixel_values, logits, concept_logits, concepts, reconstruction)
         return CbahOutput(
             loss=self._total(parts) if parts else None,

@@ -6,6 +6,7 @@ from transformers.utils.generic import can_return_tuple
 from antehoc_hf.baselines.configuration import PlainConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification
 from antehoc_hf.baselines.outputs import PlainOutput
+from antehoc_hf.modeling.image_classification import classification_loss
 
 
 class PlainForImageClassification(BaselineForImageClassification):
@@ -29,7 +30,7 @@ class PlainForImageClassification(BaselineForImageClassification):
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         logits = self.backbone(pixel_values)
-        loss = None if labels is None else self._classification_loss(logits, labels)
+        loss = None if labels is None else classification_loss(logits, labels, self.config)
         return PlainOutput(loss=loss, logits=logits)

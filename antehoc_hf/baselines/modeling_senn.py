@@ -20,6 +20,7 @@ from antehoc_hf.baselines.configuration import SennConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
 from antehoc_hf.baselines.outputs import SennOutput
 from antehoc_hf.baselines.robustness import exact_directions, lacks_derivative, random_signs, robustness_penalty
+from antehoc_hf.modeling.image_classification import classification_loss
 from antehoc_hf.modeling.scaling import full_precision
 
 _ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda relevances: relevances}
@@ -71,7 +72,7 @@ class SennForImageClassification(BaselineForImageClassification):
             ValueError: if the images have a wrong shape or a label is none of the classes, or if the robustness term
                 cannot be had of this backbone.
         """
-        self._check_pixels(pixel_values)
+        pixel_values = self._checked_pixels(pixel_values)
         penalised = labels is not None and self.training and torch.is_grad_enabled() and self._penalty_is_wanted
         if penalised:
             with _twice_differentiable(pixel_values):
@@ -132,7 +133,7 @@ class SennForImageClassification(BaselineForImageClassification):
         size = concepts.float().abs().sum()
         target = reconstruction_target(pixel_values, self.config)
         return {
-            "classification_loss": self._classification_loss(logits, labels),
+            "classification_loss": classification_loss(logits, labels, self.config),
             "reconstruction_loss": F.mse_loss(reconstruction.float(), target.float()),
             "sparsity_loss": size if self.config.sparsity_reduction == "sum" else size / len(concepts),
         }

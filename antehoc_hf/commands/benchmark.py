@@ -8,9 +8,7 @@ from typing import ClassVar
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, option
-from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, PROTOCOLS
-
-DATA_SETS = {**LANDMARKS, **CAPTIONS, **CLASSIFICATION}
+from antehoc_hf.paper.protocols import DATA_SETS, PROTOCOLS
 
 
 @dataclass

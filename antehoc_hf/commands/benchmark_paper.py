@@ -8,21 +8,23 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from antehoc_hf.commands.benchmark import DATA_SETS, BenchmarkArguments
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.paper.cells import Bench, CellStore
 from antehoc_hf.paper.figures import draw
 from antehoc_hf.paper.landmarks import parts_table
 from antehoc_hf.paper.plots import plot
-from antehoc_hf.paper.protocols import LANDMARKS, DataSource, protocol_named
+from antehoc_hf.paper.protocols import DATA_SETS, LANDMARKS, DataSource, protocol_named
 from antehoc_hf.paper.tables import Table, tables_of
 from antehoc_hf.paper.workshop import Workshop
 from antehoc_hf.training.runs.results import versions, write_results
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.benchmark import BenchmarkArguments
 
 
 def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A trained model's accuracy and maps on a data set, as table, JSON and picture."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,9 +13,9 @@ from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.evaluate import EvaluateArguments, EvaluateOptions
 from antehoc_hf.commands.inputs import model_config
-from antehoc_hf.evaluation import ScoreTable, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation.judged import explains_itself
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
@@ -32,6 +34,10 @@ from antehoc_hf.training.runs.results import (
 from antehoc_hf.training.runs.settings import chosen_task
 from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
 from antehoc_hf.training.tasks.image_classification import ImageClassification
+from antehoc_hf.training.trainer import AnteHocTrainer
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.evaluate import EvaluateArguments, EvaluateOptions
 
 
 def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     config = model_config(options.model)
     if options.update_card:
-        check_measurable(Path(options.model), data_options.dataset_name)
+        check_measurable(Path(options.model), str(data_options.dataset_name))
     model_type = model_type_of(config)
     name = task_of(config).name if model_type == OURS else ImageClassification.name
     task = chosen_task(name, given.parser, given.values, given.values, model_type)
@@ -66,7 +72,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     data = task.load_data(data_options, model)
     _check_robustness(options, task, model)
     measuring = MeasureOptions(
-        explainers=_explainers(options.explainers, model),
+        explainers=_explainers(options.explainers, model, processor),
         target=options.target,
         thorough=options.thorough,
         count=options.map_eval_samples,
@@ -104,11 +110,15 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     return results
 
 
-def _explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
+def _explainers(names: Sequence[str], model: Any, processor: Any) -> dict[str, Callable[..., Tensor]]:
     try:
-        return measured_explainers(names, model)
+        return measured_explainers(names, model, **_normalisation(processor))
     except ImportError as error:
         raise UsageError(str(error)) from error
+
+
+def _normalisation(processor: Any) -> dict[str, Any]:
+    return {"image_mean": processor.image_mean, "image_std": processor.image_std}
 
 
 def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -> None:
@@ -120,13 +130,13 @@ def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):
         raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or hasattr(model, "map_head")):
+    if asked and not (options.explainers or explains_itself(model)):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
 
 
-def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, ScoreTable]:
+def _robustness(model: Any, images: ImageDataset, processor: Any, options: EvaluateArguments) -> dict[str, MapReport]:
     """Stability under noise and sanity, where asked for; on one process and a seeded choice of the images."""
-    tables: dict[str, ScoreTable] = {}
+    tables: dict[str, MapReport] = {}
     chosen: Any = Subset(images, sample(images, options.map_eval_samples))  # type: ignore[arg-type, var-annotated]
     if options.noise_shares:
         tables["stability"] = evaluate_stability(
@@ -135,13 +145,13 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             image_mean=processor.image_mean,
             image_std=processor.image_std,
             shares=options.noise_shares,
-            explainers=_explainers(options.explainers, model),
+            explainers=_explainers(options.explainers, model, processor),
         )
     if options.sanity_images:
-        own = ["antehoc"] if hasattr(model, "map_head") else []
+        own = ["antehoc"] if explains_itself(model) else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
-        makers = {name: partial(load_explainer, name) for name in names}
+        makers = {name: partial(load_explainer, name, **_normalisation(processor)) for name in names}
         tables["sanity"] = evaluate_sanity(model, torch.stack(few), makers)
     return tables
 
@@ -165,5 +175,5 @@ def _metrics(
         report_to="none",
         **task.trainer_arguments(),
     )
-    trainer = task.trainer_class()(model=model, args=args, **task.trainer_parts(data))
+    trainer = AnteHocTrainer(model=model, args=args, **task.trainer_parts(data))
     return telling_metrics(trainer.evaluate(images, metric_key_prefix="eval"), "eval")  # type: ignore[arg-type]

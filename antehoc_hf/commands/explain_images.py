@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.explain import ExplainArguments
 from antehoc_hf.commands.inputs import (
     image_files,
     load_model,
@@ -19,9 +18,12 @@ from antehoc_hf.commands.inputs import (
     predictions,
     unique_names,
 )
-from antehoc_hf.explainers import Explainer, Explanation, load_explainer
+from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison, denormalise
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.explain import ExplainArguments
 
 EXPLANATIONS_FILE = "explanations.json"
 
@@ -46,12 +48,14 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     """
     paths = image_files(options.images)
     model, processor = load_model(options.model)
-    explainers = {name: _explainer(name, model, options.layer) for name in dict.fromkeys(options.explainers)}
+    explainers = {
+        name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
+    }
     target = _target(model, options.target)
     folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    names = unique_names(paths)
+    names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:
@@ -73,10 +77,11 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     return results
 
 
-def _explainer(name: str, model: Any, layer: str | None) -> Explainer:
+def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
     one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
     try:
-        return load_explainer(name, model, **({"layer": layer} if layer and name in one_layer else {}))
+        chosen = {"layer": layer} if layer and name in one_layer else {}
+        return load_explainer(name, model, image_mean=processor.image_mean, image_std=processor.image_std, **chosen)
     except ImportError as error:
         raise UsageError(str(error)) from error
 
@@ -107,7 +112,7 @@ def _explain_batch(
 ) -> list[dict[str, Any]]:
     """Every method on one batch; maps and figures are written, what is told of each image is returned."""
     pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
-    explained: dict[str, Explanation] = {}
+    explained: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     for name, explainer in explainers.items():
         begun = time.perf_counter()

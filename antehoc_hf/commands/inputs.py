@@ -1,4 +1,4 @@
-"""What the commands on a user's own images have in common: files, models, and what is predicted."""
+"""What the commands on a user's own images share: files, models, and predictions in words."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.model_weights import load_weights
+from antehoc_hf.modeling import (
+    AnteHocConfig,
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+)
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.images import decode_image
-from antehoc_hf.training.tasks import task_of
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -33,22 +38,37 @@ def image_files(given: Sequence[str]) -> list[Path]:
     for path in map(Path, given):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(filter(_is_image, path.rglob("*"))) if path.is_dir() else [path]
         if not inside:
             raise UsageError(f"{path} holds no image ({', '.join(sorted(_SUFFIXES))}).")
         paths += inside
-    return paths
+    return list(dict.fromkeys(paths))
 
 
-def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's results: its own without suffix, numbered where several files share it."""
-    names: dict[Path, str] = {}
-    taken: dict[str, int] = {}
-    for path in paths:
-        if path not in names:
-            count = taken[path.stem] = taken.get(path.stem, 0) + 1
-            names[path] = path.stem if count == 1 else f"{path.stem}-{count}"
-    return names
+def _is_image(path: Path) -> bool:
+    """By its name; files that begin with "._" are what macOS leaves next to others."""
+    return path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith("._")
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """
+    File names that differ from each other, on file systems that ignore case as well.
+
+    Args:
+        names: what the files would be called; the first of several that are equal keeps its name, the others get
+            numbers that no other name has.
+    """
+    wanted = {name.casefold() for name in names}
+    used: set[str] = set()
+    unique = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate.casefold() in used or (number > 1 and candidate.casefold() in wanted):
+            number += 1
+            candidate = f"{name}-{number}"
+        used.add(candidate.casefold())
+        unique.append(candidate)
+    return unique
 
 
 def model_config(name: str | Path) -> Any:
@@ -76,10 +96,23 @@ def load_model(name: str) -> tuple[Any, Any]:
         OSError: if they cannot be loaded.
     """
     config = model_config(name)
-    ours = config.model_type == "antehoc"
-    model_class: Any = task_of(config).model_class if ours else AutoModelForImageClassification
+    model_class = _class_of(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return load_weights(model_class, name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
+
+
+def _class_of(config: Any) -> Any:
+    """
+    Raises:
+        UsageError: if it is one of our models, but without a head.
+    """
+    names = getattr(config, "architectures", None) or ["model of unknown kind"]
+    for model_class in (AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocForImageCaptioning):
+        if model_class.__name__ in names:
+            return model_class
+    if isinstance(config, AnteHocConfig):
+        raise UsageError(f"The model is a {names[0]}, which predicts nothing that could be explained.")
+    return AutoModelForImageClassification
 
 
 def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) -> Iterator[tuple[Path, Image.Image]]:
@@ -94,7 +127,7 @@ def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) 
             yield path, decode_image(str(path), path.name)
         except BadImageError as error:
             if on_bad_image == "stop":
-                raise
+                raise BadImageError(f"{str(error).rstrip('.')}; --on_bad_image skip leaves such files out.") from error
             skipped.append(str(error))
 
 

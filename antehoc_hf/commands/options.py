@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
@@ -65,12 +66,15 @@ def options_of(cls: type) -> list[Option]:
     An option has the field's name, or that of its metadata's `"flag"`, or that of an object with a `name` which
     `Annotated` adds to its type.
     """
-    hints = get_type_hints(cls, include_extras=True)
-    title = getattr(cls, "group", cls.__name__)
+    title = getattr(cls, "group", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__)
     found = []
     for declared in dataclasses.fields(cls):
-        if declared.init and declared.metadata.get("help") and _reader(hints[declared.name]) is not None:
-            found.append(Option(declared, _flag_name(declared, hints[declared.name]), title, hints[declared.name]))
+        if declared.init and declared.metadata.get("help"):
+            kind = declared.type
+            if isinstance(kind, str):
+                kind = get_type_hints(cls, include_extras=True)[declared.name]
+            if _reader(kind) is not None:
+                found.append(Option(declared, _flag_name(declared, kind), title, kind))
     return found
 
 

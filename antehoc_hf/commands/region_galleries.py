@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import image_files, load_model, opened_images
-from antehoc_hf.commands.regions import RegionArguments
+from antehoc_hf.commands.inputs import image_files, load_model, opened_images, unique_names
 from antehoc_hf.concepts import Region, dominant_regions
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.gallery import gallery
+
+if TYPE_CHECKING:
+    from antehoc_hf.commands.regions import RegionArguments
 
 REGIONS_FILE = "regions.json"
 
@@ -44,7 +47,9 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
         raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
     try:
-        explainer = load_explainer(options.explainer, model)
+        explainer = load_explainer(
+            options.explainer, model, image_mean=processor.image_mean, image_std=processor.image_std
+        )
     except ImportError as error:
         raise UsageError(str(error)) from error
     best: dict[int, list[tuple[float, int, Any]]] = {}
@@ -59,7 +64,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
                 pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
                 classes, parts = _regions_of(model, explainer, pixel_values, options)
                 for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
-                    found.append({"file": str(path), "class": labels[class_], "regions": [_told(r) for r in own]})
+                    found.append({"file": str(path), "class": labels[class_], "regions": [_as_entry(r) for r in own]})
                     for region in own:
                         _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
             progress.update(len(batch))
@@ -86,17 +91,23 @@ def _keep(best: list[tuple[float, int, Any]], region: Region, crop: Any, most: i
     (heapq.heappush if len(best) < most else heapq.heappushpop)(best, entry)  # type: ignore[operator]
 
 
-def _told(region: Region) -> dict[str, Any]:
+def _as_entry(region: Region) -> dict[str, Any]:
     return {"box": list(region.box), "area": region.area, "strength": round(region.strength, 4)}
+
+
+def _file_names(labels: Sequence[object]) -> list[str]:
+    """A file name for each class, whatever its name holds."""
+    return unique_names(
+        ["".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in str(label)) for label in labels]
+    )
 
 
 def _write(results: dict[str, Any], best: dict[int, list[Any]], labels: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / REGIONS_FILE, results)
-    for class_, kept in sorted(best.items()):
+    for (class_, kept), safe in zip(sorted(best.items()), _file_names([labels[c] for c in sorted(best)]), strict=True):
         name = str(labels[class_])
         crops = [crop for _, _, crop in sorted(kept, key=lambda entry: (-entry[0], -entry[1]))]
-        safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
         gallery(crops, title=f"{name}: where the model looked").savefig(folder / f"{safe}.png")
     for class_ in sorted(best):
         count = sum(len(one["regions"]) for one in results["images"] if one["class"] == labels[class_])

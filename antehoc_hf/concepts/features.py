@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antehoc_hf.explainers.activations import record
+from antehoc_hf.explainers.activations import record, with_item
 from antehoc_hf.explainers.layers import last_layer, named_layers
 from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import ClassTarget, Target
 from antehoc_hf.modeling.taps import TapPoint
 
 
@@ -26,10 +25,10 @@ class LayerFeatures:
         batch_size (`int`): images a pass.
 
     Raises:
-        ValueError: if the model is no classifier.
+        ValueError: if the model is not a classifier.
     """
 
-    def __init__(self, model: Any, layer: str | None = None, batch_size: int = 64) -> None:
+    def __init__(self, model: nn.Module, layer: str | None = None, batch_size: int = 64) -> None:
         self.network = Network(model)
         if self.network.kind != "classes":
             raise ValueError("Concepts are measured on classifiers; this model predicts something else.")
@@ -40,31 +39,22 @@ class LayerFeatures:
     def point(self, images: Tensor) -> TapPoint:
         """Where the layer's grid is; found at the first images."""
         if self._point is None:
-            if self.layer is not None:
-                self._point = named_layers(self.network, images, [self.layer])[0]
-            else:
-                self._point = last_layer(self.network, images[:1], self.network.question(images[:1], None))
+            question = self.network.question(self.network.checked(images[:1]))
+            self._point = last_layer(question) if self.layer is None else named_layers(question, [self.layer])[0]
         return self._point
 
     def of_images(self, images: Tensor) -> Tensor:
         """Features (N, C, h, w) float32 of images (N, 3, H, W)."""
-        images = self.network.checked(images)
-        point = self.point(images)
-        found = []
-        with self.network.as_it_was():
-            for chunk in images.split(self.batch_size):
-                found.append(record(self.network, chunk, [point], _nobody).features[0].cpu())
-        return torch.cat(found)
+        point, question = self.point(images), self.network.question(self.network.checked(images))
+        chunks = question.images.split(self.batch_size)
+        return torch.cat([record(question, chunk, [point]).features[0].cpu() for chunk in chunks])
 
     def gradients(self, images: Tensor, target: int) -> Tensor:
         """Gradients (N, C, h, w) of the logit of one class with respect to the features of images."""
-        images = self.network.checked(images)
-        point = self.point(images)
-        found = []
-        with self.network.as_it_was():
-            for chunk in images.split(self.batch_size):
-                ask = self.network.question(chunk, target)
-                found.append(record(self.network, chunk, [point], ask, gradients=True).gradients[0].cpu())
+        point, found = self.point(images), []
+        for chunk in self.network.checked(images).split(self.batch_size):
+            question = self.network.question(chunk, target)
+            found.append(record(question, chunk, [point], question.own_score).gradients[0].cpu())
         return torch.cat(found)
 
     @contextmanager
@@ -76,10 +66,10 @@ class LayerFeatures:
             images (`Tensor`): one or more images; only their size matters.
 
         Raises:
-            ValueError: if the layer is no cut of the network: what comes after it must depend on nothing before it.
+            ValueError: if the layer does not cut the network in two: what comes after it must depend on it alone.
         """
         images = self.network.checked(images[:1])
-        point = self.point(images)
+        point, question = self.point(images), self.network.question(images)
         if point.layout not in ("NCHW", "NHWC"):
             raise ValueError(
                 f"The layer {point.module!r} gives tokens; concepts are measured on the grids of convolutional layers."
@@ -90,24 +80,15 @@ class LayerFeatures:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             features = replaced["features"]
             features = features if point.layout == "NCHW" else features.movedim(1, -1)
-            return features.to(output.dtype).clone()
+            return with_item(output, point.item, features.to(images.dtype).clone())
 
         def logits(features: Tensor, image: Tensor = images) -> Tensor:
             replaced["features"] = features.to(image.device)
-            return self.network(image.expand(len(features), -1, -1, -1)).float()
+            return question(image.expand(len(features), -1, -1, -1)).float()
 
-        handle = self.network.body.get_submodule(point.module).register_forward_hook(hook)
-        try:
-            with self.network.as_it_was():
-                _check_cut(logits, nothing, images, point.module)
-                yield logits
-        finally:
-            handle.remove()
-
-
-def _nobody(outputs: Tensor) -> Target:
-    """For features alone: any target will do."""
-    return ClassTarget(torch.zeros(len(outputs), dtype=torch.long, device=outputs.device))
+        question.body.get_submodule(point.module).register_forward_hook(hook)
+        _check_cut(logits, nothing, images, point.module)
+        yield logits
 
 
 def _check_cut(logits: Any, features: Tensor, images: Tensor, name: str) -> None:
@@ -115,6 +96,6 @@ def _check_cut(logits: Any, features: Tensor, images: Tensor, name: str) -> None
         same = torch.equal(logits(features, images), logits(features, torch.ones_like(images)))
     if not same:
         raise ValueError(
-            f"The layer {name!r} is no cut of the network: something after it depends on the image in another way. "
-            "Use the end of a block or stage."
+            f"The layer {name!r} does not cut the network in two: something after it depends on the image "
+            "in another way. Use the end of a block or stage."
         )

@@ -14,7 +14,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import image_files
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.images import decode_image, raw_images
-from antehoc_hf.training.data.splits import load_source
+from antehoc_hf.training.data.sources import load_source
 
 
 def concept_images(

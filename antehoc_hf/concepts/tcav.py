@@ -55,8 +55,8 @@ class TCAV:
     """
     Testing with concept activation vectors (Kim et al., ICML 2018).
 
-    Every concept is told from each of several sets of random images, and each random set from the others: a score
-    counts only if it differs from what random sets give.
+    Every concept is classified against each of several sets of random images, and each random set against the others:
+    a score counts only if it differs from what random sets give.
 
     Args:
         model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
@@ -128,7 +128,7 @@ def p_of_difference(scores: Sequence[float], random_scores: Sequence[float], hyp
     if len(set(scores)) == 1 and len(set(random_scores)) == 1:
         return math.nan if scores[0] == random_scores[0] else 0.0
     with warnings.catch_warnings():
-        # Scores that are all alike in one of the samples: the test still tells it from the other.
+        # Scores that are all alike in one of the samples: the test still distinguishes it from the other.
         warnings.simplefilter("ignore", RuntimeWarning)
         test = needed("scipy.stats", extra="concepts").ttest_ind(scores, random_scores)
     return min(1.0, float(test.pvalue) * hypotheses)

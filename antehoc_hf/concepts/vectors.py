@@ -1,4 +1,4 @@
-"""Concept activation vectors: the direction in a layer's features that tells a concept from random images."""
+"""Concept activation vectors: the direction in a layer's features that separates a concept from random images."""
 
 from __future__ import annotations
 

@@ -68,14 +68,14 @@ class VisualTCAV:
 
     Args:
         model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
-        random_images (`Tensor`): (M, 3, H, W) normalised: what concepts are told from.
+        random_images (`Tensor`): (M, 3, H, W) normalised: the negatives of every concept.
         layer (`str`, *optional*): a layer on which all that follows depends; the last with a grid otherwise.
         steps (`int`): of the path from no features to the image's.
         batch_size (`int`): images a pass.
         cache (`str` or `Path`, *optional*): folder that keeps concept vectors, by the content of model and images.
 
     Raises:
-        ValueError: if there is no random image, or the model is no classifier.
+        ValueError: if there is no random image, or the model is not a classifier.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class VisualTCAV:
     def _classes(self, tail: Any, features: Tensor, targets: Tensor | int | None) -> Tensor:
         with torch.no_grad():
             outputs = torch.cat([tail(chunk).cpu() for chunk in features.split(self.features.batch_size)])
-        found: Any = self.features.network.question(features, targets)(outputs)
+        found: Any = self.features.network.question(features, targets).target(outputs)
         return found.classes
 
     def _kept(self, images: Tensor) -> Path | None:

@@ -19,7 +19,6 @@ from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import Target
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image
 from antehoc_hf.training.data.images import image_size
@@ -213,7 +212,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
     The same image, with the map of another class; everything measured from it is of that class too.
 
     Args:
-        loaded: a model with a map for each class, see [`DemoModel.class_conditional`].
+        loaded: a model with a map for each class, see [`DemoModel.map_per_target`].
         analysis: what it made of the image.
         rank (`int`): 0 for the most likely of the classes that are told, 1 for the next.
 
@@ -221,7 +220,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
         ValueError: if the model's map depends on no class, or there is no such rank.
     """
     answer = analysis.answer
-    if not isinstance(answer, Classes) or not loaded.class_conditional:
+    if not isinstance(answer, Classes) or not loaded.map_per_target:
         raise ValueError(f"{loaded.name} has one map an image, whatever the class.")
     if not 0 <= rank < len(answer.indices):
         raise ValueError(f"rank={rank!r} must be in 0 … {len(answer.indices) - 1}.")
@@ -316,15 +315,16 @@ class _Confidence:
     """
 
     def __init__(self, loaded: DemoModel, analysis: Analysis) -> None:
-        self._network, self._lock = Network(loaded.model), loaded.lock
+        self._lock = loaded.lock
         with self._lock:
-            ask = self._network.question(analysis.pixel_values, _target(analysis))
-            self._target: Target = ask(self._network(analysis.pixel_values))
+            network = Network(loaded.model)
+            self._question = network.question(network.checked(analysis.pixel_values), _target(analysis))
+            self._target = self._question.target(self._question(self._question.images))
 
     def __call__(self, images: Tensor) -> Tensor:
         same = torch.zeros(len(images), dtype=torch.long, device=images.device)
         with self._lock:
-            return self._target.select(same).confidence(self._network(images, same))
+            return self._target.select(same).confidence(self._question(images, same))
 
 
 def _target(analysis: Analysis) -> Any:

@@ -40,9 +40,9 @@ class DemoModel:
     lock: ModelLock = field(default_factory=ModelLock, repr=False, compare=False)
 
     @property
-    def class_conditional(self) -> bool:
+    def map_per_target(self) -> bool:
         """Whether the model has a map for each class."""
-        return bool(getattr(self.model, "class_conditional", False))
+        return bool(getattr(getattr(self.model, "map_head", None), "per_target", False))
 
     @property
     def description(self) -> str:
@@ -64,7 +64,7 @@ def load_demo_model(name: str) -> DemoModel:
         OSError: if it cannot be loaded.
     """
     config = model_config(name)
-    if config.model_type != "antehoc":
+    if not hasattr(config, "map_head"):
         raise UsageError(
             f"{name} is a model of type {config.model_type!r} and has no map of its own: the demo shows ante-hoc "
             "models; `antehoc explain` takes any image classifier."

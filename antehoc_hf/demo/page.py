@@ -165,8 +165,9 @@ def example_files(folder: str | Path, images: Sequence[str | Path] | None = None
     Raises:
         ValueError, OSError: if one cannot be read.
     """
-    names = unique_names([Path(path) for path in images or ()])
-    named = {name: to_rgb(read_photo(path)) for path, name in names.items()} if images else _drawings()
+    paths = [Path(path) for path in images or ()]
+    names = unique_names([path.stem for path in paths])
+    named = {name: to_rgb(read_photo(path)) for name, path in zip(names, paths, strict=True)} if paths else _drawings()
     files = []
     for name, image in named.items():
         image.thumbnail((_LARGEST_EXAMPLE, _LARGEST_EXAMPLE))
@@ -331,7 +332,7 @@ class _Page:
     def _look(self, path: str | None, model: str, threshold: float) -> list[Any]:
         """Everything anew for another image or model; a mistake is told in place of the results."""
         loaded = self._models[model]
-        about = [self._description(model), parts.note(loaded.class_conditional), self._targets(None)]
+        about = [self._description(model), parts.note(loaded.map_per_target), self._targets(None)]
         if path is None:
             return [None, self._alert(), parts.EMPTY, *self._nothing(), "", parts.EMPTY, parts.EMPTY, *about]
 
@@ -356,7 +357,7 @@ class _Page:
 
     def _targets(self, looked: Looked | None) -> Any:
         """The classes to choose from, where the model tells them apart."""
-        if looked is None or not looked.model.class_conditional or not isinstance(looked.analysis.answer, Classes):
+        if looked is None or not looked.model.map_per_target or not isinstance(looked.analysis.answer, Classes):
             return self._gradio.update(choices=[], value=None, visible=False)
         names = [(name, rank) for rank, (name, _) in enumerate(looked.analysis.answer.top)]
         return self._gradio.update(choices=names, value=0, visible=True)

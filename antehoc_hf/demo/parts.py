@@ -21,13 +21,9 @@ _CONTROLS = {
 }
 
 
-def note(class_conditional: bool) -> str:
+def note(map_per_target: bool) -> str:
     """What the map is not, in a few words."""
-    one = (
-        ""
-        if class_conditional
-        else ", and it is one map for the whole answer: two things in an image get the same map"
-    )
+    one = "" if map_per_target else ", and it is one map for the whole answer: two things in an image get the same map"
     return (
         f'<p class="note"><strong>What the map is not.</strong> It is no proof of cause{one}. Bright is not better. '
         "Compare it with the controls below, which know no model.</p>"

@@ -33,7 +33,7 @@ this image, next to maps that know no model.
 
 {models}
 
-The map is no proof of cause. Made by `antehoc demo --export-space`.
+The map is no proof of cause. Made by `antehoc demo --export_space`.
 """
 
 

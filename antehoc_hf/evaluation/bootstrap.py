@@ -109,7 +109,7 @@ def paired_difference(
     narrower than two intervals side by side suggest. If it holds 0, the images don't tell the two apart.
 
     Args:
-        first, second (`Tensor`): (N,), one value an image in the same order; NaN where a measure says nothing.
+        first, second (`Tensor`): (N,), one value for each image in the same order; NaN where a metric is undefined.
         level, resamples, seed: see `bootstrap_mean`.
 
     Returns:

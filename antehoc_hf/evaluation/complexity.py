@@ -1,7 +1,7 @@
 """
 How much a map shows: its mean, and whether its values are spread over the image or gathered in few places.
 
-A small explanation is easier to read, not more faithful: these belong beside the other measures, never in their place.
+A small explanation is easier to read, not more faithful: these never stand in for the other metrics.
 Sources: Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI 2020 (entropy, as
 "complexity"); Chalasani et al., "Concise Explanations of Neural Networks using Adversarial Training", ICML 2020 (Gini
 index, as "sparseness").
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from antehoc_hf.evaluation.maps import check_maps
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 def map_mean(maps: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def map_entropy(maps: Tensor) -> Tensor:
 
     Returns:
         `Tensor`: (B,) float32 in [0, 1]: 1 for a constant map, 0 for a single bright pixel, whatever the scale. NaN
-            for a map of zeros, which is no distribution, and for images of one pixel.
+            for a map of zeros, which cannot be a distribution, and for images of one pixel.
 
     Raises:
         ValueError: for maps of another shape, negative or not finite.
@@ -81,3 +82,12 @@ def _check(maps: Tensor) -> Tensor:
     if values.numel() and float(values.min()) < 0:
         raise ValueError(f"Complexity needs maps without negative values, but the least is {float(values.min())}.")
     return values / values.amax(dim=1, keepdim=True)
+
+
+register_metric(
+    Metric("map_mean", map_mean, "mean of map", None, "Mean value of the map: its brightness."),
+    Metric("map_entropy", map_entropy, "entropy", None, "Entropy of the map, in [0, 1]; 1 if constant.", columns=()),
+    Metric(
+        "map_gini", map_gini, "Gini index", None, "Gini index of the values, in [0, 1); 0 if constant.", columns=()
+    ),
+)

@@ -17,7 +17,7 @@ from antehoc_hf.evaluation.maps import image_seeds, minmax_maps
 
 def constant_map(pixel_values: Tensor, value: float = 1.0) -> Tensor:
     """
-    The same `value` everywhere: dims the image and says nothing.
+    The same `value` everywhere: dims the image and explains nothing.
 
     Raises:
         ValueError: for a value outside [0, 1].
@@ -81,7 +81,7 @@ def sobel_map(pixel_values: Tensor) -> Tensor:
     grey = F.pad(pixel_values.float().mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=pixel_values.device)
     gradient = F.conv2d(grey, torch.stack([across, across.T])[:, None])
-    # What is left of a flat image after rounding is no edge.
+    # What is left of a flat image after rounding is not an edge.
     length = gradient.norm(dim=1, keepdim=True)
     return minmax_maps(torch.where(length > 1e-4, length, torch.zeros_like(length)))
 

@@ -2,7 +2,7 @@
 How much of the prediction survives in the energy map: the measures of the ante-hoc paper and those of the literature.
 
 All are functions of two probabilities of one class, that of the image and that of the energy map. They reward bright
-maps (a constant 0.9 beats Grad-CAM), so they mean something beside the controls, or on masks of equal area.
+maps (a constant 0.9 beats Grad-CAM), so read them next to the controls, or on masks of equal area.
 
 Sources: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation Maps", XAI4CV 2023, Sec. 4
 (`drop_cond`, `inc_cond`, `win`); Chattopadhyay et al., "Grad-CAM++", WACV 2018, Sec. 4.1 (`avg_drop`, `inc_conf`).
@@ -10,10 +10,13 @@ Sources: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpr
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 IncDenominator = Literal["energy", "image"]
 
@@ -30,7 +33,7 @@ def class_probability(logits: Tensor, target: Tensor) -> Tensor:
         `Tensor`: (B,) float32 in [0, 1].
 
     Raises:
-        ValueError: if the shapes don't fit or a target is no class of the model.
+        ValueError: if the shapes don't fit or a target is not a class of the model.
     """
     if logits.ndim != 2 or target.shape != logits.shape[:1]:
         raise ValueError(
@@ -46,7 +49,6 @@ def class_probability(logits: Tensor, target: Tensor) -> Tensor:
 
 def drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
     """`100 · (p_image − p_energy) / p_image`, (B,), of the images that lost, NaN elsewhere: `drop_cond`'s terms."""
-    _check(p_image, p_energy)
     lost = _lost(p_image, p_energy, tolerance)
     return torch.where(lost, 100 * (p_image - p_energy) / p_image, torch.nan)
 
@@ -55,7 +57,6 @@ def inc_terms(
     p_image: Tensor, p_energy: Tensor, denominator: IncDenominator = "energy", tolerance: float = 0.0
 ) -> Tensor:
     """`100 · (p_energy − p_image) / p_energy`, (B,), of the images that gained, NaN elsewhere: `inc_cond`'s terms."""
-    _check(p_image, p_energy)
     if denominator not in ("energy", "image"):
         raise ValueError(f"denominator={denominator!r} must be 'energy' or 'image'.")
     gained = _gained(p_image, p_energy, tolerance)
@@ -65,13 +66,11 @@ def inc_terms(
 
 def win_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
     """100 for each image that gained, else 0, (B,): `win` is their mean."""
-    _check(p_image, p_energy)
     return 100.0 * _gained(p_image, p_energy, tolerance).to(p_image.dtype)
 
 
 def avg_drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
     """`100 · max(0, p_image − p_energy) / p_image` of every image, (B,): `avg_drop` is their mean."""
-    _check(p_image, p_energy)
     lost = _lost(p_image, p_energy, tolerance)
     # An image that lost has p_image > 0; dividing the others by 1 avoids 0 / 0.
     return torch.where(lost, 100 * (p_image - p_energy) / torch.where(lost, p_image, 1.0), 0.0)
@@ -90,7 +89,7 @@ def drop_cond(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tens
         tolerance (`float`): relative differences up to this are rounding and count as none.
 
     Returns:
-        `Tensor`: percent, in (0, 100]; lower is better. NaN where no image lost: a mean of nothing is no number.
+        `Tensor`: percent, in (0, 100]; lower is better. NaN where no image lost: there is no mean of nothing.
 
     Raises:
         ValueError: if the shapes differ, or the values are not finite probabilities.
@@ -107,65 +106,47 @@ def inc_cond(
     A size, not a count: the literature's Increase in Confidence is `inc_conf`.
 
     Args:
-        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
+        p_image, p_energy, tolerance: see `drop_cond`.
         denominator (`str`): `"energy"` (the paper, its symbols swapped back; at most 100) or `"image"` (unbounded).
-        tolerance (`float`): relative differences up to this are rounding and count as none.
 
     Returns:
         `Tensor`: percent; higher is better. NaN where no image gained.
 
     Raises:
-        ValueError: if the shapes differ, the values are not finite probabilities, or the denominator has no such name.
+        ValueError: see `drop_cond`; or if the denominator has no such name.
     """
     return inc_terms(p_image, p_energy, denominator, tolerance).nanmean()
 
 
 def win(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
     """
-    The paper's Win: share of all images with `p_energy > p_image`; a map of ones wins nowhere.
+    The paper's Win: share of all images with `p_energy > p_image`, percent; higher is better.
 
-    It is the literature's Increase in Confidence (`inc_conf`), not the pairwise Win of Grad-CAM++.
-
-    Args:
-        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
-        tolerance (`float`): relative differences up to this are rounding and count as none.
-
-    Returns:
-        `Tensor`: percent, in [0, 100]; higher is better. NaN for no image at all.
-
-    Raises:
-        ValueError: if the shapes differ, or the values are not finite probabilities.
+    A map of ones never wins. It is the literature's Increase in Confidence (`inc_conf`), not the pairwise Win of
+    Grad-CAM++. Arguments and errors are those of `drop_cond`; NaN for no image at all.
     """
     return win_terms(p_image, p_energy, tolerance).mean()
 
 
 def avg_drop(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
     """
-    Average Drop of the literature: `100 / N · Σ max(0, p_image − p_energy) / p_image` over all images.
-
-    Args:
-        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of the energy map.
-        tolerance (`float`): relative differences up to this are rounding and count as none.
-
-    Returns:
-        `Tensor`: percent, in [0, 100]; lower is better. NaN for no image at all.
-
-    Raises:
-        ValueError: if the shapes differ, or the values are not finite probabilities.
+    Average Drop of the literature: `100 / N · Σ max(0, p_image − p_energy) / p_image` over all images, percent in
+    [0, 100]; lower is better. Arguments and errors are those of `drop_cond`; NaN for no image at all.
     """
     return avg_drop_terms(p_image, p_energy, tolerance).mean()
 
 
-def inc_conf(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
-    """Increase in Confidence of the literature, in percent: the same number as `win`, under its usual name."""
-    return win(p_image, p_energy, tolerance)
+inc_conf = win
+"""Increase in Confidence of the literature: `win` under its usual name."""
 
 
 def _lost(p_image: Tensor, p_energy: Tensor, tolerance: float) -> Tensor:
+    _check(p_image, p_energy)
     return p_image - p_energy > tolerance * p_image
 
 
 def _gained(p_image: Tensor, p_energy: Tensor, tolerance: float) -> Tensor:
+    _check(p_image, p_energy)
     return p_energy - p_image > tolerance * p_energy
 
 
@@ -185,3 +166,33 @@ def _check(p_image: Tensor, p_energy: Tensor) -> None:
                 f"{name} must be probabilities in [0, 1], but spans {float(values.min()):.3g} … "
                 f"{float(values.max()):.3g}: take the softmax of the logits first (class_probability)."
             )
+
+
+def _hits(correct: Tensor) -> Tensor:
+    return correct.double()
+
+
+_metric = partial(Metric, decimals=1, rewards_brightness=True)
+_FORMS, _FAIR = ("", "binarised"), ("", "equal_area")
+register_metric(
+    _metric(
+        "drop_cond", drop_terms, "Drop", "lower", "The paper's Drop, percent, over images that lost.", columns=_FORMS
+    ),
+    _metric(
+        "inc_cond", inc_terms, "Inc", "higher", "The paper's Inc, percent, over images that gained.", columns=_FORMS
+    ),
+    _metric("win", win_terms, "Win", "higher", "Share of images that gained, percent."),
+    _metric(
+        "avg_drop", avg_drop_terms, "Avg. Drop", "lower", "Average Drop, percent, over all images.", columns=_FAIR
+    ),
+    _metric("inc_conf", win_terms, "Increase in Confidence", "higher", "`win`, under its usual name.", columns=()),
+    _metric(
+        "accuracy",
+        _hits,
+        "accuracy",
+        "higher",
+        "Share of masked images classified correctly.",
+        scale=100.0,
+        columns=_FAIR,
+    ),
+)

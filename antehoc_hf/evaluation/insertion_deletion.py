@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+from antehoc_hf.evaluation.curves import check_curves, curves
+from antehoc_hf.evaluation.maps import rank_pixels
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,17 @@ def insertion_deletion(
     inner = counts[1:-1]
     shown_first = torch.cat([inner, torch.zeros_like(inner), counts[-1:], counts[:1]])
     hidden_first = torch.cat([torch.zeros_like(inner), inner, counts[:1], counts[:1]])
-    points = len(shown_first)
-    seen = []
-    for start in range(0, len(pixel_values) * points, chunk_size):
-        index = torch.arange(start, min(start + chunk_size, len(pixel_values) * points), device=pixel_values.device)
-        image, point = index // points, index % points
+
+    def version(image: Tensor, point: Tensor) -> Tensor:
         rank = ranks[image]
         # Insertion shows the first ranks; deletion hides them and shows the others.
         show = torch.where(
             (hidden_first[point] > 0)[:, None], rank >= hidden_first[point, None], rank < shown_first[point, None]
         )
-        mask = _to_pixels(show, patch_size, maps.shape[-2:])
-        probabilities = predict(torch.where(mask, pixel_values[image], background[image]))
-        seen.append(probabilities.float().gather(1, target[image, None]).squeeze(1))
-    curves = torch.cat(seen).view(-1, points) if seen else pixel_values.new_zeros(0, points)
-    insertion, deletion, whole, nothing = curves.split([steps - 1, steps - 1, 1, 1], dim=1)
+        return torch.where(_to_pixels(show, patch_size, maps.shape[-2:]), pixel_values[image], background[image])
+
+    found = curves(predict, target, len(shown_first), version, chunk_size)
+    insertion, deletion, whole, nothing = found.split([steps - 1, steps - 1, 1, 1], dim=1)
     return InsertionDeletion(
         fractions=counts.float() / units,
         insertion_curve=torch.cat([nothing, insertion, whole], dim=1),
@@ -145,18 +144,32 @@ def _to_pixels(show: Tensor, patch_size: int, size: torch.Size) -> Tensor:
 
 def _check(pixel_values: Tensor, maps: Tensor, target: Tensor, steps: int, patch_size: int, chunk_size: int) -> int:
     """Number of patches that are ranked."""
-    check_maps(maps)
-    batch, height, width = len(pixel_values), *pixel_values.shape[-2:]
-    if pixel_values.ndim != 4 or maps.shape != (batch, 1, height, width) or target.shape != (batch,):
-        raise ValueError(
-            "pixel_values (B, 3, H, W), maps (B, 1, H, W) and target (B,) don't fit: they are "
-            f"{tuple(pixel_values.shape)}, {tuple(maps.shape)} and {tuple(target.shape)}."
-        )
+    check_curves(pixel_values, maps, target, chunk_size)
+    height, width = pixel_values.shape[-2:]
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(f"patch_size={patch_size!r} must be at least 1 and divide height {height} and width {width}.")
     units = (height // patch_size) * (width // patch_size)
     if not 1 <= steps <= units:
         raise ValueError(f"steps={steps!r} must be between 1 and the number of ranked patches, {units}.")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size!r} must be at least 1.")
     return units
+
+
+def _insertion(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.insertion
+
+
+def _deletion(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.deletion
+
+
+def _difference(insertion_deletion: InsertionDeletion) -> Tensor:
+    return insertion_deletion.difference
+
+
+_metric = partial(Metric, decimals=3)
+_AREA, _DIFFERENCE = "`insertion_deletion(…).{}`, in [0, 1].", "`insertion_deletion(…).difference`; 0 is chance."
+register_metric(
+    _metric("insertion", _insertion, "insertion", "higher", _AREA.format("insertion"), columns=()),
+    _metric("deletion", _deletion, "deletion", "lower", _AREA.format("deletion"), columns=()),
+    _metric("insertion_minus_deletion", _difference, "insertion − deletion", "higher", _DIFFERENCE),
+)

@@ -1,4 +1,4 @@
-"""A classifier as measures see it: scores of images, and images with a map multiplied in."""
+"""A classifier as metrics see it: scores of images, and images with a map multiplied in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _USUAL_MEAN, _USUAL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class FirstPass:
+class Judgement:
     """
     What a model makes of images.
 
@@ -29,6 +29,11 @@ class FirstPass:
     degenerate: Tensor | None = None
 
 
+def explains_itself(model: nn.Module) -> bool:
+    """Whether a model has a map of its own."""
+    return callable(getattr(model, "energy_map", None))
+
+
 class JudgedClassifier:
     """
     One of our classifiers, a network that gives scores (B, K), or any `…ForImageClassification` of transformers.
@@ -36,10 +41,10 @@ class JudgedClassifier:
     Args:
         model (`nn.Module`): the classifier.
         image_mean, image_std (*optional*): the normalisation of its images, three numbers each; None: what the model's
-            configuration or timm's says, or else ImageNet's usual one. They tell what black is.
+            configuration or timm's says, or else ImageNet's usual one. They say what black is.
 
     Raises:
-        ValueError: if it is no classifier of one class an image.
+        ValueError: if it does not classify images into one of several classes.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class JudgedClassifier:
         image_std: Sequence[float] | None = None,
     ) -> None:
         self.model: Any = model
-        self.explains_itself = callable(getattr(model, "energy_map", None)) and hasattr(model, "map_head")
+        self.explains_itself = explains_itself(model)
         config = getattr(model, "config", None)
         problem = getattr(config, "problem_type", None)
         if problem not in (None, "single_label_classification") or getattr(config, "num_labels", 2) < 2:
@@ -61,12 +66,12 @@ class JudgedClassifier:
         self.device, self.dtype = first.device, first.dtype
         self._black = black_pixel(model, image_mean, image_std)
 
-    def see(self, pixel_values: Tensor) -> FirstPass:
+    def see(self, pixel_values: Tensor) -> Judgement:
         """The prediction, with the model's own map if it has one."""
         if not self.explains_itself:
-            return FirstPass(self.logits(pixel_values))
+            return Judgement(self.logits(pixel_values))
         outputs = self.model(pixel_values=pixel_values)
-        return FirstPass(outputs.logits, outputs.interpretation_map, outputs.degenerate)
+        return Judgement(outputs.logits, outputs.interpretation_map, outputs.degenerate)
 
     def logits(self, pixel_values: Tensor) -> Tensor:
         """
@@ -88,7 +93,7 @@ class JudgedClassifier:
         return self.logits(pixel_values).float().softmax(dim=1)
 
     def masked(self, pixel_values: Tensor, maps: Tensor) -> Tensor:
-        """The energy map, image ⊙ map: pixels fade to black where the map does (our models may be told otherwise)."""
+        """The energy map, image ⊙ map: pixels fade to black, or to what the configuration of our model says."""
         if self.explains_itself:
             return self.model.energy_map(pixel_values, maps)
         black = self._black.to(pixel_values)

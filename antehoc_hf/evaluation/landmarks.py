@@ -84,15 +84,15 @@ def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[
         found, labels (`Tensor`): (B, K, 2).
         normalizer (`Tensor`): (B, 2, 2), see [`normalizers`].
     """
-    told: dict[str, float] = {}
+    errors_by: dict[str, float] = {}
     curves: dict[str, float] = {}
     for index, name in enumerate(NORMALIZERS):
         errors = nme(found, labels, normalizer[:, index])
         if bool(errors.isnan().all()):
             continue
-        told[f"nme_{name}"] = 100 * _mean(errors[~errors.isnan()])
+        errors_by[f"nme_{name}"] = 100 * _mean(errors[~errors.isnan()])
         curves = curves or {"auc_8": auc(errors), "failure_rate_8": 100 * failure_rate(errors)}
-    return {**told, **curves}
+    return {**errors_by, **curves}
 
 
 def normalizers(points: Tensor, unit: tuple[float, float], eyes: tuple[int, int] | None) -> Tensor:
@@ -123,7 +123,7 @@ def convex_hull(points: Tensor) -> Tensor:
         points (`Tensor`): (N, 2).
 
     Returns:
-        `Tensor`: (M, 2) float64; points on the edges are no corners. M < 3 where the points lie on a line.
+        `Tensor`: (M, 2) float64; points on the edges do not count. M < 3 where the points lie on a line.
     """
     ordered = sorted({(float(x), float(y)) for x, y in points.tolist()})
     if len(ordered) < 3:

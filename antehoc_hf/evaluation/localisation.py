@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antehoc_hf.evaluation.maps import binarise, check_maps, rank_pixels
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
@@ -156,3 +157,18 @@ def _check(maps: Tensor, masks: Tensor) -> Tensor:
     if inside.dtype != torch.bool and not bool(((inside == 0) | (inside == 1)).all()):
         raise ValueError("Masks must hold 0 and 1 (or False and True): compare with a threshold first.")
     return inside.bool()
+
+
+_OVER_AREA = "Part of the map's sum inside the mask over the mask's share of the image; 1 is chance."
+_POINTING = "Share of maps whose largest value is in the mask; the mask's area is chance."
+_RANK = "Part of the K largest values in the mask of K pixels; the mask's area is chance."
+_IOU = "Intersection over union of mask and binarised map, in [0, 1]."
+register_metric(
+    Metric(
+        "energy_share", energy_share, "energy share", "higher", "Part of the map's sum inside the mask.", columns=()
+    ),
+    Metric("energy_share_over_area", energy_share_over_area, "energy share / area", "higher", _OVER_AREA),
+    Metric("pointing_game", pointing_game, "pointing game", "higher", _POINTING, scale=100.0, decimals=1),
+    Metric("relevance_rank", relevance_rank, "relevance rank", "higher", _RANK),
+    Metric("iou", iou, "IoU", "higher", _IOU, reported=False),
+)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.imputation import check_noise, image_noise, linear_imputation
-from antehoc_hf.evaluation.maps import check_maps, rank_pixels
+from antehoc_hf.evaluation.maps import rank_pixels
+from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 @dataclass(frozen=True)
@@ -82,44 +84,38 @@ def road(
     # For each image: ranks [0, count) for the most relevant first, [pixels − count, pixels) for the least.
     starts = torch.tensor([0] * len(counts) + [pixels - count for count in counts], device=maps.device)
     stops = torch.tensor([*counts, *[pixels] * len(counts)], device=maps.device)
-    seen = []
     drawn = noise * image_noise(pixel_values, seed, first_index)  # one field an image, for all its versions
-    # The versions of all images form one list, so that chunks are full.
-    for begin in range(0, len(pixel_values) * points, chunk_size):
-        index = torch.arange(begin, min(begin + chunk_size, len(pixel_values) * points), device=pixel_values.device)
-        image, point = index // points, index % points
-        rank = ranks[image]
+
+    def version(image: Tensor, point: Tensor) -> Tensor:
+        rank, whole = ranks[image], pixel_values[image]
         missing = ((rank >= starts[point, None]) & (rank < stops[point, None])).view(-1, 1, *maps.shape[-2:])
-        whole = pixel_values[image]
-        filled = torch.where(missing, linear_imputation(whole, missing) + drawn[image], whole)
-        seen.append(predict(filled).float().gather(1, target[image, None]).squeeze(1))
-    curves = torch.cat(seen).view(-1, points) if seen else pixel_values.new_zeros(0, points)
-    most, least = curves.split(len(counts), dim=1)
-    return Road(torch.tensor([float(value) for value in percentages], device=curves.device), most, least)
+        return torch.where(missing, linear_imputation(whole, missing) + drawn[image], whole)
+
+    found = curves(predict, target, points, version, chunk_size)
+    most, least = found.split(len(counts), dim=1)
+    return Road(torch.tensor([float(value) for value in percentages], device=found.device), most, least)
 
 
 def _check(
     pixel_values: Tensor, maps: Tensor, target: Tensor, percentages: Sequence[float], noise: float, chunk_size: int
 ) -> list[int]:
     """How many pixels each percentage is."""
-    check_maps(maps)
+    check_curves(pixel_values, maps, target, chunk_size)
     check_noise(noise)
-    batch, height, width = len(pixel_values), *pixel_values.shape[-2:]
-    if pixel_values.ndim != 4 or maps.shape != (batch, 1, height, width) or target.shape != (batch,):
-        raise ValueError(
-            "pixel_values (B, 3, H, W), maps (B, 1, H, W) and target (B,) don't fit: they are "
-            f"{tuple(pixel_values.shape)}, {tuple(maps.shape)} and {tuple(target.shape)}."
-        )
+    height, width = pixel_values.shape[-2:]
     if not len(percentages) or not all(0 < value < 100 for value in percentages):
         raise ValueError(
             f"percentages={tuple(percentages)!r} must be one or more numbers between 0 and 100: something must be "
             "taken out, and something be left to fill in from."
         )
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size!r} must be at least 1.")
     counts = [round(value / 100 * height * width) for value in percentages]
     if not 0 < min(counts) <= max(counts) < height * width:
         raise ValueError(
             f"percentages={tuple(percentages)!r} take out none or all of the {height * width} pixels of an image."
         )
     return counts
+
+
+register_metric(
+    Metric("road", lambda road: road.combined, "ROAD", "higher", "`road(…).combined`; 0 is chance.", decimals=3)
+)

@@ -17,7 +17,9 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from antehoc_hf.evaluation.judged import explains_itself
 from antehoc_hf.evaluation.maps import check_maps
+from antehoc_hf.evaluation.metric import Metric, given_scores, register_metric
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.evaluation.stability import map_similarity
 
@@ -53,7 +55,7 @@ def randomised(model: nn.Module, parameters: Iterable[str], seed: int = 0) -> nn
 
     The entries of each tensor are shuffled. That is a random network whose every tensor has the distribution of the
     trained one, so that numbers stay in range in any architecture (the source draws from the initialiser, which a
-    network that is already built doesn't tell). What belongs together in a normalisation, scale, shift and running
+    network that is already built does not reveal). What belongs together in a normalisation, scale, shift and running
     statistics of a channel, stays together.
 
     Args:
@@ -107,12 +109,12 @@ def randomisation_similarity(
 
     Returns:
         `dict[str, Tensor]`: by step, the head first: rank correlation (`map_similarity`) of each image, (B,). It
-            should fall to 0; a method that ignores the network stays at 1. The trained network itself is no step.
+            should fall to 0; a method that ignores the network stays at 1.
 
     Raises:
         ValueError: if the model gives no logits (B, K) to take the target from, or maps are not finite.
     """
-    target = prediction(model, pixel_values) if target is None else target
+    target = logits_of(model, pixel_values).argmax(dim=1) if target is None else target
     trained = check_maps(make_explainer(model)(pixel_values, target))
     return {
         name: map_similarity(trained, make_explainer(network)(pixel_values, target))
@@ -142,7 +144,7 @@ def model_similarity(
     Raises:
         ValueError: see `randomisation_similarity`.
     """
-    target = prediction(model, pixel_values) if target is None else target
+    target = logits_of(model, pixel_values).argmax(dim=1) if target is None else target
     return map_similarity(make_explainer(model)(pixel_values, target), make_explainer(other)(pixel_values, target))
 
 
@@ -168,9 +170,9 @@ def target_similarity(explain: Explain, pixel_values: Tensor, target: Tensor, ot
 
 
 @torch.no_grad()
-def prediction(model: nn.Module, pixel_values: Tensor) -> Tensor:
+def logits_of(model: nn.Module, pixel_values: Tensor) -> Tensor:
     """
-    The class that the model predicts, (B,) int64; the model comes back in the mode it was in.
+    Scores of the classes, (B, K); the model comes back in the mode it was in.
 
     Raises:
         ValueError: if the model gives no logits (B, K).
@@ -180,13 +182,14 @@ def prediction(model: nn.Module, pixel_values: Tensor) -> Tensor:
     logits = getattr(outputs, "logits", outputs)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ValueError(f"{type(model).__name__} gives no logits (B, K): pass the target.")
-    return logits.argmax(dim=1)
+    return logits
 
 
 def _body(model: nn.Module) -> tuple[str, nn.Module]:
     """The network that predicts, and what its names begin with."""
-    if hasattr(model, "map_head") and isinstance(getattr(model, "backbone", None), nn.Module):
-        return "backbone.", model.backbone  # type: ignore[return-value]
+    backbone = getattr(model, "backbone", None)
+    if explains_itself(model) and isinstance(backbone, nn.Module):
+        return "backbone.", backbone
     return "", model
 
 
@@ -272,3 +275,10 @@ def _shuffle_together(tensors: list[Tensor], generator: torch.Generator) -> None
             orders[kind] = torch.randperm(tensor.numel(), generator=generator)
         order = orders[kind].to(tensor.device)
         tensor.copy_(tensor.flatten()[order].view_as(tensor))
+
+
+_STEP, _CLASS = "One step of `randomisation_similarity(…)`.", "`target_similarity(…)`; 1: maps depend on no class."
+register_metric(
+    Metric("randomisation_similarity", given_scores, "similarity after randomisation", "lower", _STEP),
+    Metric("target_similarity", given_scores, "another class", "lower", _CLASS),
+)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +11,11 @@ from tqdm.auto import tqdm
 from antehoc_hf.evaluation.bootstrap import bootstrap_mean
 from antehoc_hf.evaluation.controls import center_map, random_map, sobel_map
 from antehoc_hf.evaluation.maps import degenerate_maps
-from antehoc_hf.evaluation.sanity import (
-    Explain,
-    MakeExplainer,
-    prediction,
-    randomisation_similarity,
-    target_similarity,
-)
-from antehoc_hf.evaluation.score_table import ScoreTable
+from antehoc_hf.evaluation.metric import metric_named
+from antehoc_hf.evaluation.results import MapReport, MapRow
+from antehoc_hf.evaluation.sanity import MakeExplainer, logits_of, randomisation_similarity, target_similarity
 from antehoc_hf.evaluation.stability import max_sensitivity
+from antehoc_hf.evaluation.views import Column, column_of
 
 _CONTROLS: dict[str, MakeExplainer] = {
     "random": lambda model: lambda images, target: random_map(images),
@@ -36,7 +31,7 @@ def evaluate_sanity(
     *,
     seed: int = 0,
     progress: bool = True,
-) -> ScoreTable:
+) -> MapReport:
     """
     Rank correlation of maps before and after each step of randomising the network from the head down, and of the maps
     of the likeliest and the second likeliest class; and the largest relative change of a map in a small box around
@@ -53,7 +48,7 @@ def evaluate_sanity(
         progress (`bool`): show a bar.
 
     Returns:
-        `ScoreTable`: measures `"after head"`, …, `"another class"`, `"max. sensitivity"`; controls in the last rows.
+        `MapReport`: columns `"after head"`, …, `"another class"`, `"max. sensitivity"`; controls in the last rows.
 
     Raises:
         ValueError: if there is no image or explainer, or the model gives no logits.
@@ -62,40 +57,28 @@ def evaluate_sanity(
         raise ValueError("Sanity needs at least one image and one explainer.")
     device = next((parameter.device for parameter in model.parameters()), pixel_values.device)
     pixel_values = pixel_values.to(device)
-    target, other = _two_classes(model, pixel_values)
+    target, other = logits_of(model, pixel_values).topk(2, dim=1).indices.unbind(dim=1)
     makers = {**make_explainers, **{name: make for name, make in _CONTROLS.items() if name not in make_explainers}}
-    scores, notes = {}, []
+    rows, columns = [], dict[str, Column]()
     for name, make in tqdm(makers.items(), desc="Evaluating sanity", unit="method", disable=not progress):
-        found = {
-            f"after {step}": values
-            for step, values in randomisation_similarity(model, make, pixel_values, target, seed).items()
-        }
         explain = make(model)
-        found["another class"] = target_similarity(explain, pixel_values, target, other)
-        found["max. sensitivity"] = max_sensitivity(_of(explain, target), pixel_values, seed=seed)
-        scores[name] = {measure: _estimate(values, seed) for measure, values in found.items()}
+        steps = randomisation_similarity(model, make, pixel_values, target, seed)
+        found = {f"after {step}": values for step, values in steps.items()}
+        columns |= {f"after {step}": Column(f"after {step} ↓", better="lower") for step in steps}
+        for metric, values in (
+            ("target_similarity", target_similarity(explain, pixel_values, target, other)),
+            ("max_sensitivity", max_sensitivity(lambda x, to=explain: to(x, target), pixel_values, seed=seed)),  # type: ignore[misc]
+        ):
+            heading = metric_named(metric).heading
+            found[heading], columns[heading] = values, column_of(metric_named(metric))
+        scores = {
+            column: bootstrap_mean(values.double().cpu()[torch.isfinite(values).cpu()], seed=seed)
+            for column, values in found.items()
+        }
+        kind = "explainer" if name in make_explainers else "control"
         empty = int(degenerate_maps(explain(pixel_values, target)).sum())
-        if empty:
-            notes.append(f"{name}: {empty} of {len(pixel_values)} maps show nothing.")
-    title = "Rank correlation with the trained network's maps, and the largest relative change in a box of ±0.02."
-    return ScoreTable(
-        title, len(pixel_values), scores, settings={"seed": seed, "controls": list(_CONTROLS)}, notes=notes
-    )
-
-
-def _estimate(values: Tensor, seed: int) -> Any:
-    values = values.double().cpu()
-    return bootstrap_mean(values[torch.isfinite(values)], seed=seed)
-
-
-def _of(explain: Explain, target: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda images: explain(images, target)
-
-
-@torch.no_grad()
-def _two_classes(model: nn.Module, pixel_values: Tensor) -> Sequence[Tensor]:
-    """The likeliest class of each image, and the second likeliest."""
-    first = prediction(model, pixel_values)
-    outputs = model(pixel_values)
-    logits = getattr(outputs, "logits", outputs)
-    return first, logits.scatter(1, first[:, None], -torch.inf).argmax(dim=1)
+        rows.append(MapRow(name, kind, scores, degenerate=empty))
+    about = "Rank correlation with the trained network's maps, and the largest relative change in a box of ±0.02."
+    settings = {"seed": seed, "controls": list(_CONTROLS)}
+    count = len(pixel_values)
+    return MapReport(count, count, 0, rows, columns, settings, about, in_one_table=True)

@@ -6,36 +6,47 @@ from dataclasses import dataclass
 from typing import Literal
 
 from antehoc_hf.evaluation.faithfulness import IncDenominator
+from antehoc_hf.evaluation.landmarks import NORMALIZERS
 
 FORMS = ("pixel-mean", "pixel-blur", "patch-mean", "patch-blur")
 """Insertion and deletion: what is ranked, and what stands where the image is missing."""
 
 _LEAST = {"insertion_deletion_images": 0, "steps": 1, "patches": 1, "road_images": 0, "chunk_size": 1, "resamples": 1}
+_CHOICES = {
+    "target": ("label", "prediction"),
+    "inc_denominator": ("energy", "image"),
+    "normalizer": (None, *NORMALIZERS),
+}
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """
-    How maps are measured.
+    How maps are measured. Each task uses some of these; a report lists which.
 
     Args:
-        target (`str`): the class watched: the `"label"` (the paper) or the model's own `"prediction"`.
+        target (`str`): what is watched: the `"label"` (the paper), a class or the words of a caption, or the model's
+            own `"prediction"`.
         correct_only (`bool`): average over correctly classified images only.
-        threshold (`float`, *optional*): of the binarised maps; None leaves them out.
+        threshold (`float`, *optional*): of the binarised maps of classifiers; None leaves them out.
         area (`float`, *optional*): kept part of the image in masks of equal area; None leaves them out.
         areas (`tuple[float]`): further parts of the image, each of which is once kept and once removed
             (`keep_10_avg_drop`, `remove_10_avg_drop`, …).
         inc_denominator (`str`): `"energy"` or `"image"`, see `inc_cond`.
         tolerance (`float`): relative differences of probability up to this are rounding and count as none.
-        insertion_deletion_images (`int`): how many images, from the first, insertion and deletion are measured on:
-            they cost `2 · steps` passes for each map. 0 leaves them out. Shuffle data that are sorted by class.
+        insertion_deletion_images (`int`): how many images, from the first, insertion and deletion are measured on
+            (classification): they cost `2 · steps` passes for each map. 0 leaves them out. Shuffle data that are
+            sorted by class.
         insertion_deletion (`tuple[str]`): in which forms, of `"pixel-mean"`, `"pixel-blur"`, `"patch-mean"` and
             `"patch-blur"`: what is ranked and what stands where the image is missing, see `insertion_deletion`. The
             first has the plain names in the report, the others have theirs as a suffix.
         steps: see `insertion_deletion`.
         patches (`int`): patches along the image's shorter side, where patches are ranked.
-        road_images (`int`): how many images, from the first, ROAD is measured on (see `road`). 0 leaves it out.
+        road_images (`int`): how many images, from the first, ROAD is measured on (see `road`; classification). 0
+            leaves it out.
         chunk_size (`int`): images a pass of insertion, deletion and ROAD.
+        normalizer (`str`, *optional*): what errors of landmarks are divided by, of `NORMALIZERS`; None: the first
+            whose length is known.
         seed (`int`): of ties, the random control and the bootstrap.
         level, resamples: see `bootstrap_mean`.
 
@@ -56,17 +67,15 @@ class EvaluationSettings:
     patches: int = 8
     road_images: int = 0
     chunk_size: int = 64
+    normalizer: str | None = None
     seed: int = 0
     level: float = 0.95
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("target", ("label", "prediction")),
-            ("inc_denominator", ("energy", "image")),
-        ):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be {choices[0]!r} or {choices[1]!r}.")
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, choices))}.")
         for name in ("threshold", "area", "level"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:

@@ -1,7 +1,7 @@
 """
 How little a map changes when the image hardly does.
 
-A map that never changes is stable and says nothing: read these beside a constant map.
+A map that never changes is stable and explains nothing: compare with a constant map.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from antehoc_hf.evaluation.faithfulness import IncDenominator, drop_cond, inc_cond
+from antehoc_hf.evaluation.faithfulness import IncDenominator, drop_terms, inc_terms
 from antehoc_hf.evaluation.maps import check_maps, degenerate_maps, image_seeds
+from antehoc_hf.evaluation.metric import Metric, given_scores, register_metric
 from antehoc_hf.evaluation.rank_correlation import spearman
 
 # Apart from the draws of ties and controls, which start from the same seed.
@@ -44,7 +45,7 @@ def salt_and_pepper(
         `Tensor`: (B, C, H, W), a new one.
 
     Raises:
-        ValueError: if the images are no (B, C, H, W), share is outside [0, 1], or mean and std don't fit them.
+        ValueError: if the images are not (B, C, H, W), share is outside [0, 1], or mean and std don't fit them.
     """
     if pixel_values.ndim != 4:
         raise ValueError(f"pixel_values must be (B, C, H, W), but their shape is {tuple(pixel_values.shape)}.")
@@ -52,7 +53,7 @@ def salt_and_pepper(
         raise ValueError(f"share={share!r} must be between 0 and 1: it is the part of the pixels that is hit.")
     batch, channels, height, width = pixel_values.shape
     if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
-        raise ValueError(f"mean and std must be {channels} numbers each, one a channel, and std positive.")
+        raise ValueError(f"mean and std must be {channels} numbers each, one for each channel, and std positive.")
     count = round(share * height * width)
     salt = torch.zeros(batch, height * width, dtype=torch.bool)
     pepper = torch.zeros_like(salt)
@@ -88,8 +89,7 @@ def drop_change(
     Raises:
         ValueError: if the shapes differ, or the values are not finite probabilities.
     """
-    _check_pairs(p_image, p_noisy_image)
-    return (drop_cond(p_noisy_image, p_noisy_energy, tolerance) - drop_cond(p_image, p_energy, tolerance)).abs()
+    return _change(_drops(p_image, p_energy, p_noisy_image, p_noisy_energy, tolerance))
 
 
 def inc_change(
@@ -101,22 +101,10 @@ def inc_change(
     tolerance: float = 0.0,
 ) -> Tensor:
     """
-    The paper's CI: how much Inc changes under noise, `|Inc(noisy) − Inc(clean)|`.
-
-    Args:
-        p_image, p_energy, p_noisy_image, p_noisy_energy (`Tensor`): (B,), see `drop_change`.
-        denominator (`str`): see `inc_cond`.
-        tolerance (`float`): relative differences up to this are rounding and count as none.
-
-    Returns:
-        `Tensor`: percentage points; lower is more stable. NaN where no image gained on either side.
-
-    Raises:
-        ValueError: if the shapes differ, the values are not finite probabilities, or the denominator has no such name.
+    The paper's CI: how much Inc changes under noise, `|Inc(noisy) − Inc(clean)|`, as `drop_change` does for Drop;
+    `denominator` as in `inc_cond`.
     """
-    _check_pairs(p_image, p_noisy_image)
-    noisy = inc_cond(p_noisy_image, p_noisy_energy, denominator, tolerance)
-    return (noisy - inc_cond(p_image, p_energy, denominator, tolerance)).abs()
+    return _change(_incs(p_image, p_energy, p_noisy_image, p_noisy_energy, denominator, tolerance))
 
 
 def map_similarity(maps: Tensor, other_maps: Tensor) -> Tensor:
@@ -192,9 +180,45 @@ def max_sensitivity(
     return torch.where(size > 0, largest / size, torch.where(largest > 0, torch.nan, 0.0))
 
 
+def _drops(
+    p_image: Tensor, p_energy: Tensor, p_noisy_image: Tensor, p_noisy_energy: Tensor, tolerance: float = 0.0
+) -> Tensor:
+    """Terms of Drop without and with noise, (B, 2)."""
+    _check_pairs(p_image, p_noisy_image)
+    pair = drop_terms(p_image, p_energy, tolerance), drop_terms(p_noisy_image, p_noisy_energy, tolerance)
+    return torch.stack(pair, dim=1)
+
+
+def _incs(
+    p_image: Tensor,
+    p_energy: Tensor,
+    p_noisy_image: Tensor,
+    p_noisy_energy: Tensor,
+    denominator: IncDenominator = "energy",
+    tolerance: float = 0.0,
+) -> Tensor:
+    """Terms of Inc without and with noise, (B, 2)."""
+    _check_pairs(p_image, p_noisy_image)
+    clean = inc_terms(p_image, p_energy, denominator, tolerance)
+    return torch.stack([clean, inc_terms(p_noisy_image, p_noisy_energy, denominator, tolerance)], dim=1)
+
+
+def _change(terms: Tensor) -> Tensor:
+    clean, noisy = terms.unbind(dim=1)
+    return (noisy.nanmean() - clean.nanmean()).abs()
+
+
 def _check_pairs(clean: Tensor, noisy: Tensor) -> None:
     if clean.shape != noisy.shape:
         raise ValueError(
             f"There must be as many noisy images as clean ones, but they are {tuple(noisy.shape)} and "
             f"{tuple(clean.shape)}."
         )
+
+
+register_metric(
+    Metric("drop_change", _drops, "CD", "lower", "The paper's CD: change of Drop under noise, points.", decimals=1),
+    Metric("inc_change", _incs, "CI", "lower", "The paper's CI: change of Inc under noise, points.", decimals=1),
+    Metric("map_similarity", map_similarity, "similarity", None, "Rank correlation of two maps, in [−1, 1]."),
+    Metric("max_sensitivity", given_scores, "max. sensitivity", "lower", "`max_sensitivity(…)`."),
+)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import Ask, Target
+from antehoc_hf.explainers.network import Question
 from antehoc_hf.modeling.taps import TapPoint
 
 
@@ -21,55 +19,63 @@ class Recorded:
     What a pass left, in the order of the layers.
 
     Attributes:
-        target: what is explained.
-        features (`list[Tensor]`): (B, C, h, w) each.
+        outputs (`Tensor`): of the network.
+        features (`list[Tensor]`): (B, C, h, w) float32 each.
         gradients (`list[Tensor]`): likewise, of the sum of the scores; empty if not asked for.
     """
 
-    target: Target
-    features: list[Tensor] = field(default_factory=list)
+    outputs: Tensor
+    features: list[Tensor]
     gradients: list[Tensor] = field(default_factory=list)
 
 
 def record(
-    network: Network,
-    pixel_values: Tensor,
+    question: Question,
+    images: Tensor,
     points: Sequence[TapPoint],
-    ask: Ask,
-    gradients: bool = False,
+    score: Callable[[Tensor], Tensor] | None = None,
     positions: Tensor | None = None,
 ) -> Recorded:
     """
-    One forward pass and, with `gradients`, one backward pass from the score to the layers.
+    One forward pass and, with `score`, one backward pass from it to the layers.
 
-    Works for frozen networks, since the layers' own output is what gradients are taken of, and where the next module
+    Works for frozen networks, since gradients are taken of the layers' own output, and where the next module
     overwrites its input in place, since that is given a copy.
 
     Args:
-        network: whose layers are read.
-        pixel_values (`Tensor`): (B, 3, H, W).
+        question: whose layers are read.
+        images (`Tensor`): (N, C, H, W).
         points: the layers.
-        ask: what is explained; its score is differentiated.
-        gradients (`bool`): whether it is.
-        positions (`Tensor`, *optional*): (B,) which image of the explained batch each is a version of.
+        score (*optional*): outputs → (N,) what is differentiated.
+        positions (`Tensor`, *optional*): (N,) which image of the batch each is a version of.
+
+    Raises:
+        ValueError: if the score does not depend on the layers in a differentiable way.
     """
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    size = (images.shape[-2], images.shape[-1])
     kept: dict[int, Tensor] = {}
-    with torch.set_grad_enabled(gradients), _hooked(network.body, points, kept):
-        # A leaf that needs a gradient: the graph exists also where every parameter is frozen.
-        images = pixel_values.detach().requires_grad_(gradients)
-        outputs = network(images, positions)
-        if not gradients:
-            return Recorded(ask(outputs), [_grid(kept[index], point, size) for index, point in enumerate(points)])
-        leaves = [kept[i] for i in range(len(points))]
-        target = ask(outputs.detach())
-        found = torch.autograd.grad(target.score(outputs).sum(), leaves, allow_unused=True)
-    slopes = [torch.zeros_like(leaf) if slope is None else slope for leaf, slope in zip(leaves, found, strict=True)]
-    return Recorded(
-        target,
-        [_grid(leaf.detach(), point, size) for leaf, point in zip(leaves, points, strict=True)],
-        [_grid(slope, point, size) for slope, point in zip(slopes, points, strict=True)],
-    )
+    with torch.set_grad_enabled(score is not None), _hooked(question.body, points, kept):
+        outputs = question(images, positions)
+        missing = [point.module for index, point in enumerate(points) if index not in kept]
+        if missing:
+            raise ValueError(f"The layer {missing[0]!r} took no part in the forward pass of these images.")
+        layers = [kept[index] for index in range(len(points))]
+        slopes: Sequence[Tensor | None] = []
+        if score is not None:
+            total = score(outputs).sum()
+            if not total.requires_grad:
+                raise ValueError(
+                    "The network's outputs have no gradient with respect to "
+                    f"{', '.join(point.module for point in points)}: name another layer, or use a method without "
+                    "gradients such as 'score-cam'."
+                )
+            slopes = torch.autograd.grad(total, layers, allow_unused=True)
+    features = [_grid(layer.detach(), point, size) for layer, point in zip(layers, points, strict=True)]
+    gradients = [
+        _grid(torch.zeros_like(layer) if slope is None else slope, point, size)
+        for layer, slope, point in zip(layers, slopes, points, strict=False)
+    ]
+    return Recorded(outputs.detach(), features, gradients)
 
 
 def _grid(tensor: Tensor, point: TapPoint, size: tuple[int, int]) -> Tensor:
@@ -80,32 +86,45 @@ def _grid(tensor: Tensor, point: TapPoint, size: tuple[int, int]) -> Tensor:
 @contextmanager
 def _hooked(body: nn.Module, points: Sequence[TapPoint], kept: dict[int, Tensor]) -> Iterator[None]:
     """Keeps each layer's output tensor, and gives what follows a copy of it."""
-    handles = []
-    counts = dict.fromkeys((point.module for point in points), 0)
-
-    def hook_of(name: str) -> Any:
-        mine = [(index, point) for index, point in enumerate(points) if point.module == name]
-
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            changed = output
-            for index, point in mine:
-                if point.call == counts[name]:
-                    tensor = changed if point.item is None else changed[point.item]
-                    kept[index] = tensor
-                    copy = tensor.clone()
-                    if point.item is None:
-                        changed = copy
-                    else:
-                        changed = type(changed)([copy if i == point.item else t for i, t in enumerate(changed)])
-            counts[name] += 1
-            return changed
-
-        return hook
-
-    for name in counts:
-        handles.append(body.get_submodule(name).register_forward_hook(hook_of(name)))
+    by_module: dict[str, list[tuple[int, TapPoint]]] = {}
+    for index, point in enumerate(points):
+        by_module.setdefault(point.module, []).append((index, point))
+    handles = [body.get_submodule(name).register_forward_hook(_reader(mine, kept)) for name, mine in by_module.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _reader(mine: list[tuple[int, TapPoint]], kept: dict[int, Tensor]) -> Callable[..., object]:
+    calls = [0]
+
+    def hook(module: nn.Module, inputs: object, output: object) -> object:
+        for index, point in mine:
+            if point.call == calls[0]:
+                tensor = item_of(output, point.item)
+                if torch.is_grad_enabled() and not tensor.requires_grad:
+                    tensor = tensor.detach().requires_grad_()  # the graph begins at the first layer that is read
+                kept.setdefault(index, tensor)
+                output = with_item(output, point.item, tensor.clone())
+        calls[0] += 1
+        return output
+
+    return hook
+
+
+def item_of(output: object, item: int | None) -> Tensor:
+    """The tensor at `item` of a module's output, or the output itself."""
+    tensor = output if item is None else output[item]  # type: ignore[index]
+    assert isinstance(tensor, Tensor)
+    return tensor
+
+
+def with_item(output: object, item: int | None, tensor: Tensor) -> object:
+    """A module's output with another tensor at `item`."""
+    if item is None:
+        return tensor
+    assert isinstance(output, tuple | list)
+    items = [tensor if index == item else other for index, other in enumerate(output)]
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)

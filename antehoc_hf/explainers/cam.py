@@ -1,113 +1,90 @@
-"""Grad-CAM, Grad-CAM++ and Score-CAM, computed by torchcam."""
+"""Grad-CAM, Grad-CAM++ and Score-CAM."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.evaluation.maps import minmax_maps
+from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.base import Explainer, RawMaps
-from antehoc_hf.explainers.extras import needed
 from antehoc_hf.explainers.layers import last_layer, named_layers
-from antehoc_hf.explainers.targets import Ask, Target
+from antehoc_hf.explainers.masked import masked_outputs, upsampled
+from antehoc_hf.explainers.network import ModelOptions, Question
+from antehoc_hf.explainers.options import at_least_one
 from antehoc_hf.modeling.taps import TapPoint
 
 
 class LayerExplainer(Explainer):
-    """A method that reads one layer: the named one, or else the last on whose positions the score depends."""
+    """
+    A method that reads one layer.
 
-    def __init__(self, model: Any, layer: str | None = None) -> None:
+    Args:
+        layer (`str`, *optional*): name of the module; otherwise the last whole block whose grid the outputs depend on.
+
+    Raises:
+        ValueError: if the model is not one that can be explained; when called, if it has no such layer.
+    """
+
+    def __init__(self, model: nn.Module, layer: str | None = None, **options: Unpack[ModelOptions]) -> None:
         if layer is not None and not isinstance(layer, str):
             raise ValueError(f"{self.name} reads one layer: layer={layer!r} must be the name of a module.")
-        super().__init__(model, layer)
-        self._found: TapPoint | None = None
+        super().__init__(model, **options)
+        self.layer = layer
+        self._found: dict[tuple[int, ...], TapPoint] = {}
 
-    def point(self, pixel_values: Tensor, ask: Ask) -> TapPoint:
-        """The layer; looked for once, at the first images."""
-        if self._found is None:
-            if isinstance(self.layer, str):
-                self._found = named_layers(self.network, pixel_values, [self.layer])[0]
-            else:
-                self._found = last_layer(self.network, pixel_values, ask)
-        return self._found
-
-    def _layers(self) -> tuple[str, ...]:
-        return () if self._found is None else (self._found.module,)
+    def point(self, question: Question) -> TapPoint:
+        """The layer; looked for once for each size of images."""
+        size = tuple(question.images.shape[1:])
+        if size not in self._found:
+            named = None if self.layer is None else named_layers(question, [self.layer])[0]
+            self._found[size] = named or last_layer(question)
+        return self._found[size]
 
 
-class _TorchCam(LayerExplainer):
-    """One of torchcam's methods on the layer's grid."""
+class _GradientCam(LayerExplainer):
+    """ReLU(Σ_k w_k A_k) with channel weights from the gradients of the score."""
 
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        point = self.point(pixel_values, ask)
-        layer = self.network.body.get_submodule(point.module)
-        size = (pixel_values.shape[-2], pixel_values.shape[-1])
-        bare = replace(point, item=None)
+    def raw_maps(self, question: Question) -> RawMaps:
+        point = self.point(question)
+        recorded = record(question, question.images, [point], question.own_score)
+        features, gradients = recorded.features[0], recorded.gradients[0]
+        weights = self._weights(features, gradients)
+        return RawMaps((weights[:, :, None, None] * features).sum(dim=1).relu(), points=[point])
 
-        def reshape(output: Tensor) -> Tensor:
-            # A copy: what follows may overwrite the layer's output in place.
-            return bare.features(output, size).float().clone()
-
-        # Gradients exist also where every parameter is frozen.
-        images = pixel_values.detach().requires_grad_(self._needs_gradients)
-        with (
-            torch.set_grad_enabled(self._needs_gradients),
-            self._method(self.network, layer, reshape) as method,
-            _shielded(layer),
-        ):
-            return self._computed(method, images, ask)
-
-    _needs_gradients = True
-
+    @staticmethod
     @abstractmethod
-    def _method(self, network: nn.Module, layer: nn.Module, reshape: Callable[[Tensor], Tensor]) -> Any:
-        """torchcam's extractor."""
-
-    def _computed(self, method: Any, images: Tensor, ask: Ask) -> RawMaps:
-        outputs = self.network(images)
-        scores = ask(outputs.detach()).score(outputs)
-        return RawMaps(method(targets=_itself, scores=scores, normalized=False)[0])
+    def _weights(features: Tensor, gradients: Tensor) -> Tensor:
+        """(B, C) from (B, C, h, w)."""
 
 
-class GradCam(_TorchCam):
+class GradCam(_GradientCam):
     """
     Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
-    ICCV 2017, Eq. 1 and 2): ReLU(Σ_k w_k A_k) with w_k the mean gradient of the logit over the positions of channel k.
+    ICCV 2017, Eq. 1 and 2): w_k is the mean gradient of the logit over the positions of channel k.
     """
 
     name = "grad-cam"
 
-    def _method(self, network: nn.Module, layer: nn.Module, reshape: Callable[[Tensor], Tensor]) -> Any:
-        return needed("torchcam.methods").GradCAM(network, layer, reshape_transform=reshape)
+    @staticmethod
+    def _weights(features: Tensor, gradients: Tensor) -> Tensor:
+        return gradients.mean(dim=(2, 3))
 
 
-class GradCamPlusPlus(_TorchCam):
+class GradCamPlusPlus(_GradientCam):
     """
     Grad-CAM++ (Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
     Networks", WACV 2018, Eq. 10 and 19, in the closed form for exp(score)).
-
-    torchcam 0.5 divides a copy of the pixels' coefficients, so that they are left as g²: the division is done here.
     """
 
     name = "grad-cam++"
 
-    def _method(self, network: nn.Module, layer: nn.Module, reshape: Callable[[Tensor], Tensor]) -> Any:
-        methods = needed("torchcam.methods")
-
-        class Corrected(methods.GradCAMpp):  # type: ignore[name-defined, misc]
-            def _get_weights(self, class_idx: Any, scores: Tensor, **kwargs: Any) -> list[Tensor]:
-                self._backprop(scores, class_idx, **kwargs)
-                return [
-                    plus_plus_weights(features, slopes)
-                    for features, slopes in zip(self.hook_a, self.hook_g, strict=True)
-                ]
-
-        return Corrected(network, layer, reshape_transform=reshape)
+    @staticmethod
+    def _weights(features: Tensor, gradients: Tensor) -> Tensor:
+        return plus_plus_weights(features, gradients)
 
 
 def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:
@@ -120,7 +97,6 @@ def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         `Tensor`: (B, C).
     """
-    # α is a quotient of the same power of the gradients' scale up to g: divided by their largest, nothing underflows.
     squared = gradients.square()
     mass = features.sum(dim=(2, 3), keepdim=True)
     below = 2 * squared + gradients**3 * mass
@@ -128,56 +104,40 @@ def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:
     return (alpha * gradients.relu()).sum(dim=(2, 3))
 
 
-class ScoreCam(_TorchCam):
+class ScoreCam(LayerExplainer):
     """
     Score-CAM (Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
     workshops 2020, Algorithm 1): channel weights are the softmax of the logits of image ⊙ upsampled channel.
+
+    The channels are stretched to [0, 1] before they are brought to the image's size, as torchcam does it.
 
     Args:
         batch_size (`int`): masked images a pass.
     """
 
     name = "score-cam"
-    _needs_gradients = False
 
-    def __init__(self, model: Any, layer: str | None = None, batch_size: int = 64) -> None:
-        super().__init__(model, layer)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        self.batch_size = batch_size
+    def __init__(
+        self, model: nn.Module, layer: str | None = None, batch_size: int = 64, **options: Unpack[ModelOptions]
+    ) -> None:
+        super().__init__(model, layer, **options)
+        self.batch_size = at_least_one(batch_size=batch_size)
 
-    def _method(self, network: nn.Module, layer: nn.Module, reshape: Callable[[Tensor], Tensor]) -> Any:
-        return needed("torchcam.methods").ScoreCAM(
-            network, layer, batch_size=self.batch_size, reshape_transform=reshape
-        )
-
-    def _computed(self, method: Any, images: Tensor, ask: Ask) -> RawMaps:
-        target = ask(self.network(images))
+    def raw_maps(self, question: Question) -> RawMaps:
+        point = self.point(question)
+        recorded = record(question, question.images, [point])
+        target, count = question.target(recorded.outputs), len(question.images)
+        features = recorded.features[0]
+        channels = minmax_maps(features.flatten(0, 1)[:, None]).view_as(features)
+        size = (question.images.shape[-2], question.images.shape[-1])
         maps = []
-        # One by one: a target may differ from image to image in more than a class.
-        for position in range(len(images)):
-            at = torch.tensor([position], device=images.device)
-            with self.network.one_of_the_batch(at):
-                self.network(images[position : position + 1])
-                channels = method.hook_a[0].shape[1]
-                maps.append(method(targets=_scored_by(target.select(at)), normalized=False)[0])
-        # The unmasked image is scored as well.
-        return RawMaps(torch.cat(maps), torch.full((len(images),), channels + 1))
-
-
-def _itself(score: Tensor) -> Tensor:
-    return score
-
-
-def _scored_by(target: Target) -> Callable[[Tensor], Tensor]:
-    return lambda output: target.score(output.unsqueeze(0)).squeeze(0)
-
-
-@contextmanager
-def _shielded(layer: nn.Module) -> Iterator[None]:
-    """What follows the layer gets a copy of its output, after torchcam has taken it: it may overwrite it in place."""
-    handle = layer.register_forward_hook(lambda module, inputs, output: output.clone())
-    try:
-        yield
-    finally:
-        handle.remove()
+        for position, of_image in enumerate(features):
+            scores = [
+                target.select(at).score(outputs)
+                for outputs, at in masked_outputs(
+                    question, position, upsampled(channels[position], size), self.batch_size
+                )
+            ]
+            # The softmax is the same whether or not the unmasked image's score is subtracted.
+            maps.append((torch.cat(scores).softmax(dim=0)[:, None, None] * of_image).sum(dim=0).relu())
+        return RawMaps(torch.stack(maps), torch.full((count,), channels.shape[1]), [point])

@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Unpack
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
 from antehoc_hf.explainers.base import Explainer, RawMaps
-from antehoc_hf.explainers.targets import Ask
-from antehoc_hf.modeling.contribution_map import contribution_map, of_target
+from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_target, is_ante_hoc
+from antehoc_hf.explainers.targets import ClassTarget
 
 
 class AnteHoc(Explainer):
     """
-    The interpretation map of an ante-hoc model: one forward pass. The same map whatever the target, unless the model
-    has a map for each class (`weight_network="contributions"`).
+    The interpretation map of an ante-hoc model, from one forward pass: of the target, or, where the model has one map
+    for all targets, the same whatever the target.
     """
 
     name = "antehoc"
 
-    def __init__(self, model: Any) -> None:
-        if not hasattr(model, "map_head"):
-            raise ValueError(f"{type(model).__name__} is no ante-hoc model and has no map of its own.")
-        super().__init__(model)
+    def __init__(self, model: nn.Module, **options: Unpack[ModelOptions]) -> None:
+        super().__init__(model, **options)
+        if not is_ante_hoc(self.network.model):
+            name = type(self.network.model).__name__
+            raise ValueError(f"{name} is not an ante-hoc model: it has no map of its own.")
 
-    @torch.no_grad()
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        model: Any = self.network.model
-        if model.map_head.per_target:
-            outputs = model(pixel_values, output_attention_maps=True)
-            size = (pixel_values.shape[-2], pixel_values.shape[-1])
-            target: Any = ask(outputs.logits)
-            maps, degenerate = contribution_map(of_target(outputs.contributions, target.classes), size)
-            return RawMaps(maps * ~degenerate[:, None, None, None], scaled=True)
-        explained = model.interpretation(pixel_values)
-        shows = ~explained.degenerate[:, None, None, None]
-        return RawMaps(explained.interpretation_map * shows, scaled=True)
+    def raw_maps(self, question: Question) -> RawMaps:
+        model: Any = question.model
+        outputs = (
+            model.config.num_labels
+            if self.network.kind == "classes"
+            else 2 * (getattr(model.config, "num_landmarks", None) or 0)
+        )
+        target = None if question.asked is None else question.target_of_outputs(outputs)
+        if isinstance(target, ClassTarget) and has_map_per_target(model):
+            explained = model.interpretation(question.images, target.classes)
+        else:
+            explained = model.interpretation(question.images)
+        found = ~explained.degenerate[:, None, None, None]
+        return RawMaps(explained.interpretation_map * found, scaled=True)
 
 
 class _Control(Explainer):
-    """A map that knows no model."""
+    """A map that does not look at the model."""
 
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        return RawMaps(self._of_images(pixel_values), scaled=True)
+    def raw_maps(self, question: Question) -> RawMaps:
+        return RawMaps(self._of_images(question.images), scaled=True)
 
     @abstractmethod
     def _of_images(self, pixel_values: Tensor) -> Tensor:
@@ -57,8 +59,8 @@ class Constant(_Control):
 
     name = "constant"
 
-    def __init__(self, model: Any, value: float = 1.0) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, value: float = 1.0, **options: Unpack[ModelOptions]) -> None:
+        super().__init__(model, **options)
         self.value = value
 
     def _of_images(self, pixel_values: Tensor) -> Tensor:
@@ -70,8 +72,8 @@ class Random(_Control):
 
     name = "random"
 
-    def __init__(self, model: Any, seed: int = 0) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, seed: int = 0, **options: Unpack[ModelOptions]) -> None:
+        super().__init__(model, **options)
         self.seed = seed
 
     def _of_images(self, pixel_values: Tensor) -> Tensor:

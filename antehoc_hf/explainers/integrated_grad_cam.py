@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, Unpack, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.base import RawMaps
 from antehoc_hf.explainers.cam import LayerExplainer
-from antehoc_hf.explainers.targets import Ask, Target
+from antehoc_hf.explainers.network import ModelOptions, Question
+from antehoc_hf.explainers.options import at_least_one, one_of
+from antehoc_hf.explainers.targets import Target
+from antehoc_hf.modeling.taps import TapPoint
 
 Rule = Literal["left", "right", "midpoint", "trapezoid"]
 Baseline = Literal["black", "zero_input", "mean", "blur"]
@@ -45,7 +48,7 @@ class IntegratedGradCam(LayerExplainer):
 
     def __init__(
         self,
-        model: Any,
+        model: nn.Module,
         layer: str | None = None,
         steps: int = 50,
         rule: Rule = "left",
@@ -53,74 +56,74 @@ class IntegratedGradCam(LayerExplainer):
         delta: Literal["zero", "baseline_activation"] = "zero",
         relu: Literal["per_step", "final"] = "per_step",
         batch_size: int = 64,
+        **options: Unpack[ModelOptions],
     ) -> None:
-        super().__init__(model, layer)
-        choices: dict[str, tuple[str, tuple[str, ...]]] = {
-            "rule": (rule, ("left", "right", "midpoint", "trapezoid")),
-            "delta": (delta, ("zero", "baseline_activation")),
-            "relu": (relu, ("per_step", "final")),
-        }
+        super().__init__(model, layer, **options)
+        one_of(get_args(Rule), rule=rule)
+        one_of(("zero", "baseline_activation"), delta=delta)
+        one_of(("per_step", "final"), relu=relu)
         if not isinstance(baseline, Tensor):
-            choices["baseline"] = (baseline, ("black", "zero_input", "mean", "blur"))
-        for option, (value, allowed) in choices.items():
-            if value not in allowed:
-                raise ValueError(f"{option}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-        if steps < 1 or batch_size < 1:
-            raise ValueError(f"steps={steps} and batch_size={batch_size} must be at least 1.")
-        self.steps, self.rule, self.delta, self.relu = steps, rule, delta, relu
-        self.baseline, self.batch_size = baseline, batch_size
+            one_of(get_args(Baseline), baseline=baseline)
+        self.steps, self.batch_size = at_least_one(steps=steps), at_least_one(batch_size=batch_size)
+        self.rule, self.delta, self.relu, self.baseline = rule, delta, relu, baseline
 
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        point = self.point(pixel_values, ask)
-        with torch.no_grad():
-            target = ask(self.network(pixel_values))
-        baseline = self._baseline_images(pixel_values)
+    def raw_maps(self, question: Question) -> RawMaps:
+        images = question.images
+        target = question.target(question(images))
+        baseline = self._baseline_images(images)
+        point = self.point(question)
         reference: Tensor | None = None
         if self.delta == "baseline_activation":
-            reference = record(self.network, baseline, [point], lambda outputs: target).features[0]
-        positions, weights = path(self.steps, self.rule, pixel_values.device)
-        count, total = len(pixel_values), None
+            reference = record(question, baseline, [point]).features[0]
+        shares, weights = path(self.steps, self.rule, images.device)
+        count, total = len(images), None
         # Every point of the path for every image, in passes of at most `batch_size` images.
-        image = torch.arange(count, device=pixel_values.device).repeat(len(positions))
-        step = torch.arange(len(positions), device=pixel_values.device).repeat_interleave(count)
-        for chosen in torch.arange(len(image), device=pixel_values.device).split(self.batch_size):
-            of_image, share = image[chosen], positions[step[chosen]]
-            images = torch.lerp(
-                baseline[of_image].float(), pixel_values[of_image].float(), share[:, None, None, None]
-            ).to(pixel_values.dtype)
-            maps = self._grad_cam(images, of_image, target.select(of_image), point, reference)
+        image = torch.arange(count, device=images.device).repeat(len(shares))
+        step = torch.arange(len(shares), device=images.device).repeat_interleave(count)
+        for chosen in torch.arange(len(image), device=images.device).split(self.batch_size):
+            of_image, share = image[chosen], shares[step[chosen]][:, None, None, None]
+            between = torch.lerp(baseline[of_image].float(), images[of_image].float(), share).to(images.dtype)
+            maps = self._grad_cam(question, between, of_image, target, point, reference)
             maps = maps * weights[step[chosen]][:, None, None]
             total = maps.new_zeros(count, *maps.shape[1:]) if total is None else total
             total.index_add_(0, of_image, maps)
         assert total is not None
-        return RawMaps(total.relu(), torch.full((count,), len(positions)))
+        return RawMaps(total.relu(), torch.full((count,), len(shares)), [point])
 
     def _grad_cam(
-        self, images: Tensor, of_image: Tensor, target: Target, point: Any, reference: Tensor | None
+        self,
+        question: Question,
+        between: Tensor,
+        of_image: Tensor,
+        target: Target,
+        point: TapPoint,
+        reference: Tensor | None,
     ) -> Tensor:
         """The (unscaled) Grad-CAM map of each interpolated image, (N, h, w)."""
-        recorded = record(self.network, images, [point], lambda outputs: target, True, of_image)
+        recorded = record(question, between, [point], target.select(of_image).score, of_image)
         features, gradients = recorded.features[0], recorded.gradients[0]
         if reference is not None:
             features = features - reference[of_image]
         maps = (gradients.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1)
         return maps.relu() if self.relu == "per_step" else maps
 
-    def _baseline_images(self, pixel_values: Tensor) -> Tensor:
+    def _baseline_images(self, images: Tensor) -> Tensor:
         if isinstance(self.baseline, Tensor):
-            if self.baseline.shape[-3:] != pixel_values.shape[-3:]:
+            if self.baseline.shape[-3:] != images.shape[-3:] or self.baseline.shape[:-3] not in _batches(len(images)):
                 raise ValueError(
-                    f"baseline must have the images' shape {tuple(pixel_values.shape[-3:])}, not "
-                    f"{tuple(self.baseline.shape[-3:])}."
+                    f"baseline must have the images' shape {tuple(images.shape)}, or that of one, not "
+                    f"{tuple(self.baseline.shape)}."
                 )
-            return self.baseline.to(pixel_values).expand_as(pixel_values)
+            return self.baseline.to(images, copy=True).expand_as(images)
         if self.baseline == "zero_input":
-            return torch.zeros_like(pixel_values)
+            return torch.zeros_like(images)
         if self.baseline == "mean":
-            return pixel_values.mean(dim=(2, 3), keepdim=True).expand_as(pixel_values)
-        if self.baseline == "blur":
-            return _blurred(pixel_values)
-        return self.network.black(pixel_values)
+            return images.float().mean(dim=(2, 3), keepdim=True).to(images.dtype).expand_as(images)
+        return _blurred(images) if self.baseline == "blur" else self.network.black(images)
+
+
+def _batches(count: int) -> tuple[torch.Size, ...]:
+    return torch.Size(()), torch.Size((1,)), torch.Size((count,))
 
 
 def path(steps: int, rule: Rule, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.extras import needed
-from antehoc_hf.explainers.targets import Ask, Target
+from antehoc_hf.explainers.network import ModelOptions, Question
+from antehoc_hf.explainers.options import at_least_one
 
 
 class IntegratedGradients(Explainer):
@@ -24,28 +25,29 @@ class IntegratedGradients(Explainer):
 
     name = "integrated-gradients"
 
-    def __init__(self, model: Any, steps: int = 50, batch_size: int = 64) -> None:
-        super().__init__(model)
-        if steps < 1 or batch_size < 1:
-            raise ValueError(f"steps={steps} and batch_size={batch_size} must be at least 1.")
-        self.steps = steps
-        self.batch_size = batch_size
+    def __init__(
+        self, model: nn.Module, steps: int = 50, batch_size: int = 64, **options: Unpack[ModelOptions]
+    ) -> None:
+        super().__init__(model, **options)
+        self.steps = at_least_one(steps=steps)
+        self.batch_size = at_least_one(batch_size=batch_size)
 
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        with torch.no_grad():
-            target = ask(self.network(pixel_values))
-        black = self.network.black(pixel_values)
-        method = needed("captum.attr").IntegratedGradients(lambda images, at: self._score(images, at, target))
+    def raw_maps(self, question: Question) -> RawMaps:
+        images = question.images
+        target = question.target(question(images))
+        black = self.network.black(images)
+
+        def score(versions: Tensor, at: Tensor) -> Tensor:
+            return target.select(at).score(question(versions, at))
+
+        method = needed("captum.attr").IntegratedGradients(score)
         with torch.enable_grad():
-            at = torch.arange(len(pixel_values), device=pixel_values.device)
             found = method.attribute(
-                pixel_values,
+                images,
                 black,
-                additional_forward_args=(at,),
+                additional_forward_args=(torch.arange(len(images), device=images.device),),
                 n_steps=self.steps,
-                internal_batch_size=max(self.batch_size, len(pixel_values)),
+                internal_batch_size=max(self.batch_size, len(images)),
             )
-        return RawMaps(found.detach().sum(dim=1).abs(), torch.full((len(pixel_values),), self.steps))
-
-    def _score(self, images: Tensor, at: Tensor, target: Target) -> Tensor:
-        return target.select(at).score(self.network(images, at))
+        maps = found.detach().float().sum(dim=1).abs()
+        return RawMaps(maps, torch.full((len(images),), self.steps))

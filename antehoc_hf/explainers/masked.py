@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from antehoc_hf.explainers.network import Network
-from antehoc_hf.explainers.targets import Target
+from antehoc_hf.explainers.network import Question
 
 
-@torch.no_grad()
-def masked_confidences(
-    network: Network,
-    image: Tensor,
-    masks: Tensor,
-    at: Tensor,
-    target: Target,
-    mask_space: str = "normalized",
-    batch_size: int = 64,
-) -> Tensor:
+def masked_outputs(
+    question: Question, position: int, masks: Tensor, batch_size: int, baseline: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """
-    The confidence in a target that is left of an image under each mask.
+    What the network makes of an image under each mask.
 
     Args:
-        network: the model.
-        image (`Tensor`): (3, H, W), normalised.
-        masks (`Tensor`): (N, 1, H, W) in [0, 1].
-        at (`Tensor`): (1,) the image's position in the batch of the target.
-        target: whose confidence.
-        mask_space (`str`): masks multiply the `"normalized"` input, or `"pixel"` values, where 0 is black.
+        question: the images and the model.
+        position (`int`): which of the images.
+        masks (`Tensor`): (N, 1, H, W) float32 in [0, 1].
         batch_size (`int`): masked images a pass.
+        baseline (`Tensor`, *optional*): (1, C, H, W), what is seen where a mask is 0; zeros otherwise.
 
-    Returns:
-        `Tensor`: (N,) float32.
+    Yields:
+        `tuple[Tensor, Tensor]`: the outputs for n ≤ `batch_size` masks, and (n,) times the image's position.
     """
-    black = network.black(image[None]) if mask_space == "pixel" else torch.zeros_like(image[None])
-    found = []
+    image = question.images[position : position + 1].float()
+    nothing = torch.zeros_like(image) if baseline is None else baseline.float()
     for chunk in masks.split(batch_size):
-        images = torch.lerp(black.float(), image[None].float(), chunk.float()).to(image.dtype)
-        positions = at.expand(len(chunk))
-        found.append(target.select(positions).confidence(network(images, positions)))
-    return torch.cat(found)
+        at = torch.full((len(chunk),), position, device=image.device)
+        yield question(torch.lerp(nothing, image, chunk).to(question.images.dtype), at), at
+
+
+def upsampled(channels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Channels (N, h, w) at input size, (N, 1, H, W)."""
+    return F.interpolate(channels[:, None], size=size, mode="bilinear", align_corners=False)

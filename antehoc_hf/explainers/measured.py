@@ -1,45 +1,46 @@
-"""Explanation methods as the reports of maps call them: one signature for each kind of task."""
+"""Explanation methods as the report of maps calls them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antehoc_hf.explainers.base import Explainer
+from antehoc_hf.explainers.network import ModelOptions
 from antehoc_hf.explainers.registry import load_explainer
 
 # Every report prints these rows by itself, and the model's own map first.
 _PRINTED_ANYWAY = ("antehoc", "constant", "random", "center", "sobel")
 
 
-def measured_explainers(names: Sequence[str], model: Any) -> dict[str, Callable[..., Tensor]]:
+def measured_explainers(
+    names: Sequence[str], model: nn.Module, **options: Unpack[ModelOptions]
+) -> dict[str, Callable[..., Tensor]]:
     """
-    Explainers of a model for `evaluate_maps`, `evaluate_landmark_maps` or `evaluate_caption_maps`, as it has a head.
+    Explainers of a model for `evaluate_maps`.
 
     Args:
         names: of `EXPLAINERS`. The model's own map and the controls are left out: the reports print them anyway.
-        model: see `load_explainer`.
+        model, options: see `load_explainer`.
 
     Returns:
-        `dict`: name → callable of what the report of the model's task gives: images and classes, images alone, or
-            images and the labels of captions.
+        `dict`: name → `(pixel_values, target) -> maps`, where the target is classes, None for landmarks, or the labels
+            of captions.
 
     Raises:
         ValueError: if there is no such method, or it cannot explain this model.
         ImportError: if the method's library is not installed.
     """
-    loaded = {name: load_explainer(name, model) for name in dict.fromkeys(names)}
+    loaded = {name: load_explainer(name, model, **options) for name in dict.fromkeys(names)}
     return {name: _as_measured(explainer) for name, explainer in loaded.items() if name not in _PRINTED_ANYWAY}
 
 
 def _as_measured(explainer: Explainer) -> Callable[..., Tensor]:
-    if explainer.network.kind == "landmarks":
-        return lambda pixel_values: explainer(pixel_values)
-    if explainer.network.kind == "classes":
-        return lambda pixel_values, target: explainer(pixel_values, target)
+    if explainer.network.kind in ("landmarks", "classes"):
+        return explainer
     config = explainer.network.config
 
     def of_words(pixel_values: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
+from torch import nn
+
 from antehoc_hf.explainers.base import Explainer
 from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, ScoreCam
 from antehoc_hf.explainers.controls import AnteHoc, Center, Constant, Random, Sobel
@@ -12,6 +14,7 @@ from antehoc_hf.explainers.integrated_grad_cam import IntegratedGradCam
 from antehoc_hf.explainers.integrated_gradients import IntegratedGradients
 from antehoc_hf.explainers.sise import AdaSise, Sise
 
+# A class of one's own takes part under any name: EXPLAINERS["mine"] = Mine.
 EXPLAINERS: dict[str, type[Explainer]] = {
     explainer.name: explainer
     for explainer in (
@@ -21,14 +24,15 @@ EXPLAINERS: dict[str, type[Explainer]] = {
 }
 
 
-def load_explainer(name: str, model: Any, **options: Any) -> Explainer:
+def load_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     """
     The explanation method of that name for a model.
 
     Args:
         name (`str`): a key of `EXPLAINERS`.
         model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
-        options: those of the method, e.g. `layer="layer4"`.
+        options: those of the method, e.g. `layer="layer4"`, and of the model: `image_mean`, `image_std`,
+            `problem_type`, see [`Explainer`].
 
     Raises:
         ValueError: if there is no such method, option or layer, or the model is none of these.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from antehoc_hf.evaluation.maps import minmax_maps
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.layers import block_ends, named_layers
-from antehoc_hf.explainers.masked import masked_confidences
+from antehoc_hf.explainers.masked import masked_outputs, upsampled
+from antehoc_hf.explainers.network import ModelOptions, Question
+from antehoc_hf.explainers.options import at_least_one, one_of
 from antehoc_hf.explainers.otsu import otsu
-from antehoc_hf.explainers.targets import Ask, Target
 from antehoc_hf.modeling.taps import TapPoint
 
 # The authors' rule for Otsu's threshold: where fewer than a tenth of the pixels exceed 1.5 t, 1.5 t is taken.
@@ -43,75 +43,70 @@ class Sise(Explainer):
     """
 
     name = "sise"
+    float32 = True  # channels and pixels are chosen by thresholds
 
     def __init__(
         self,
-        model: Any,
+        model: nn.Module,
         layer: str | list[str] | None = None,
         threshold: float = 0.0,
         mask_space: Literal["normalized", "pixel"] = "normalized",
         gate: Literal["hard", "soft", "simple"] = "hard",
         otsu_rule: Literal["plain", "authors_tau"] = "plain",
         batch_size: int = 64,
+        **options: Unpack[ModelOptions],
     ) -> None:
-        super().__init__(model, layer)
-        for option, value, allowed in (
-            ("mask_space", mask_space, ("normalized", "pixel")),
-            ("gate", gate, ("hard", "soft", "simple")),
-            ("otsu_rule", otsu_rule, ("plain", "authors_tau")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{option}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-        if not 0 <= threshold < 1 or batch_size < 1:
-            raise ValueError(f"threshold={threshold} must lie in [0, 1), and batch_size={batch_size} be at least 1.")
+        super().__init__(model, **options)
+        one_of(("normalized", "pixel"), mask_space=mask_space)
+        one_of(("hard", "soft", "simple"), gate=gate)
+        one_of(("plain", "authors_tau"), otsu_rule=otsu_rule)
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold={threshold} must lie in [0, 1).")
+        self.layer = [layer] if isinstance(layer, str) else layer
         self.threshold, self.mask_space, self.gate = threshold, mask_space, gate
-        self.otsu_rule, self.batch_size = otsu_rule, batch_size
-        self._points: list[TapPoint] = []
+        self.otsu_rule, self.batch_size = otsu_rule, at_least_one(batch_size=batch_size)
+        self._found: dict[tuple[int, ...], list[TapPoint]] = {}
 
-    def _layers(self) -> tuple[str, ...]:
-        return tuple(point.module for point in self._points)
+    def points(self, question: Question) -> list[TapPoint]:
+        """The layers, fine to coarse; looked for once for each size of images."""
+        size = tuple(question.images.shape[1:])
+        if size not in self._found:
+            self._found[size] = named_layers(question, self.layer) if self.layer else block_ends(question)
+        return self._found[size]
 
-    def _maps(self, pixel_values: Tensor, ask: Ask) -> RawMaps:
-        names = [self.layer] if isinstance(self.layer, str) else self.layer
-        if not self._points:
-            found = named_layers(self.network, pixel_values, names) if names else None
-            self._points = found or block_ends(self.network, pixel_values, ask)
-        recorded = record(self.network, pixel_values, self._points, lambda out: _Rise(ask(out)), gradients=True)
+    def raw_maps(self, question: Question) -> RawMaps:
+        images = question.images
+        baseline = self.network.black(images[:1]) if self.mask_space == "pixel" else None
+        points = self.points(question)
+        recorded = record(question, images, points, lambda outputs: question.target(outputs).rise(outputs))
+        target = question.target(recorded.outputs)
         maps, passes = [], []
-        for position in range(len(pixel_values)):
-            at = torch.tensor([position], device=pixel_values.device)
-            seen, layers = 0, []
+        for position in range(len(images)):
+            of_layers, seen = [], 0
             for features, gradients in zip(recorded.features, recorded.gradients, strict=True):
-                masks = self._masks(features[position], gradients[position], pixel_values)
-                seen += len(masks)
+                masks = self._masks(features[position], gradients[position], (images.shape[-2], images.shape[-1]))
                 if len(masks):
-                    layers.append(self._layer_map(pixel_values[position], masks, at, recorded.target))
-            maps.append(
-                fused(layers, self.gate, self.otsu_rule)
-                if layers
-                else pixel_values.new_zeros(pixel_values.shape[-2:], dtype=torch.float32)
-            )
+                    seen += len(masks)
+                    confidences = [
+                        target.select(at).confidence(outputs)
+                        for outputs, at in masked_outputs(question, position, masks, self.batch_size, baseline)
+                    ]
+                    of_layers.append(layer_map(masks, torch.cat(confidences)))
+            nothing = images.new_zeros(images.shape[-2:], dtype=torch.float32)
+            maps.append(fused(of_layers, self.gate, self.otsu_rule) if of_layers else nothing)
             passes.append(seen)
-        return RawMaps(torch.stack(maps), torch.tensor(passes))
+        return RawMaps(torch.stack(maps), torch.tensor(passes), points)
 
-    def _masks(self, features: Tensor, gradients: Tensor, pixel_values: Tensor) -> Tensor:
+    def _masks(self, features: Tensor, gradients: Tensor, size: tuple[int, int]) -> Tensor:
         """The kept channels (C, h, w) as masks at input size, (N, 1, H, W) in [0, 1]; constant ones are dropped."""
-        kept = self._kept(gradients.sum(dim=(1, 2)))
-        size = (pixel_values.shape[-2], pixel_values.shape[-1])
-        masks = F.interpolate(features[kept][:, None], size=size, mode="bilinear", align_corners=False)
-        masks = minmax_maps(masks) if len(masks) else masks
+        kept = features[self._kept(gradients.sum(dim=(1, 2)))]
+        masks = minmax_maps(upsampled(kept, size)) if len(kept) else kept.new_zeros(0, 1, *size)
         return masks[masks.flatten(1).amax(dim=1) > 0] if len(masks) else masks
 
     def _kept(self, slopes: Tensor) -> Tensor:
         """(C,) bool: summed gradients above μ times the largest; none if the largest is not positive."""
         largest = slopes.max()
         return (slopes > self.threshold * largest) & (largest > 0)
-
-    def _layer_map(self, image: Tensor, masks: Tensor, at: Tensor, target: Target) -> Tensor:
-        """V = MM(Σ_k s_k m_k / |m_k|), (H, W)."""
-        scores = masked_confidences(self.network, image, masks, at, target, self.mask_space, self.batch_size)
-        weights = scores / masks.sum(dim=(1, 2, 3))
-        return minmax_maps((weights[:, None, None, None] * masks).sum(dim=0, keepdim=True))[0, 0]
 
 
 class AdaSise(Sise):
@@ -127,7 +122,9 @@ class AdaSise(Sise):
 
     name = "ada-sise"
 
-    def __init__(self, model: Any, layer: str | list[str] | None = None, exact_otsu: bool = False, **options: Any):
+    def __init__(
+        self, model: nn.Module, layer: str | list[str] | None = None, exact_otsu: bool = False, **options: Any
+    ) -> None:
         if "threshold" in options:
             raise ValueError("Ada-SISE finds its threshold by itself: leave it out, or use 'sise'.")
         super().__init__(model, layer, **options)
@@ -142,20 +139,19 @@ class AdaSise(Sise):
         return positive if threshold is None else positive & (shares > threshold)
 
 
-class _Rise(Target):
-    """A target whose score is what channels are chosen by."""
+def layer_map(masks: Tensor, confidences: Tensor) -> Tensor:
+    """
+    Phase 3: V = MM(Σ_k s_k m_k / |m_k|).
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    Args:
+        masks (`Tensor`): (N, 1, H, W) in [0, 1].
+        confidences (`Tensor`): (N,) what is left under each.
 
-    def score(self, outputs: Tensor) -> Tensor:
-        return self._target.rise(outputs)
-
-    def confidence(self, outputs: Tensor) -> Tensor:
-        return self._target.confidence(outputs)
-
-    def select(self, positions: Tensor) -> Target:
-        return _Rise(self._target.select(positions))
+    Returns:
+        `Tensor`: (H, W) in [0, 1].
+    """
+    weights = confidences / masks.sum(dim=(1, 2, 3))
+    return minmax_maps((weights[:, None, None, None] * masks).sum(dim=0, keepdim=True))[0, 0]
 
 
 def fused(layers: list[Tensor], gate: str = "hard", otsu_rule: str = "plain") -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.evaluation import EvaluationSettings, evaluate_caption_maps, evaluate_maps, evaluate_stability
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps, evaluate_stability
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.paper.workshop import Network, Workshop
 from antehoc_hf.training.runs.results import write_results
@@ -101,7 +101,7 @@ class Bench:
         return self._cell(f"maps/{network.key}/seed-{network.seed}", network, told, compute)
 
     def stability(self, network: Network) -> dict[str, Any]:
-        """Table 5: a `ScoreTable` as plain data."""
+        """Table 5: a `MapReport` as plain data."""
         protocol = self.workshop.protocol
 
         def compute() -> dict[str, Any]:
@@ -119,12 +119,12 @@ class Bench:
         return self._cell(f"stability/{network.key}/seed-{network.seed}", network, told, compute)
 
     def captions(self, network: Network) -> dict[str, Any]:
-        """Table 4: a `CaptionMapReport` as plain data."""
+        """Table 4: a `MapReport` as plain data."""
         images = min(CAPTION_IMAGES, self.workshop.protocol.images)
 
         def compute() -> dict[str, Any]:
             model = self.workshop.model(network)
-            return evaluate_caption_maps(
+            return evaluate_maps(
                 model, self.workshop.batches(network, images), explainers=measured_explainers(self.explainers, model)
             ).to_dict()
 
@@ -132,7 +132,7 @@ class Bench:
         return self._cell(f"captions/{network.key}/seed-{network.seed}", network, told, compute)
 
     def landmarks(self, network: Network) -> dict[str, Any]:
-        """The numbers beside Figure 4: a `LandmarkMapReport` as plain data."""
+        """The numbers beside Figure 4: a `MapReport` as plain data."""
         images = self.workshop.protocol.images
 
         def compute() -> dict[str, Any]:

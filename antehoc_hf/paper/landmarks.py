@@ -29,7 +29,7 @@ def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, Netwo
 
 
 def _part_reports(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    """Part → a `LandmarkMapReport` a seed, as plain data; what is missing is trained and measured."""
+    """Part → a `MapReport` a seed, as plain data; what is missing is trained and measured."""
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         for part, network in part_networks(key, source, seed).items():
@@ -51,7 +51,9 @@ def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]
     """
     found = _part_reports(bench, key, source, seeds)
     reports = next(iter(found.values()))
-    within = {f"{name}_energy_over_area": f"energy ÷ area, {name} ↑" for name in reports[0].get("part_areas", {})}
+    within = {
+        f"{name}_energy_share_over_area": f"energy ÷ area, {name} ↑" for name in reports[0].get("part_areas", {})
+    }
     columns = {"error": "NME ↓", **within, **_OF_EACH_MAP}
     rows = {}
     for part, of_part in found.items():
@@ -63,7 +65,7 @@ def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]
     told = [
         protocol_line(bench, seeds, reports[0]["num_images"]),
         "A model for each part, and a blob in the centre beside its map. NME: mean error of the points, normalised "
-        f"by {reports[0]['normalizer']}. Energy ÷ area is 1 where a map does not know the part.",
+        f"by {reports[0]['settings']['normalizer']}. Energy ÷ area is 1 where a map does not know the part.",
     ]
     return Table(4, f"maps of the models of parts, {source.title}", columns, rows, told, kind="Figure")
 

@@ -45,6 +45,7 @@ LANDMARKS = {
     "faces": DataSource("faces with 68 points", None),
     "shapes": DataSource("shapes", "shapes"),
 }
+DATA_SETS = {**LANDMARKS, **CAPTIONS, **CLASSIFICATION}
 
 
 @dataclass(frozen=True)

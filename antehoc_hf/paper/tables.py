@@ -178,9 +178,10 @@ def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) 
     columns = {f"{kind} {share:g}": f"{kind} {share:g} ↓" for share in shares for kind in ("CD", "CI")}
     columns |= {f"similarity {shares[0]:g}": f"same order of pixels, {shares[0]:g} ↑"}
     rows = {}
-    for name in reports[0]["scores"]:
+    for name in (row["name"] for row in reports[0]["rows"]):
+        scores = [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in reports]
         rows[name] = {
-            measure: _value([report["scores"][name][measure]["value"] for report in reports], _of_noise(measure, name))
+            measure: _value([found[measure]["value"] for found in scores], _of_noise(measure, name))
             for measure in columns
         }
     told = [

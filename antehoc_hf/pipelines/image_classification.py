@@ -55,7 +55,7 @@ class AnteHocImageClassificationPipeline(Pipeline):
         self, top_k: int | None = None, timeout: float | None = None
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k!r} must be at least 1: it is how many classes are told.")
+            raise ValueError(f"top_k={top_k!r} must be at least 1: it is the number of classes returned.")
         return ({} if timeout is None else {"timeout": timeout}), {}, ({} if top_k is None else {"top_k": top_k})
 
     def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]

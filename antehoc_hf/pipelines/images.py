@@ -30,7 +30,7 @@ def open_image(image: Any, timeout: float | None = None) -> Any:
         timeout (`float`, *optional*): seconds to wait for a URL.
 
     Raises:
-        ValueError: if it is none of these, can't be read, or is no image.
+        ValueError: if it is none of these, can't be read, or is not an image.
     """
     if isinstance(image, np.ndarray | Tensor):
         return image

@@ -1,4 +1,4 @@
-"""Captions beside image, map and overlay; and where each word of a caption was found."""
+"""Captions next to image, map and overlay; and where each word of a caption was found."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def caption_panel(
     colormap: str = COLORMAP,
 ) -> Figure:
     """
-    A row for each image: image, map and overlay, and beside them its caption.
+    A row for each image: image, map, overlay and caption.
 
     Args:
         images (`np.ndarray`): (N, H, W, 3) uint8, see `denormalise`.
         maps (`Tensor`): (N, 1, H, W) in [0, 1].
         captions (`list[Described]`): N of them.
-        degenerate (`Tensor`, *optional*): (N,), maps that show nothing beside those that are constant.
+        degenerate (`Tensor`, *optional*): (N,), further maps that show nothing; constant ones are found.
         title (`str`, *optional*): of the figure.
         columns (`int`): images side by side.
 

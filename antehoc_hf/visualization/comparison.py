@@ -25,7 +25,7 @@ def comparison(
     columns: int = 5,
 ) -> Figure:
     """
-    The image, and beside it its overlay with the map of each method, all on one scale of colours from 0 to 1.
+    The image, then its overlay with the map of each method, all on one colour scale from 0 to 1.
 
     Args:
         image (`np.ndarray`): (H, W, 3) uint8.

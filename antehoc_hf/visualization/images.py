@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-COLORMAP = "inferno"  # perceptually uniform, and its lightness alone tells the order: it survives grey print
+COLORMAP = "inferno"  # perceptually uniform, and lightness alone gives the order: it survives grey print
 
 Image = NDArray[np.uint8]
 

@@ -200,5 +200,5 @@ def _on_pixels(points: Tensor, height: int, width: int) -> tuple[Any, Any]:
 
 def _heading_pad(captions: Sequence[Caption | str] | None) -> float:
     """As far above the picture as the panel's other headings: above its captions."""
-    told = any((caption if isinstance(caption, str) else caption.text) for caption in captions or ())
-    return 4 + 72 * CAPTION if told else 4
+    has_text = any((caption if isinstance(caption, str) else caption.text) for caption in captions or ())
+    return 4 + 72 * CAPTION if has_text else 4

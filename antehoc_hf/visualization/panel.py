@@ -30,7 +30,7 @@ QUIET = "#6b7178"
 @dataclass(frozen=True)
 class Caption:
     """
-    A line of text beside an image, and its second, quieter line.
+    A line of text next to an image, and a second, quieter line.
 
     Attributes:
         text (`str`): e.g. the predicted class and its probability.
@@ -141,7 +141,7 @@ def _draw_caption(figure: Figure, layout: Layout, index: int, label: Caption) ->
 
 
 def write_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Plain text: a dollar sign in a class's name is no formula."""
+    """Plain text: a dollar sign in a class's name does not begin a formula."""
     figure.text(x, y, text, parse_math=False, **style)
 
 

@@ -15,7 +15,7 @@ The target is always the model's own prediction. Each part of each seed has a fi
 again; summary.md, summary.json and summary.png there are made of all files of the seeds given. Make choices with
 --split validation, and report once with --split test. For instance:
 
-    python benchmarks/faithfulness/compare.py --dataset_name uoft-cs/cifar10 --image_size 32 --train_images 20000 \
+    python -m benchmarks.faithfulness.compare --dataset_name uoft-cs/cifar10 --image_size 32 --train_images 20000 \
         --epochs 8 --seeds 0 1 2 --split validation --output outputs/faithfulness/cifar10
 """
 
@@ -31,16 +31,19 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import part_cost
-import part_grid
-import part_maps
-import part_sanity
-import part_shapes
-import part_stability
-import part_worth
 import torch
-from subjects import SHAPES, Subject, check_same, load_subject, trained_with
-from summary import maps_lines, part_lines, picture, plain
+
+from benchmarks.faithfulness import (
+    part_cost,
+    part_grid,
+    part_maps,
+    part_sanity,
+    part_shapes,
+    part_stability,
+    part_worth,
+)
+from benchmarks.faithfulness.subjects import SHAPES, Subject, check_same, load_subject, trained_with
+from benchmarks.faithfulness.summary import maps_lines, part_lines, picture, plain
 
 METHODS = (
     *("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"),

@@ -58,7 +58,7 @@ def recipe_settings(options: argparse.Namespace, folder: str) -> RunSettings:
 def our_model(backbone: str, settings: RunSettings) -> Any:
     """A classifier with the recipe's map."""
     config = {name: value for name, value in settings.config.items() if name not in _OWN}
-    config["weight_network"] = "contributions"
+    config["map_head"] = "contributions"
     return AnteHocForImageClassification.from_backbone(backbone, num_labels=CLASSES, image_size=SIZE, **config)
 
 

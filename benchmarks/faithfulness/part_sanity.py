@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from cells import OURS, REFERENCE
-from subjects import Subject, maps_of, predict
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation import bootstrap_mean, cascade, map_similarity, randomisation_steps, randomised
+from antehoc_hf.evaluation import bootstrap_mean, map_similarity
+from antehoc_hf.evaluation.sanity import cascade, randomisation_steps, randomised
 from antehoc_hf.explainers import load_explainer
+from benchmarks.faithfulness.cells import OURS, REFERENCE
+from benchmarks.faithfulness.subjects import Subject, maps_of, predict
 
 METHODS = (OURS, REFERENCE, "sobel")
 

@@ -12,18 +12,19 @@ import argparse
 from typing import Any
 
 import torch
-from cells import OURS
 from PIL import Image
-from shape_truth import elsewhere, prepared, removals, shapley_values, true_maps
-from subjects import Subject, maps_of, predict, signed_map
 from torch import Tensor
 from tqdm import tqdm
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, energy_share_over_area, pointing_game
-from antehoc_hf.evaluation.parts import importance_correlation, part_importance, region_masks
+from antehoc_hf.evaluation.parts import importance_correlation, part_importance
 from antehoc_hf.evaluation.rank_correlation import spearman
+from antehoc_hf.evaluation.shapes_parts import region_masks
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw
+from benchmarks.faithfulness.cells import OURS
+from benchmarks.faithfulness.shape_truth import elsewhere, prepared, removals, shapley_values, true_maps
+from benchmarks.faithfulness.subjects import Subject, maps_of, predict, signed_map
 
 
 def on_another_ground(scene: str) -> tuple[Image.Image, bool]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cells import OURS, REFERENCE
-from subjects import BATCH, Subject
-
 from antehoc_hf.evaluation import evaluate_stability
+from benchmarks.faithfulness.cells import OURS, REFERENCE
+from benchmarks.faithfulness.subjects import BATCH, Subject
 
 SHARES = (0.1, 0.2, 0.3)
 
@@ -24,7 +23,7 @@ def measure(subject: Subject) -> dict[str, Any]:
         for images, target in zip(subject.pixel_values.split(BATCH), subject.predicted.split(BATCH), strict=True)
     ]
     config = subject.model.config
-    table = evaluate_stability(
+    report = evaluate_stability(
         subject.model,
         batches,
         image_mean=config.image_mean,
@@ -32,4 +31,4 @@ def measure(subject: Subject) -> dict[str, Any]:
         shares=SHARES,
         explainers={f"{OURS}, same class": subject.explainer(OURS), REFERENCE: subject.explainer(REFERENCE)},
     )
-    return {"scores": table.to_dict()["scores"]}
+    return {"scores": {row["name"]: row["scores"] for row in report.to_dict()["rows"]}}

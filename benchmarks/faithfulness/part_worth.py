@@ -18,9 +18,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from cells import CELLS, OURS, interval
-from part_maps import image_values
-from subjects import Subject, maps_of, predict, signed_map
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -28,7 +25,10 @@ from tqdm import tqdm
 from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.modeling.contribution_map import patch_grid
-from antehoc_hf.training.coalitions import background_images, black_of, shown_images
+from antehoc_hf.training.objectives.patches import background_images, black_of, shown_images
+from benchmarks.faithfulness.cells import CELLS, OURS, interval
+from benchmarks.faithfulness.part_maps import image_values
+from benchmarks.faithfulness.subjects import Subject, maps_of, predict, signed_map
 
 MISSING = {"mean colour": "mean", "black": "black"}
 """What stands for patches that are not shown, in the measures too, by its name in training."""

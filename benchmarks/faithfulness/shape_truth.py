@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from coalition_truth import coalitions, on_patches, shapley, spread
 from PIL import Image
-from subjects import Subject, predict
 from torch import Tensor
 from tqdm import tqdm
 
-from antehoc_hf.evaluation.parts import removal_effects
+from antehoc_hf.evaluation.shapes_parts import removal_effects
 from antehoc_hf.modeling.contribution_map import patch_grid
 from antehoc_hf.shapes import REGIONS
 from antehoc_hf.shapes.scene import Recipe, draw
+from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
+from benchmarks.faithfulness.subjects import Subject, predict
 
 
 def prepared(subject: Subject, images: list[Image.Image]) -> Tensor:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import part_maps
-from cells import CELLS, MARGIN_BEST, MARGIN_REFERENCE, OURS, Cell
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from antehoc_hf.evaluation import CONTROLS
+from benchmarks.faithfulness import part_maps
+from benchmarks.faithfulness.cells import CELLS, MARGIN_BEST, MARGIN_REFERENCE, OURS, Cell
 
 _OURS, _OTHERS, _CONTROL = "#b5350b", "#23527c", "#9a9a9a"
 _SHOWN_CONTROLS = ("random", "center", "sobel")

@@ -83,5 +83,5 @@ def test_pretrained_weights_are_taken_from_a_file(tmp_path: Path) -> None:
     for name, model_class in BASELINES.items():
         model = model_class.from_backbone("test_resnet", pretrained=str(path), num_labels=3, image_size=32)
         assert torch.equal(model.backbone.conv1[0].weight, source.backbone.conv1[0].weight), name
-    with pytest.raises(OSError, match="is no file of weights"):
+    with pytest.raises(OSError, match="is not a file of weights"):
         model_class.from_backbone("test_resnet", pretrained=str(tmp_path / "none"), num_labels=3, image_size=32)

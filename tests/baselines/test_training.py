@@ -15,8 +15,8 @@ from transformers import AutoModelForImageClassification
 from antehoc_hf.baselines import PlainForImageClassification, SennForImageClassification
 from antehoc_hf.cli import main
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.one_pass_trainer import OnePassTrainer
 from antehoc_hf.training.runs.train import train
+from antehoc_hf.training.trainer import AnteHocTrainer
 
 OURS = ("--map_eval_samples", "0", "--panel_images", "0")
 
@@ -38,7 +38,7 @@ def test_the_plain_network_trains_bit_for_bit_as_the_backbone_of_ours(colours: P
     train(flags(colours, tmp_path / "ours", "antehoc", *OURS))
     results = train(flags(colours, tmp_path / "plain", "plain"))
     ours, plain = weights(tmp_path / "ours"), weights(tmp_path / "plain")
-    assert set(plain) == {name for name in ours if not name.startswith("weight_network.")}
+    assert set(plain) == {name for name in ours if not name.startswith("map_head.")}
     for name, value in plain.items():
         assert torch.equal(ours[name], value), name
     assert json.loads((tmp_path / "ours" / "results.json").read_text())["metrics"]["accuracy"] == pytest.approx(
@@ -131,7 +131,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(
         ("cbah", ["--label_smoothing_factor", "0.1"], "label_smoothing_factor replaces the loss of --model_type cbah"),
         ("senn", ["--torch_compile", "true"], "torch_compile does not go with --model_type senn"),
         ("antehoc", ["--model_options", '{"num_concepts": 3}'], "model_options has no 'num_concepts'"),
-        ("senn", ["--model_options", '{"image_size": 32}'], "must not hold 'image_size', which is a flag"),
+        ("senn", ["--model_options", '{"image_size": 32}'], "must not hold 'image_size', which is an option"),
         ("senn", ["--model_options", '{"num_concept": 3}'], "did you mean 'num_concepts'"),
         ("cbah", ["--image_size", "62"], "multiples of 4 and at least 16: take for example [64, 64]"),
         ("senm", [], "--model_type: invalid choice"),
@@ -176,7 +176,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
             disable_tqdm=True, use_cpu=True, save_strategy="no", lr_scheduler_type="constant",
         )  # fmt: skip
         data = _Noise()
-        OnePassTrainer(model, args, train_dataset=data, data_collator=_doubled).train()
+        AnteHocTrainer(model, args, train_dataset=data, data_collator=_doubled).train()
         learned.append(model.state_dict())
     for name, value in learned[0].items():
         torch.testing.assert_close(learned[1][name], value, rtol=1e-9, atol=1e-11, msg=name)
@@ -193,7 +193,7 @@ def test_the_trainer_of_one_pass_is_the_stock_trainer(tmp_path: Path) -> None:
     from transformers import Trainer
 
     learned = []
-    for trainer_class in (OnePassTrainer, Trainer):
+    for trainer_class in (AnteHocTrainer, Trainer):
         torch.manual_seed(0)
         model = PlainForImageClassification.from_backbone("test_resnet", num_labels=3, image_size=32)
         args = AnteHocTrainingArguments(

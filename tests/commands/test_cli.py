@@ -173,8 +173,11 @@ def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys
     assert rows["grad-cam"]["scores"]["road"]["count"] == 1
     assert rows["grad-cam"]["scores"]["remove_10_avg_drop"]["count"] == 6
     assert results["maps"]["settings"]["target"] == "prediction"
-    assert results["stability"]["scores"]["grad-cam"]["similarity 0.2"]["value"] < 1
-    assert results["sanity"]["scores"]["sobel"]["after head"]["value"] == pytest.approx(1, abs=1e-5)
+    stability, sanity = (
+        {row["name"]: row["scores"] for row in results[name]["rows"]} for name in ("stability", "sanity")
+    )
+    assert stability["grad-cam"]["similarity 0.2"]["value"] < 1
+    assert sanity["sobel"]["after head"]["value"] == pytest.approx(1, abs=1e-5)
     assert "Rank correlation with the trained network's maps" in printed
     for flags, message in (
         (["--explainers", "gradcam"], "There is no explainer 'gradcam': did you mean 'grad-cam'?"),
@@ -201,7 +204,7 @@ def test_evaluate_puts_its_measures_on_the_card(
     found = json.loads((out / "results.json").read_text())
     assert results["training"]["seed"] == 7
     assert results["stability"] == found["stability"]
-    similar = found["stability"]["scores"]["antehoc"]["similarity 0.2"]
+    similar = found["stability"]["rows"][0]["scores"]["similarity 0.2"]
     assert f"{similar['value']:.2f} [{similar['low']:.2f}, {similar['high']:.2f}]" in card
     assert "Rank correlation with the trained" in card
     # A card of one's own stays; so do numbers of other weights, and of other data.
@@ -251,7 +254,7 @@ def test_the_exported_graph_gives_the_same_logits_and_maps(backbone: str, tmp_pa
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(backbone, image_size=64, num_labels=5)
     with torch.no_grad():  # an untrained weight network weighs every map alike
-        for parameter in model.weight_network.parameters():
+        for parameter in model.map_head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.train()
     path = export_onnx(model, tmp_path / "made" / "model.onnx")

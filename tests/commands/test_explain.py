@@ -56,6 +56,21 @@ def test_a_folder_of_images(trained: Path, pictures: Path, tmp_path: Path, capsy
     assert "ms an image" in printed
 
 
+def test_no_image_s_map_replaces_another_s(trained: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for shade, name in enumerate(("a-2.png", "a.jpg", "a.png", "A.bmp")):
+        Image.new("RGB", (48, 48), (60 * shade, 0, 0)).save(folder / name)
+    (folder / "x.png").mkdir()  # a folder, and what macOS leaves behind
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7")
+    arguments = ["explain", str(folder), str(folder / "a.png"), "--model", str(trained), "--explainers", "antehoc"]
+    assert main([*arguments, "--figures", "false", "-o", str(out)]) == 0
+    entries = json.loads((out / "explanations.json").read_text())["images"]
+    names = {Path(entry["file"]).name: entry["name"] for entry in entries}
+    assert names == {"A.bmp": "A", "a-2.png": "a-2", "a.jpg": "a-3", "a.png": "a-4"}
+    assert {path.stem for path in (out / "maps").iterdir()} == set(names.values())
+
+
 def test_a_target_by_name(trained: Path, pictures: Path, tmp_path: Path) -> None:
     for target in ("dog", "1"):
         arguments = ["explain", str(pictures / "a.png"), "--model", str(trained), "--explainers", "grad-cam"]
@@ -80,7 +95,10 @@ def test_images_that_cannot_be_read(trained: Path, pictures: Path, tmp_path: Pat
         str(tmp_path / "o"),
     ]
     assert main(arguments) == 2
-    assert "broken.jpg" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "broken.jpg" in message
+    assert "--on_bad_image skip" in message
+    assert "--traceback" not in message
     assert main([*arguments, "--on_bad_image", "skip"]) == 0
     results = json.loads((tmp_path / "o" / "explanations.json").read_text())
     assert len(results["images"]) == 3
@@ -95,7 +113,7 @@ def test_images_that_cannot_be_read(trained: Path, pictures: Path, tmp_path: Pat
         (["{pictures}", "--explainers", "gradcam"], "did you mean 'grad-cam'"),
         (["{pictures}", "--target", "bird"], "target 'bird' is no class"),
         (["{pictures}", "--batch_size", "0"], "batch_size must be at least 1"),
-        (["{pictures}", "--layer", "layer9", "--explainers", "grad-cam"], "layer='layer9' is no module"),
+        (["{pictures}", "--layer", "layer9", "--explainers", "grad-cam"], "layer='layer9' is not a module"),
     ],
 )
 def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list[str], message: str, capsys) -> None:

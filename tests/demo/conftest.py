@@ -25,9 +25,9 @@ def gradios_files(tmp_path_factory):
 def folders(tmp_path_factory):
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("demo")
-    AnteHocForImageClassification.from_backbone("test_resnet", id2label=NAMES, image_size=64).save_pretrained(
-        root / "classes"
-    )
+    AnteHocForImageClassification.from_backbone(
+        "test_resnet", id2label=NAMES, image_size=64, map_head="energy"
+    ).save_pretrained(root / "classes")
     AnteHocForLandmarkDetection.from_backbone(
         "test_resnet", num_landmarks=3, landmark_names=["left", "right", "top"], image_size=64
     ).save_pretrained(root / "landmarks")

@@ -173,7 +173,7 @@ def test_the_map_of_another_class(photo):
     """Of a model with a map for each class: the map, other methods and the numbers are all of the class chosen."""
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone(
-        "test_resnet", num_labels=3, image_size=64, weight_network="contributions"
+        "test_resnet", num_labels=3, image_size=64, map_head="contributions"
     ).eval()
     loaded = DemoModel(
         "model", model, AnteHocImageProcessor.from_backbone("test_resnet", image_size=64), None, "classes"

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from antehoc_hf.evaluation import bootstrap_mean, bootstrap_means, mean_change, paired_difference
+from antehoc_hf.evaluation import bootstrap_mean, paired_difference
+from antehoc_hf.evaluation.bootstrap import bootstrap_means, mean_change
 
 
 def test_interval_is_that_of_the_normal_theory():

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from antehoc_hf.evaluation import EvaluationSettings
-from antehoc_hf.evaluation.captions import bleu, caption_probability, evaluate_caption_maps, normalise_caption
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.captions import bleu, caption_probability, normalise_caption
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 
 BOS, EOS, PAD = 1, 2, 0
@@ -92,7 +92,7 @@ def test_caption_probability_by_hand():
 
 def test_report_by_hand():
     model = captioner()
-    report = evaluate_caption_maps(model, batches(), progress=False)
+    report = evaluate_maps(model, batches(), progress=False)
     assert report.num_images == 6
     whole = report.row("constant 1").scores
     assert math.isnan(whole["drop_cond"].value), "an untouched image loses nothing"
@@ -112,12 +112,12 @@ def test_report_by_hand():
     assert row.scores["win"].value == pytest.approx(100 * len(gains) / 6)
     assert row.scores["drop_cond"].low <= row.scores["drop_cond"].value <= row.scores["drop_cond"].high
     assert "equal_area_avg_drop" in row.scores
-    assert set(report.to_dict()) == {"num_images", "num_invalid", "rows", "settings"}
+    assert (report.num_scored, report.num_invalid) == (6, 0)
 
 
 def test_the_batches_do_not_matter_and_the_model_is_left_alone():
     model = captioner().train()
-    reports = [evaluate_caption_maps(model, batches(size=size), progress=False) for size in (6, 2)]
+    reports = [evaluate_maps(model, batches(size=size), progress=False) for size in (6, 2)]
     assert model.training
     for name in ("antehoc", "random", "center"):
         one, other = (report.row(name).scores for report in reports)
@@ -135,7 +135,7 @@ def test_own_captions_and_other_explainers():
         return maps
 
     settings = EvaluationSettings(target="prediction", area=None)
-    report = evaluate_caption_maps(model, batches(), settings, explainers={"left": left_half}, progress=False)
+    report = evaluate_maps(model, batches(), settings, explainers={"left": left_half}, progress=False)
     assert report.row("left").scores["map_mean"].value == pytest.approx(0.5)
     assert report.row("left").kind == "explainer"
     assert "equal_area_avg_drop" not in report.row("left").scores
@@ -143,13 +143,11 @@ def test_own_captions_and_other_explainers():
 
 def test_mistakes():
     model = captioner()
-    with pytest.raises(ValueError, match="needs a captioner"):
-        evaluate_caption_maps(torch.nn.Linear(1, 1), batches(), progress=False)
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        evaluate_caption_maps(model, [], progress=False)
+        evaluate_maps(model, [], progress=False)
     with pytest.raises(ValueError, match='"labels"'):
-        evaluate_caption_maps(model, [{"pixel_values": torch.zeros(1, 3, 64, 64)}], progress=False)
+        evaluate_maps(model, [{"pixel_values": torch.zeros(1, 3, 64, 64)}], progress=False)
     with pytest.raises(ValueError, match="'random' is taken"):
-        evaluate_caption_maps(model, batches(), explainers={"random": None}, progress=False)
+        evaluate_maps(model, batches(), explainers={"random": None}, progress=False)
     with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\)"):
-        evaluate_caption_maps(model, batches(), explainers={"flat": lambda x, y: x[:, :1, 0]}, progress=False)
+        evaluate_maps(model, batches(), explainers={"flat": lambda x, y: x[:, :1, 0]}, progress=False)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from antehoc_hf.evaluation import avg_drop, class_probability, drop_cond, inc_cond, inc_conf, win
+from antehoc_hf.evaluation import avg_drop, class_probability, drop_cond, inc_cond, win
+from antehoc_hf.evaluation.faithfulness import inc_conf
 
 # lost 50 %, lost 25 %, gained (0.2 → 0.8), unchanged
 P_IMAGE = torch.tensor([0.8, 0.4, 0.2, 0.5])

@@ -8,8 +8,7 @@ import torch
 from matplotlib.path import Path
 
 from antehoc_hf import AnteHocForLandmarkDetection
-from antehoc_hf.evaluation.controls import CONTROLS
-from antehoc_hf.evaluation.landmark_report import LandmarkSettings, evaluate_landmark_maps
+from antehoc_hf.evaluation import CONTROLS, EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.landmarks import (
     auc,
     convex_hull,
@@ -135,33 +134,38 @@ def batches(sizes, parts=1):
 
 
 def test_report_has_a_row_for_every_control_and_chance_is_one(model):
-    report = evaluate_landmark_maps(model, batches([5]), ["box"], progress=False)
+    report = evaluate_maps(model, batches([5]), parts=["box"], progress=False)
     assert [row.name for row in report.rows] == ["antehoc", *CONTROLS]
-    assert report.normalizer == "interocular"
-    assert report.nme.count == 4
+    assert report.settings["normalizer"] == "interocular"
+    assert report.on_images["nme"].count == 4
     assert report.part_areas["box"].value == pytest.approx(20 * 30 / (64 * 96))
-    assert report.row("constant 0.5").scores["box_energy_over_area"].value == pytest.approx(1)
-    assert report.row("random").scores["box_energy_over_area"].value == pytest.approx(1, abs=0.1)
+    assert report.row("constant 0.5").scores["box_energy_share_over_area"].value == pytest.approx(1)
+    assert report.row("random").scores["box_energy_share_over_area"].value == pytest.approx(1, abs=0.1)
     # Nothing is hidden by a map of ones: the points are those of the image.
-    assert report.row("constant 1").scores["nme"].value == pytest.approx(report.nme.value, rel=1e-4)
-    assert all(len(line) == len(report.table()[0]) for line in report.table())
+    assert report.row("constant 1").scores["nme"].value == pytest.approx(report.on_images["nme"].value, rel=1e-4)
+    assert report.row("black").undefined == 5
+    assert report.row("center").undefined == 1, "the last image has no part"
+    text = report.to_text()
+    assert "5 images, nme " in text
+    assert "box: energy share / area ↑" in text
 
 
 def test_a_map_on_the_part_beats_all_controls(model):
-    def oracle(pixel_values):
+    def oracle(pixel_values, target):
+        assert target is None
         maps = torch.zeros(len(pixel_values), 1, 64, 96)
         maps[..., 10:30, 20:50] = 1.0
         return maps
 
-    report = evaluate_landmark_maps(model, batches([3, 2]), ["box"], explainers={"oracle": oracle}, progress=False)
+    report = evaluate_maps(model, batches([3, 2]), parts=["box"], explainers={"oracle": oracle}, progress=False)
     assert report.row("oracle").scores["box_energy_share"].value == pytest.approx(1)
-    assert report.row("oracle").scores["box_energy_over_area"].value == pytest.approx(64 * 96 / 600)
+    assert report.row("oracle").scores["box_energy_share_over_area"].value == pytest.approx(64 * 96 / 600)
     assert report.row("oracle").scores["box_pointing_game"].value == 100
     assert report.row("oracle").kind == "explainer"
 
 
 def test_report_does_not_depend_on_the_batches(model):
-    one, many = (evaluate_landmark_maps(model, batches(sizes), ["box"], progress=False) for sizes in ([6], [1, 3, 2]))
+    one, many = (evaluate_maps(model, batches(sizes), parts=["box"], progress=False) for sizes in ([6], [1, 3, 2]))
     for first, second in zip(one.rows, many.rows, strict=True):
         for name, estimate in first.scores.items():
             other = second.scores[name].value
@@ -172,22 +176,22 @@ def test_the_model_is_left_as_it_was(model):
     model.train()
     model.backbone.layer1.eval()
     modes = [module.training for module in model.modules()]
-    evaluate_landmark_maps(model, batches([2]), progress=False)
+    evaluate_maps(model, batches([2]), progress=False)
     assert [module.training for module in model.modules()] == modes
     model.eval()
 
 
 def test_mistakes_are_named(model):
     with pytest.raises(ValueError, match="held no image"):
-        evaluate_landmark_maps(model, [], progress=False)
+        evaluate_maps(model, [], progress=False)
     incomplete = [{name: value for name, value in batches([2])[0].items() if name != "normalizer"}]
-    with pytest.raises(ValueError, match="needs 'normalizer'"):
-        evaluate_landmark_maps(model, incomplete, progress=False)
+    with pytest.raises(ValueError, match='needs "normalizer"'):
+        evaluate_maps(model, incomplete, progress=False)
     with pytest.raises(ValueError, match="taken by a row"):
-        evaluate_landmark_maps(model, batches([2]), explainers={"random": lambda x: x}, progress=False)
+        evaluate_maps(model, batches([2]), explainers={"random": lambda x, target: x}, progress=False)
     with pytest.raises(ValueError, match="normalizer"):
-        LandmarkSettings(normalizer="pupils")
+        EvaluationSettings(normalizer="pupils")
     hidden = batches([2])
     hidden[0]["normalizer"] *= NAN
     with pytest.raises(ValueError, match="No image has a length"):
-        evaluate_landmark_maps(model, hidden, progress=False)
+        evaluate_maps(model, hidden, progress=False)

@@ -7,14 +7,13 @@ from antehoc_hf.evaluation import (
     CONTROLS,
     binarise,
     binarise_equal_area,
-    black_map,
     center_map,
     constant_map,
-    degenerate_maps,
     random_map,
-    rank_pixels,
     sobel_map,
 )
+from antehoc_hf.evaluation.controls import black_map
+from antehoc_hf.evaluation.maps import degenerate_maps, rank_pixels
 
 
 def some_maps(batch=3, side=8, seed=0):

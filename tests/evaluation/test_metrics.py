@@ -94,6 +94,8 @@ def test_every_metric_loads_and_computes(maps, pairs):
         "p_noisy_image": pairs["p_image"].flip(0),
         "p_noisy_energy": pairs["p_energy"].flip(0),
         "scores": np.array([0.5, math.nan, 0.7]),
+        "correct": [True, False],
+        "error": [0.1, 0.2, 0.3],
     }
     for name in METRICS:
         metric = load_metric(name)
@@ -145,7 +147,7 @@ def test_nothing_is_written_or_printed(maps, tmp_path, monkeypatch, capfd):
         (lambda maps: load_metric("iou", num_process=2, process_id=0), "run in one process"),
         (lambda maps: load_metric("iou").compute(), "nothing to compute"),
         (lambda maps: load_metric("iou").compute(maps=maps["maps"]), "masks is missing"),
-        (lambda maps: load_metric("iou").compute(**maps, tolerance=1), "knows no 'tolerance'"),
+        (lambda maps: load_metric("iou").compute(**maps, tolerance=1), "does not take 'tolerance'"),
         (lambda maps: load_metric("iou").compute(predictions=[1], references=[1]), "Name the arrays"),
         (lambda maps: load_metric("map_mean").compute(maps=["a"]), "maps must be one array of numbers"),
         (lambda maps: load_metric("map_mean").compute(maps=maps["maps"][:, 0]), r"\(B, 1, H, W\)"),

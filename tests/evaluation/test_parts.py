@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from antehoc_hf.evaluation import (
-    CONTROLS,
+from antehoc_hf.evaluation import CONTROLS, importance_correlation, important_parts, part_importance
+from antehoc_hf.evaluation.shapes_parts import (
     images_without,
-    importance_correlation,
-    important_parts,
     part_completeness,
-    part_importance,
     region_masks,
     removal_effects,
     sharing_classes,

@@ -64,7 +64,7 @@ def test_map_of_ones_is_the_image_itself(report):
     ones = report.row("constant 1").scores
     assert ones["win"].value == ones["inc_conf"].value == ones["avg_drop"].value == 0
     assert ones["drop_cond"].count == 0
-    assert ones["accuracy"].value == report.accuracy.value
+    assert ones["accuracy"].value == report.on_images["accuracy"].value
     assert ones["map_mean"].value == 1
     assert ones["energy_share_over_area"].value == pytest.approx(1)
 
@@ -110,7 +110,7 @@ def test_model_is_left_as_it_was(model):
         evaluate_maps(model, batched(6), EvaluationSettings(threshold=None, area=None), progress=False)
         assert model.training
         assert not model.backbone.training
-        assert model.weight_network.training
+        assert model.map_head.training
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())
     finally:
@@ -141,7 +141,7 @@ def test_prediction_as_target_and_correct_only(model):
     only = evaluate_maps(model, [whole], EvaluationSettings(correct_only=True), progress=False)
     assert only.num_scored == int(right.sum())
     assert value(only, "constant 1", "accuracy") == 100
-    assert only.accuracy.value == pytest.approx(100 * float(right.float().mean()))
+    assert only.on_images["accuracy"].value == pytest.approx(100 * float(right.float().mean()))
     assert "energy_share" not in only.row("antehoc").scores
 
 
@@ -170,7 +170,7 @@ def test_predictions_that_are_not_finite_are_counted(model):
     found = evaluate_maps(model, [whole], EvaluationSettings(insertion_deletion_images=5, steps=2), progress=False)
     assert (found.num_invalid, found.num_scored) == (1, NUM_IMAGES - 1)
     assert found.row("antehoc").scores["win"].count == NUM_IMAGES - 1
-    assert found.accuracy.count == NUM_IMAGES
+    assert found.on_images["accuracy"].count == NUM_IMAGES
     assert "1 of 12 predictions were not finite" in found.to_markdown()
 
 

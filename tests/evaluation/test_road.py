@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from antehoc_hf.evaluation import linear_imputation, noisy_linear_imputation, rank_pixels, road
+from antehoc_hf.evaluation import road
+from antehoc_hf.evaluation.imputation import linear_imputation, noisy_linear_imputation
+from antehoc_hf.evaluation.maps import rank_pixels
 
 
 def dense(image, missing):

@@ -40,20 +40,20 @@ def test_stability_of_controls_is_known(model):
         model, batched(3), image_mean=MEAN, image_std=STD, shares=(0.1, 0.5), progress=False,
         explainers={"edges": load_explainer("sobel", model)},
     )  # fmt: skip
-    assert list(found.scores)[:2] == ["antehoc", "edges"]
-    constant = found.scores["constant 1"]
+    assert [row.name for row in found.rows][:2] == ["antehoc", "edges"]
+    constant = found.row("constant 1").scores
     # A map of ones takes nothing away, with noise or without: no Drop at all, so no change of one either.
     assert math.isnan(constant["CD 0.1"].value)
     assert constant["similarity 0.5"].value == 1
-    assert found.scores["center"]["similarity 0.5"].value == pytest.approx(1)
-    edges = found.scores["edges"]
+    assert found.row("center").scores["similarity 0.5"].value == pytest.approx(1)
+    edges = found.row("edges").scores
     assert edges["similarity 0.5"].value < edges["similarity 0.1"].value < 1
-    assert found.scores["edges"] == found.scores["sobel"]
+    assert found.row("edges").scores == found.row("sobel").scores
     whole = evaluate_stability(
         model, batched(8), image_mean=MEAN, image_std=STD, shares=(0.1, 0.5), progress=False
     )  # fmt: skip
-    for measure, estimate in whole.scores["antehoc"].items():
-        assert found.scores["antehoc"][measure].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-3)
+    for measure, estimate in whole.row("antehoc").scores.items():
+        assert found.row("antehoc").scores[measure].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-3)
     json.dumps(found.to_dict(), allow_nan=False)
     assert "| sobel |" in found.to_markdown()
 
@@ -74,7 +74,7 @@ def test_stability_against_the_definition(model):
     found = evaluate_stability(
         model, batched(8), image_mean=MEAN, image_std=STD, shares=(0.3,), seed=5, progress=False
     )  # fmt: skip
-    assert found.scores["center"]["CD 0.3"].value == pytest.approx(expected, rel=1e-3)
+    assert found.row("center").scores["CD 0.3"].value == pytest.approx(expected, rel=1e-3)
 
 
 def test_sanity_tells_a_map_of_the_image_from_one_of_the_network(model):
@@ -82,15 +82,15 @@ def test_sanity_tells_a_map_of_the_image_from_one_of_the_network(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = evaluate_sanity(model, images(), makers, progress=False)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    measures = list(found.scores["grad-cam"])
+    measures = list(found.row("grad-cam").scores)
     assert measures[0] == "after head"
     assert measures[-2:] == ["another class", "max. sensitivity"]
     for measure in measures[:-1]:
-        assert found.scores["sobel"][measure].value == pytest.approx(1, abs=1e-5)
+        assert found.row("sobel").scores[measure].value == pytest.approx(1, abs=1e-5)
     last = measures[-3]
-    assert found.scores["grad-cam"][last].value < 0.9
-    assert found.scores["grad-cam"]["another class"].value < 0.9
-    assert found.scores["center"]["max. sensitivity"].value == 0
+    assert found.row("grad-cam").scores[last].value < 0.9
+    assert found.row("grad-cam").scores["another class"].value < 0.9
+    assert found.row("center").scores["max. sensitivity"].value == 0
 
 
 def test_mistakes_end_in_one_sentence(model):

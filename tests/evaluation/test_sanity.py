@@ -7,15 +7,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from antehoc_hf import AnteHocForImageClassification
-from antehoc_hf.evaluation import (
-    cascade,
-    model_similarity,
-    randomisation_similarity,
-    randomisation_steps,
-    randomised,
-    sobel_map,
-    target_similarity,
-)
+from antehoc_hf.evaluation import randomisation_similarity, sobel_map, target_similarity
+from antehoc_hf.evaluation.sanity import cascade, model_similarity, randomisation_steps, randomised
 from antehoc_hf.explainers import load_explainer
 
 
@@ -35,7 +28,9 @@ def bare():
 @pytest.fixture(scope="module")
 def ours():
     torch.manual_seed(0)
-    return AnteHocForImageClassification.from_backbone("test_resnet", num_labels=10, image_size=64).eval()
+    return AnteHocForImageClassification.from_backbone(
+        "test_resnet", num_labels=10, image_size=64, map_head="energy"
+    ).eval()
 
 
 def grad_cam(model):

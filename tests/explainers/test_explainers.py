@@ -14,9 +14,11 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocModel
-from antehoc_hf.explainers import EXPLAINERS, load_explainer
+from antehoc_hf.evaluation.maps import minmax_maps
+from antehoc_hf.explainers import EXPLAINERS, Explainer, Question, RawMaps, load_explainer, measured_explainers
 
 METHODS = [name for name in EXPLAINERS if name not in ("antehoc", "constant", "random", "center", "sobel")]
+USUAL = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 QUICK = {"integrated-grad-cam": {"steps": 3}, "integrated-gradients": {"steps": 3}}
 
 
@@ -79,7 +81,7 @@ def test_every_method_takes_every_model_and_leaves_it_as_it_was(kind: str, metho
     first.requires_grad_(False)
     list(model.parameters())[-1].grad = torch.ones_like(list(model.parameters())[-1])
     before = state_of(model)
-    explained = load_explainer(method, model, **QUICK.get(method, {})).explain(images())
+    explained = load_explainer(method, model, **USUAL, **QUICK.get(method, {})).explain(images())
     assert explained.maps.shape == (2, 1, 64, 64)
     assert explained.maps.dtype == torch.float32
     assert not explained.maps.requires_grad
@@ -99,8 +101,8 @@ def test_our_own_models_with_images_that_are_not_square(ours: nn.Module, method:
 def test_the_models_own_map(ours) -> None:
     with torch.no_grad():
         expected = ours(images()).interpretation_map
-    assert torch.equal(load_explainer("antehoc", ours)(images()), expected)
-    with pytest.raises(ValueError, match="no ante-hoc model"):
+    assert torch.allclose(load_explainer("antehoc", ours)(images()), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="is not an ante-hoc model"):
         load_explainer("antehoc", small_resnet())
 
 
@@ -134,7 +136,7 @@ def test_frozen_networks_and_activations_in_place(method: str) -> None:
 
     plain, inplace = Small(False), Small(True)
     inplace.load_state_dict(plain.state_dict())
-    options = {**QUICK.get(method, {}), **({} if method == "integrated-gradients" else {"layer": "conv"})}
+    options = {**USUAL, **QUICK.get(method, {}), **({} if method == "integrated-gradients" else {"layer": "conv"})}
     expected = load_explainer(method, plain, **options)(images())
     inplace.requires_grad_(False)
     assert torch.allclose(load_explainer(method, inplace, **options)(images()), expected, atol=1e-6)
@@ -157,7 +159,7 @@ def tensors() -> int:
 
 
 def check_nothing_piles_up(model: nn.Module, methods: dict[str, dict[str, Any]], calls: int) -> None:
-    explainers = [load_explainer(name, model, **options) for name, options in methods.items()]
+    explainers = [load_explainer(name, model, **USUAL, **options) for name, options in methods.items()]
     one, before = images(1, 32, 32), state_of(model)
     for explainer in explainers:
         explainer(one)
@@ -194,7 +196,7 @@ def test_a_method_that_finds_no_evidence_says_so() -> None:
     for method in METHODS:
         if method == "score-cam":
             continue  # weights that are a softmax are never zero: equal scores give the mean of the channels
-        explained = load_explainer(method, blind, **QUICK.get(method, {})).explain(images())
+        explained = load_explainer(method, blind, **USUAL, **QUICK.get(method, {})).explain(images())
         assert explained.degenerate.all(), method
         assert not explained.maps.any(), method
 
@@ -202,7 +204,7 @@ def test_a_method_that_finds_no_evidence_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": "layer9"}, r"layer='layer9' is no module .*did you mean 'layer"),
+        ({"layer": "layer9"}, r"layer='layer9' is not a module .*did you mean 'layer"),
         ({"layer": "fc"}, r"layer='fc' gives no grid"),
         ({"layer": ["layer1", "layer2"]}, "reads one layer"),
         ({"colour": 1}, "has no option 'colour'"),
@@ -219,7 +221,7 @@ def test_wrong_options(ours, options, message: str) -> None:
         (5, "target 5 is none of the model's 5 classes"),
         (-1, "target -1 is none"),
         ([1, 2, 3], "3 classes for 2 images"),
-        (1.5, "must be a class index"),
+        (1.5, "must be the index or name of a class"),
     ],
 )
 def test_wrong_targets(ours, target, message: str) -> None:
@@ -232,7 +234,7 @@ def test_wrong_names_images_and_models(ours) -> None:
         load_explainer("gradcam", ours)
     with pytest.raises(ValueError, match="different sizes go one by one"):
         load_explainer("grad-cam", ours)([images(1)[0], images(1, 32, 32)[0]])
-    with pytest.raises(ValueError, match=r"normalised images \(B, 3, H, W\)"):
+    with pytest.raises(ValueError, match=r"normalised images \(B, C, H, W\)"):
         load_explainer("grad-cam", ours)(torch.zeros(2, 64, 64))
     with pytest.raises(ValueError, match="has no head"):
         load_explainer("grad-cam", AnteHocModel.from_backbone("test_resnet", image_size=64))
@@ -243,6 +245,30 @@ def test_wrong_names_images_and_models(ours) -> None:
 def test_a_missing_package_says_what_to_install(ours, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "torchcam.methods", None)  # what Python itself does for a package it cannot find
+    monkeypatch.setitem(sys.modules, "captum.attr", None)  # what Python itself does for a package it cannot find
     with pytest.raises(ImportError, match=r"pip install 'antehoc-hf\[explainers\]'"):
-        load_explainer("grad-cam", ours)(images())
+        load_explainer("integrated-gradients", ours)(images())
+
+
+def test_an_explainer_of_ones_own(ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that another method needs: a class with a name, and an entry in `EXPLAINERS`."""
+
+    class GradientTimesInput(Explainer):
+        name = "gradient-times-input"
+
+        def raw_maps(self, question: Question) -> RawMaps:
+            with torch.enable_grad():
+                images = question.images.requires_grad_()
+                (slopes,) = torch.autograd.grad(question.own_score(question(images)).sum(), images)
+            return RawMaps((slopes * images.detach()).sum(dim=1).abs())
+
+    monkeypatch.setitem(EXPLAINERS, GradientTimesInput.name, GradientTimesInput)
+    explained = load_explainer("gradient-times-input", ours).explain(images(), [1, 4])
+    pixels = images().requires_grad_()
+    scores = ours.backbone(pixels)
+    (slopes,) = torch.autograd.grad(scores[0, 1] + scores[1, 4], pixels)
+    expected = minmax_maps((slopes * pixels.detach()).sum(dim=1, keepdim=True).abs())
+    assert torch.allclose(explained.maps, expected, atol=1e-5)
+    assert "gradient-times-input" in measured_explainers(["gradient-times-input"], ours)
+    with pytest.raises(ValueError, match="did you mean 'gradient-times-input'"):
+        load_explainer("gradient-times-inputs", ours)

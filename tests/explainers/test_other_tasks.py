@@ -83,10 +83,32 @@ def test_captions(writer, method: str) -> None:
         assert not torch.allclose(first, last, atol=1e-3)
 
 
-def test_wrong_targets(points, writer) -> None:
-    with pytest.raises(ValueError, match="'nose' is no landmark of this model: there are sides, tip"):
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", ["nose", 4, 1.7, [0, 1.7], [None], {}, [], True])
+def test_targets_that_are_no_landmarks(points, method: str, target: object) -> None:
+    with pytest.raises(ValueError, match=r"^target "):
+        load_explainer(method, points, **QUICK.get(method, {}))(images(), target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("cat", {}, 3, [1, 12], [1, -100], [1.0, 5.0], [1], [[1, 5]] * 3, [1, None]),
+        *(([1, 5, 7, 9, 2], 9), ([1, 5, 7, 9, 2], 1.7), ([1, 5, 7, 9, 2], "first")),
+    ],
+)
+def test_targets_that_are_no_captions(writer, method: str, target: object) -> None:
+    with pytest.raises(ValueError, match=r"^(target|There is no word) "):
+        load_explainer(method, writer, **QUICK.get(method, {}))(images(), target)
+
+
+def test_what_is_said_of_wrong_targets(points, writer) -> None:
+    with pytest.raises(ValueError, match="'nose' is none of the model's landmarks: there are sides, tip"):
         load_explainer("grad-cam", points)(images(), "nose")
     with pytest.raises(ValueError, match="target 4 is none of the model's 4 landmarks"):
         load_explainer("grad-cam", points)(images(), 4)
     with pytest.raises(ValueError, match="no word 9 in a caption of 4 words"):
         load_explainer("grad-cam", writer)(images(), (torch.tensor([1, 5, 7, 9, 2]), 9))
+    with pytest.raises(ValueError, match="target holds the id 12, but the vocabulary has the ids 0…11"):
+        load_explainer("grad-cam", writer)(images(), [1, 12])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from antehoc_hf.evaluation import evaluate_caption_maps, evaluate_landmark_maps, evaluate_maps
+from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import (
     AnteHocForImageCaptioning,
@@ -125,9 +125,9 @@ def report(model: Any, task: str) -> dict[str, float]:
         made = evaluate_maps(model, DataLoader(Rows(task, 8), batch_size=4), settings, progress=False)
     elif task == "captions":
         loader = DataLoader(Rows(task, 8), batch_size=4, collate_fn=CaptionCollator(PAD, BOS))
-        made = evaluate_caption_maps(model, loader, settings, progress=False)
+        made = evaluate_maps(model, loader, settings, progress=False)
     else:
-        made = evaluate_landmark_maps(model, DataLoader(Rows(task, 8), batch_size=4), progress=False)
+        made = evaluate_maps(model, DataLoader(Rows(task, 8), batch_size=4), progress=False)
     return {f"{row.name}/{name}": estimate.value for row in made.rows for name, estimate in row.scores.items()}
 
 

@@ -23,7 +23,7 @@ from local_hub import LocalHub  # noqa: E402
 
 CLASSES = ["ant", "bee", "cat"]
 RESULTS: dict[str, Any] = {
-    "model": {"backbone": "test_resnet", "parameters": 1000, "weight_network_parameters": 100},
+    "model": {"backbone": "test_resnet", "parameters": 1000, "map_head_parameters": 100},
     "task": "image-classification",
     "data": {"name": "jane/insects", "revision": "c0ffee", "images": {"train": 80, "test": 20}},
     "training": {
@@ -38,8 +38,19 @@ RESULTS: dict[str, Any] = {
     "evaluated_images": 20,
     "metrics": {"loss": 0.5, "accuracy": 0.85, "map_mean": 0.4},
     "maps": {
+        "about": "The class watched in an image is its label.",
         "num_images": 20,
         "num_scored": 18,
+        "columns": {
+            "map_mean": {"heading": "mean of map", "decimals": 2, "better": None, "rewards_brightness": False},
+            "drop_cond": {"heading": "Drop ↓", "decimals": 1, "better": "lower", "rewards_brightness": True},
+            "equal_area_avg_drop": {
+                "heading": "Avg. Drop, equal area ↓", "decimals": 1, "better": "lower", "rewards_brightness": False,
+            },
+            "pointing_game": {
+                "heading": "pointing game ↑", "decimals": 1, "better": "higher", "rewards_brightness": False,
+            },
+        },
         "rows": [
             {"name": "antehoc", "kind": "model", "scores": {
                 "equal_area_avg_drop": {"value": 30.04, "low": 20.0, "high": 40.0, "count": 18},
@@ -127,8 +138,10 @@ def save_trained(folder: Path, seed: int = 0) -> Path:
     """What a training leaves behind, with things in it that are nobody's business."""
     torch.manual_seed(seed)
     names = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
-    model = AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, num_attention_maps=3, **names)
-    torch.nn.init.normal_(model.weight_network.head.weight, std=0.3)  # type: ignore[union-attr,arg-type]
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", image_size=64, num_attention_maps=3, map_head="energy", **names
+    )
+    torch.nn.init.normal_(model.map_head.weight_network.head.weight, std=0.3)  # type: ignore[union-attr,arg-type]
     model.save_pretrained(folder)
     AnteHocImageProcessor.from_backbone("test_resnet", image_size=64).save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(RESULTS))

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from huggingface_hub import ModelCard
 from antehoc_hf.model_cards import Facts, collect, default_name, read_card, render, write_card
 from antehoc_hf.model_cards.escape import code, fenced, text
 from antehoc_hf.model_cards.metadata import eval_results_file
+from antehoc_hf.training.objectives import CoalitionObjective
 
 CONFIG = {
     "model_type": "antehoc",
@@ -140,11 +142,12 @@ def test_other_tasks(task: str, tag: str, metrics: dict[str, float], line: str, 
 
 
 def test_a_map_for_each_class_is_described_as_such() -> None:
-    config = {**CONFIG, "weight_network": "contributions", "contribution_grid": 8}
+    config = {**CONFIG, "map_head": {"kind": "contributions", "grid": 8}}
     found = results()
     found["training"]["passes"]["interpretation"] = {
         "coalitions_per_image": 4, "coalition_sampling": "shapley", "coalition_background": "blur",
     }  # fmt: skip
+    found["training"]["objective"] = {"name": "coalitions", **asdict(CoalitionObjective(background="blur").describe())}
     written = card(config, found)
     about = section(written, "What the map is")
     for words in (
@@ -152,7 +155,7 @@ def test_a_map_for_each_class_is_described_as_such() -> None:
         "some patches are replaced by a blur.", "target=3", "No causal proof", "Not where the object is",
     ):  # fmt: skip
         assert words in about, words
-    for words in ("Of no class", "image multiplied by its map", "Eq. 1"):
+    for words in ("Not about a class", "image multiplied by its map", "Eq. 1"):
         assert words not in about, words
     training = section(written, "Training")
     assert "### Second pass: coalitions of patches through the frozen backbone" in training
@@ -192,12 +195,13 @@ def test_the_same_data_give_the_same_card() -> None:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_names_stay_text_wherever_they_stand(nasty: str) -> None:
     config = {**CONFIG, "id2label": {"0": nasty, "1": "bee"}, "backbone": nasty}
-    config |= {"weight_network": "contributions", "contribution_grid": nasty}
+    config |= {"map_head": {"kind": "contributions", "grid": nasty}}
     found = results(evaluated_on=nasty, versions={nasty: nasty})
     found["data"] = {"name": nasty, "revision": None, "images": {nasty: 3}}
     found["training"]["hardware"] = nasty
     found["training"]["passes"]["task"][nasty] = nasty
     found["training"]["passes"]["interpretation"]["coalition_background"] = nasty
+    found["training"]["objective"] = {"learned": nasty, "limits": [nasty]}
     found["maps"]["rows"][1]["name"] = nasty
     written = card(config, found, facts=Facts(nasty, nasty, nasty))
     harmless = card({**config, "id2label": {"0": "ant", "1": "bee"}}, RESULTS, facts=Facts("mit", "j", "@misc{j}"))
@@ -227,7 +231,7 @@ def test_a_file_of_nonsense_still_makes_a_card() -> None:
     found["maps"] |= {"num_images": nasty, "num_scored": nasty, "settings": {"seed": nasty, "level": nasty}}
     found["maps"]["rows"] += [nasty, {"name": nasty, "scores": {"avg_drop": {"value": 1, "low": nasty, "high": [1]}}}]
     config = {**CONFIG, "id2label": {nasty: nasty}, "image_size": nasty, "num_attention_maps": nasty}
-    written = card({**config, "weight_network": "contributions", "contribution_grid": nasty}, found)
+    written = card({**config, "map_head": {"kind": "contributions", "grid": nasty}}, found)
     assert "<script" not in _outside_of_code(written)
     assert "4 test images" in written
 
@@ -318,25 +322,42 @@ def test_results_for_the_hubs_benchmarks() -> None:
 
 def test_stability_and_sanity_stand_with_their_intervals() -> None:
     table = {
-        "title": "Under noise.",
+        "about": "Under noise.",
         "num_images": 20,
-        "scores": {
-            "antehoc": {"CD 0.1": {"value": 1.234, "low": 1.0, "high": 2.0}, "similarity": {"value": 0.5}},
-            "sobel": {"CD 0.1": {"value": None, "low": None, "high": None}, "similarity": {"value": 1}},
-        },
-    }
+        "columns": {"CD 0.1": {"heading": "CD 0.1 ↓", "decimals": 1, "better": "lower"}, "similarity": {}},
+        "rows": [
+            {"name": "antehoc", "kind": "model", "scores": {
+                "CD 0.1": {"value": 1.234, "low": 1.0, "high": 2.0}, "similarity": {"value": 0.5},
+            }},
+            {"name": "sobel", "kind": "control", "scores": {
+                "CD 0.1": {"value": None, "low": None, "high": None}, "similarity": {"value": 1},
+            }},
+        ],
+    }  # fmt: skip
     written = card(found=results(stability=table))
     assert "**Under noise.** On 20 images." in written
-    assert "| antehoc | 1.23 [1.00, 2.00] | 0.50 |" in written
-    assert "| sobel |  | 1.00 |" in written
+    assert "| map | CD 0.1 ↓ | similarity |" in written
+    assert "| **antehoc** (this model) | 1.2 [1.0, 2.0] | 0.50 |" in written
+    assert "| sobel (control) |  | 1.00 |" in written
     assert "Under noise" not in card()
-    for nonsense in ("x", [], {"scores": []}, {"scores": {"a": 1}}, {"scores": {"a": {"m": "x"}}, "num_images": "n"}):
+    for nonsense in (
+        "x",
+        [],
+        {"rows": 1},
+        {"rows": [1], "columns": {"m": 1}},
+        {"rows": [{"scores": {"m": "x"}}], "columns": 2},
+    ):
         card(found=results(sanity=nonsense))
 
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_names_in_those_tables_stay_text(nasty: str) -> None:
-    table = {"title": nasty, "num_images": 1, "scores": {nasty: {nasty: {"value": 1.0}}}}
+    table = {
+        "about": nasty,
+        "num_images": 1,
+        "columns": {nasty: {"heading": nasty}},
+        "rows": [{"name": nasty, "scores": {nasty: {"value": 1.0}}}],
+    }
     written = card(found=results(stability=table))
     assert "<script" not in written
     assert "](http" not in written.split("## How far", 1)[-1].split("## Training")[0]

@@ -308,7 +308,7 @@ def test_a_checkpoint_of_another_version_loads_and_is_pushed(
     """An older one knew fewer options, a newer one has some that are unknown here."""
     before = expected(trained)
     config = json.loads((trained / "config.json").read_text())
-    for name in ("contribution_grid", "contribution_width", "tap_channels", "caption_target", "mask_space"):
+    for name in ("tap_channels", "tap_point", "include_shortcuts"):
         config.pop(name, None)
     config |= {"an_option_of_tomorrow": 3, "transformers_version": "5.0.0"}
     (trained / "config.json").write_text(json.dumps(config))
@@ -356,7 +356,7 @@ from antehoc_hf import AnteHocForLandmarkDetection
 model = AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=2)
 model.push_to_hub("org/points")
 from antehoc_hf import AnteHocForImageClassification
-options = {"weight_network": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
+options = {"map_head": "contributions", "num_labels": 2, "id2label": {0: "ant", 1: "bee"}}
 AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, **options).push_to_hub("org/each-class")
 """
     assert client.run(code).error is None

@@ -175,3 +175,51 @@ def test_who_may_not_push_learns_it_before_training(
     assert "The Hub will not take the model" in said
     assert reason in said
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+KNOWS_ITSELF = """
+import datasets, numpy, timm
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.training import AnteHocTrainer, load_image_data
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.metrics import metrics_of
+
+data = load_image_data("shapes", options={"image_size": 64, "train": 8, "validation": 6, "test": 6, "seed": 0})
+data = type(data)("jane/insects", "c0ffee", data.splits, data.image_column, data.targets)
+model = AnteHocForImageClassification.from_backbone(
+    "test_resnet.r160_in1k", image_size=64, num_labels=len(data.targets.names))
+model.pretrained_source = True  # as `pretrained=True` leaves it, which would need the network
+images = data.with_transforms(AnteHocImageProcessor.from_backbone("test_resnet", image_size=64))
+arguments = AnteHocTrainingArguments(
+    output_dir=folder, max_steps=2, per_device_train_batch_size=4, report_to="none", disable_tqdm=True,
+    use_cpu=True, save_strategy="no", hub_model_id="org/trainer-knows",
+)
+trainer = AnteHocTrainer(
+    model, arguments, train_dataset=images.train, eval_dataset=images.validation,
+    compute_metrics=metrics_of("single_label_classification"),
+)
+trainer.train()
+trainer.evaluate()
+trainer.push_to_hub()
+model.push_to_hub("org/model-knows")
+with torch.no_grad():
+    model.backbone.fc.bias.add_(1.0)
+model.push_to_hub("org/changed-since")
+fresh = AnteHocForImageClassification.from_backbone("test_resnet.r160_in1k", image_size=64, num_labels=3)
+fresh.pretrained_source = True
+fresh.push_to_hub("org/fresh")
+"""
+
+
+def test_model_and_trainer_write_what_they_know_into_the_card(hub: LocalHub, client: Client, tmp_path: Path) -> None:
+    done = client.run(KNOWS_ITSELF, folder=str(tmp_path / "run"))
+    assert done.error is None, done.error[2]
+    cards = {
+        name: hub.store.repos[f"org/{name}"].files["README.md"].decode()
+        for name in ("trainer-knows", "model-knows", "changed-since", "fresh")
+    }
+    assert all("\nbase_model: timm/test_resnet.r160_in1k\n" in card for card in cards.values())
+    for name, card in cards.items():
+        assert ("\ndatasets:\n- jane/insects\n" in card) is (name != "fresh"), name
+        assert ("\nmodel-index:\n" in card and "accuracy" in card) is name.endswith("-knows"), name
+        assert ("On 6 images of the validation split." in card) is name.endswith("-knows"), name

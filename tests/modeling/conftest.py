@@ -1,6 +1,7 @@
 """What the tests of the models share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ def build() -> Callable[..., Any]:
     """
     A small classifier in evaluation mode: `build("test_resnet", num_labels=4, image_size=64, …)`.
 
-    `awake=True` moves the weight network away from its start, where all weights are equal.
+    `awake=True` moves the map head away from its start, where nothing has been learned.
     """
 
     def _build(
@@ -25,11 +26,23 @@ def build() -> Callable[..., Any]:
         kind = kind or AnteHocForImageClassification
         model = kind.from_backbone(backbone, **{"num_labels": 4, "image_size": 64, **config})
         if awake:
-            for parameter in model.weight_network.parameters():
+            for parameter in model.map_head.parameters():
                 nn.init.normal_(parameter, std=0.2)
         return model.eval()
 
     return _build
+
+
+@pytest.fixture(scope="session")
+def build_energy(build: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with an energy map."""
+    return partial(build, map_head="energy")
+
+
+@pytest.fixture(params=["contributions", "energy"])
+def build_each(build: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The same with each kind of map in turn."""
+    return partial(build, map_head=request.param)
 
 
 @pytest.fixture(scope="session")

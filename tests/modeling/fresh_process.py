@@ -1,7 +1,8 @@
 """A program for the tests: loads saved models in a process of its own and writes down what they make of images.
 
 Usage: `python fresh_process.py spec.json`, a file with `models` (folder and image for each), `output` and, optionally,
-`photo` (the first folder is then used in every other way as well) and `remote` (the package cannot be imported, so
+`auto_class` (a list, in place of image classification for each), `photo` (the first folder is then used in every other
+way as well) and `remote` (the package cannot be imported, so
 that the code in the checkpoints is what runs).
 """
 
@@ -31,11 +32,23 @@ def main(spec):
 
     options = {"trust_remote_code": True} if spec.get("remote") else {}
     results = []
-    for folder, pixels in spec["models"]:
-        model = transformers.AutoModelForImageClassification.from_pretrained(folder, **options)
+    names = spec.get("auto_class") or ["AutoModelForImageClassification"] * len(spec["models"])
+    for (folder, pixels), name in zip(spec["models"], names, strict=True):
+        model = getattr(transformers, name).from_pretrained(folder, **options)
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
         with torch.no_grad():
             output = model(torch.load(pixels))
-        results.append({"class": type(model).__module__, "logits": output.logits, "map": output.interpretation_map})
+        results.append(
+            {
+                "class": type(model).__module__,
+                "name": type(model).__name__,
+                "config": type(config).__name__,
+                "model_type": config.model_type,
+                "kind": config.map_head.kind,
+                "logits": output.get("logits"),
+                "map": output.interpretation_map,
+            }
+        )
     if "photo" in spec:
         folder, pixels = spec["models"][0]
         bare = transformers.AutoModel.from_pretrained(folder, **options)

@@ -29,9 +29,9 @@ def agree(first, second, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
 def test_compiled_in_one_graph(build, noise, backbone, kind):
-    model, pixels = build(backbone, awake=True, weight_network=kind), noise(2, 64)
+    model, pixels = build(backbone, awake=True, map_head=kind), noise(2, 64)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         output, expected = compiled(pixels, output_attention_maps=True), model(pixels, output_attention_maps=True)
@@ -42,8 +42,8 @@ def test_compiled_in_one_graph(build, noise, backbone, kind):
 
 
 @pytest.mark.slow
-def test_both_passes_compiled(build, noise):
-    model, pixels, labels = build(awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
+def test_both_passes_compiled(build_energy, noise):
+    model, pixels, labels = build_energy(awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
     gradients = []
     for step in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
         model.zero_grad()
@@ -51,7 +51,7 @@ def test_both_passes_compiled(build, noise):
             first = step(pixels, labels=labels, phase="task")
             first.loss.backward()
         with model.interpretation_phase():
-            second = step(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
+            second = step(pixels, tap_values=first.tap_values, phase="interpretation")
             (second.logits.softmax(-1) - first.logits.detach().softmax(-1)).square().mean().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     # The second run starts from running statistics the first has moved a little.
@@ -62,9 +62,9 @@ def test_both_passes_compiled(build, noise):
     "backbone",
     ["test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_convnext", "test_vit"))],
 )
-@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
 def test_exported(build, noise, backbone, kind):
-    model = Explained(build(backbone, awake=True, weight_network=kind))
+    model = Explained(build(backbone, awake=True, map_head=kind))
     batch = torch.export.Dim("batch", min=1, max=16)
     program = torch.export.export(model, (noise(2, 64),), dynamic_shapes=({0: batch},))
     with torch.no_grad():
@@ -75,12 +75,12 @@ def test_exported(build, noise, backbone, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
-@pytest.mark.parametrize("kind", ["autoencoder", "contributions"])
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
 def test_onnx(build, noise, tmp_path, backbone, kind):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model = Explained(build(backbone, awake=True, weight_network=kind)).eval()
+    model = Explained(build(backbone, awake=True, map_head=kind)).eval()
     path = str(tmp_path / "model.onnx")
     program = torch.onnx.export(
         model,
@@ -101,9 +101,9 @@ def test_onnx(build, noise, tmp_path, backbone, kind):
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
-def test_gradient_checkpointing(build, noise, backbone):
+def test_gradient_checkpointing(build_energy, noise, backbone):
     """Recomputing activations in the backward pass changes no gradient of either pass, and reads no tap twice."""
-    model, pixels, labels = build(backbone, awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
+    model, pixels, labels = build_energy(backbone, awake=True).train(), noise(4, 64), torch.tensor([0, 1, 2, 3])
     start = {name: value.clone() for name, value in model.state_dict().items()}
     runs = []
     inner = [module for module in model.backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)][8]
@@ -120,7 +120,7 @@ def test_gradient_checkpointing(build, noise, backbone):
             first.loss.backward()
         # PyTorch stores the statistics of a recomputed batch norm twice: leave them out of the comparison.
         with model.interpretation_phase("batch"):
-            second = model(pixels, soft_attention_maps=first.soft_attention_maps, phase="interpretation")
+            second = model(pixels, tap_values=first.tap_values, phase="interpretation")
             second.logits.square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
         counts.append(len(runs))

@@ -10,8 +10,20 @@ import timm
 import torch
 from torch import nn
 
-from antehoc_hf.modeling import AnteHocModel
+from antehoc_hf.modeling import (
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+    AnteHocModel,
+)
 
+WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+TASKS = {
+    AnteHocForImageClassification: {},
+    AnteHocForLandmarkDetection: {"num_landmarks": 3},
+    AnteHocForImageCaptioning: WORDS,
+    AnteHocModel: {},
+}
 SMALL = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_nfnet", "test_mambaout"]
 
 
@@ -21,13 +33,18 @@ def same(first, second):
     )
 
 
+def made_from(output):
+    """What the map was made from."""
+    return output.contributions if output.soft_attention_maps is None else output.soft_attention_maps
+
+
 def hooks_of(model):
     return {name: (list(m._forward_hooks), list(m._forward_pre_hooks)) for name, m in model.named_modules()}
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-def test_prediction_is_that_of_the_plain_network(build, noise, backbone):
-    model, pixels = build(backbone), noise(2, 64)
+def test_prediction_is_that_of_the_plain_network(build_each, noise, backbone):
+    model, pixels = build_each(backbone), noise(2, 64)
     size = {"img_size": 64} if "vit" in backbone else {}
     plain = timm.create_model(backbone, num_classes=4, **size).eval()
     plain.load_state_dict(model.backbone.state_dict())
@@ -40,19 +57,19 @@ def test_prediction_is_that_of_the_plain_network(build, noise, backbone):
     assert map_.amin(dim=(1, 2, 3)).eq(0).all()
     assert torch.allclose(map_.amax(dim=(1, 2, 3)), torch.ones(2), atol=1e-5)
     assert output.degenerate.tolist() == [False, False]
-    assert output.soft_attention_maps is output.weight_maps is output.weight_logits is output.loss is None
+    assert set(output) == {"logits", "interpretation_map", "degenerate"}
 
 
-def test_before_training_the_map_is_the_mean_soft_attention_map(build, noise):
-    output = build()(noise(2, 64), output_attention_maps=True)
+def test_before_training_the_map_is_the_mean_soft_attention_map(build_energy, noise):
+    output = build_energy()(noise(2, 64), output_attention_maps=True)
     assert torch.allclose(output.weight_maps, torch.full_like(output.weight_maps, 1 / 8))
     mean = output.soft_attention_maps.mean(dim=1, keepdim=True)
     low, high = mean.amin(dim=(2, 3), keepdim=True), mean.amax(dim=(2, 3), keepdim=True)
     assert torch.allclose(output.interpretation_map, (mean - low) / (high - low), atol=1e-5)
 
 
-def test_attention_maps_on_request(build, noise):
-    output = build(awake=True)(noise(2, 64), output_attention_maps=True)
+def test_attention_maps_on_request(build_energy, noise):
+    output = build_energy(awake=True)(noise(2, 64), output_attention_maps=True)
     assert output.soft_attention_maps.shape == output.weight_maps.shape == (2, 8, 64, 64)
     assert torch.allclose(output.soft_attention_maps.sum(dim=(2, 3)), torch.ones(2, 8), atol=1e-5)
     assert torch.allclose(output.weight_maps.sum(dim=1), torch.ones(2, 64, 64), atol=1e-5)
@@ -61,8 +78,8 @@ def test_attention_maps_on_request(build, noise):
     assert torch.allclose(output.interpretation_map, (weighted - low) / (high - low), atol=1e-5)
 
 
-def test_tuple_instead_of_an_object(build, noise):
-    model, pixels = build(), noise(1, 64)
+def test_tuple_instead_of_an_object(build_each, noise):
+    model, pixels = build_each(), noise(1, 64)
     output, values = model(pixels), model(pixels, return_dict=False)
     assert isinstance(values, tuple)
     assert any(value.shape == (1, 4) and torch.equal(value, output.logits) for value in values)
@@ -70,8 +87,8 @@ def test_tuple_instead_of_an_object(build, noise):
     assert labelled[0].ndim == 0, "transformers' Trainer takes the first value for the loss"
 
 
-def test_the_bare_model_gives_features(build, noise):
-    model, pixels = build(kind=AnteHocModel), noise(2, 64)
+def test_the_bare_model_gives_features(build_energy, noise):
+    model, pixels = build_energy(kind=AnteHocModel), noise(2, 64)
     plain = timm.create_model("test_resnet", num_classes=0).eval()
     plain.load_state_dict(model.backbone.state_dict())
     output = model(pixels)
@@ -80,15 +97,15 @@ def test_the_bare_model_gives_features(build, noise):
     assert output.interpretation_map.shape == (2, 1, 64, 64)
 
 
-def test_no_hook_stays(build, noise):
-    model = build()
+def test_no_hook_stays(build_each, noise):
+    model = build_each()
     before = hooks_of(model)
     model(noise(1, 64))
     assert hooks_of(model) == before
 
 
-def test_no_hook_stays_after_an_exception_inside_the_backbone(build, noise):
-    model, pixels = build(), noise(1, 64)
+def test_no_hook_stays_after_an_exception_inside_the_backbone(build_each, noise):
+    model, pixels = build_each(), noise(1, 64)
     expected, before = model(pixels), hooks_of(model)
     classifier, model.backbone.fc = model.backbone.fc, Failing()
     with pytest.raises(ZeroDivisionError):
@@ -103,8 +120,8 @@ class Failing(nn.Module):
         raise ZeroDivisionError
 
 
-def test_hooks_of_a_user_on_a_tapped_layer_fire(build, noise):
-    model, pixels = build(), noise(1, 64)
+def test_hooks_of_a_user_on_a_tapped_layer_fire(build_each, noise):
+    model, pixels = build_each(), noise(1, 64)
     layer = model.backbone.get_submodule(model.config.tap_points[-1]["module"])
     seen = []
     handles = [
@@ -119,8 +136,8 @@ def test_hooks_of_a_user_on_a_tapped_layer_fire(build, noise):
     assert seen == ["before", "after"]
 
 
-def test_a_hook_that_changes_the_output_changes_what_is_read(build, noise):
-    model, pixels = build(taps=["layer1"]), noise(1, 64)
+def test_a_hook_that_changes_the_output_changes_what_is_read(build_energy, noise):
+    model, pixels = build_energy(taps=["layer1"]), noise(1, 64)
     before = model(pixels, output_attention_maps=True).soft_attention_maps
     handle = model.backbone.layer1.register_forward_hook(lambda module, inputs, output: output.flip(-1))
     after = model(pixels, output_attention_maps=True).soft_attention_maps
@@ -143,9 +160,9 @@ def test_a_hook_that_removes_itself_is_gone(build, noise):
     assert not model.backbone.layer1._forward_hooks
 
 
-def test_several_threads_share_a_model(build, noise):
+def test_several_threads_share_a_model(build_each, noise):
     """As in a web service: each gets its own map, and no hook stays."""
-    model = build()
+    model = build_each()
     images = [noise(1, 64, seed=seed) for seed in range(4)]
     before = hooks_of(model)
     with torch.no_grad():
@@ -169,8 +186,8 @@ def test_several_threads_share_a_model(build, noise):
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
-def test_copies_and_pickles_give_the_same(build, noise, backbone):
-    model, pixels = build(backbone, awake=True), noise(1, 64)
+def test_copies_and_pickles_give_the_same(build_each, noise, backbone):
+    model, pixels = build_each(backbone, awake=True), noise(1, 64)
     expected = model(pixels)
     assert same(copy.deepcopy(model)(pixels), expected)
     assert same(pickle.loads(pickle.dumps(model))(pixels), expected)
@@ -180,38 +197,100 @@ def test_copies_and_pickles_give_the_same(build, noise, backbone):
     assert same(torch.load(buffer, weights_only=False)(pixels), expected)
 
 
-def test_a_loaded_model_holds_its_weights_once(build, noise, tmp_path):
+def test_a_loaded_model_holds_its_weights_once(build_each, noise, tmp_path):
     """What loading built on the way must not stay in memory, nor travel with a pickle."""
-    model = build("test_maxvit")
+    model = build_each("test_maxvit")
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path)
     assert len(pickle.dumps(loaded)) < 1.1 * len(pickle.dumps(model))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_made_while_another_thread_runs_the_model(build_each, noise, copied):
+    model, pixels = build_each(awake=True), noise(1, 64)
+    with torch.no_grad():
+        expected = model(pixels)
+    before, over, problems = hooks_of(model), threading.Event(), []
+
+    def serve():
+        while not over.is_set():
+            try:
+                with torch.no_grad():
+                    model(pixels)
+            except Exception as error:
+                problems.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        copies = [copied(model) for _ in range(12)]
+    finally:
+        over.set()
+        thread.join()
+    assert problems == []
+    for other in copies:
+        assert hooks_of(other) == before
+        assert other.backbone.fc.weight is not model.backbone.fc.weight
+        with torch.no_grad():
+            assert same(other(pixels), expected)
+
+
+def test_a_copy_keeps_the_users_hooks_and_a_shallow_one_the_modules(build):
+    model = build()
+    model.backbone.layer1.register_forward_hook(print)
+    assert list(copy.deepcopy(model).backbone.layer1._forward_hooks.values()) == [print]
+    assert copy.copy(model).backbone is model.backbone
+
+
 @pytest.mark.parametrize("size", [(96, 64), (64, 160), (65, 99), (224, 224)])
-def test_other_sizes_than_that_of_the_configuration(build, noise, size):
-    output = build(awake=True)(noise(1, *size))
+def test_other_sizes_than_that_of_the_configuration(build_each, noise, size):
+    output = build_each(awake=True)(noise(1, *size))
     assert output.interpretation_map.shape == (1, 1, *size)
     assert output.interpretation_map.max().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_is_explained_alone_as_in_a_batch(build, noise):
-    model, pixels = build(awake=True), noise(3, 64)
+def test_an_image_is_explained_alone_as_in_a_batch(build_each, noise):
+    model, pixels = build_each(awake=True), noise(3, 64)
     with torch.no_grad():
         together, alone = model(pixels), model(pixels[1:2])
     assert torch.allclose(together.interpretation_map[1:2], alone.interpretation_map, atol=1e-4)
     assert torch.allclose(together.logits[1:2], alone.logits, atol=1e-5)
 
 
-def test_an_empty_batch(build, noise):
-    output = build()(noise(2, 64)[:0])
+def test_an_empty_batch(build_each, noise):
+    output = build_each()(noise(2, 64)[:0])
     assert output.logits.shape == (0, 4)
     assert output.interpretation_map.shape == (0, 1, 64, 64)
 
 
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("images", [torch.float32, torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_images_are_brought_to_the_weights_kind_of_number(build_each, noise, weights, images):
+    model, pixels = build_each(awake=True).to(weights), noise(2, 64).to(images)
+    output, expected = model(pixels), model(pixels.to(weights))
+    assert same(output, expected)
+    assert output.logits.dtype == weights
+    assert output.interpretation_map.dtype == torch.float32
+
+
+@torch.no_grad()
+def test_activations_of_the_taps_on_request(build_each, noise):
+    model, pixels = build_each(taps=["layer1", "layer3"]), noise(2, 64)
+    assert model(pixels).hidden_states is None
+    first, second = model(pixels, output_hidden_states=True).hidden_states
+    seen = []
+    model.backbone.layer3.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert torch.equal(model(pixels).logits, model(pixels, output_hidden_states=True).logits)
+    assert torch.equal(second, seen[0])
+    assert first.shape[-1] > second.shape[-1]
+    model.config.output_hidden_states = True
+    assert len(model(pixels).hidden_states) == 2
+
+
 @pytest.mark.parametrize("kind", ["strided", "transposed", "expanded", "channels_last"])
-def test_memory_layout_of_the_images_does_not_matter(build, noise, kind):
-    model, pixels = build(awake=True), noise(2, 64)
+def test_memory_layout_of_the_images_does_not_matter(build_each, noise, kind):
+    model, pixels = build_each(awake=True), noise(2, 64)
     images = {
         "strided": torch.stack([pixels, pixels], dim=-1)[..., 0],
         "transposed": pixels.transpose(2, 3).contiguous().transpose(2, 3),
@@ -224,8 +303,8 @@ def test_memory_layout_of_the_images_does_not_matter(build, noise, kind):
     assert torch.allclose(output.interpretation_map, expected.interpretation_map, atol=1e-4)
 
 
-def test_a_channels_last_model(build, noise):
-    model, pixels = build(awake=True), noise(2, 64)
+def test_a_channels_last_model(build_each, noise):
+    model, pixels = build_each(awake=True), noise(2, 64)
     with torch.no_grad():
         expected = model(pixels)
         model = model.to(memory_format=torch.channels_last)
@@ -235,32 +314,33 @@ def test_a_channels_last_model(build, noise):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
-def test_half_precision(build, noise, dtype, backbone):
-    model, pixels = build(backbone, awake=True), noise(2, 64)
+def test_half_precision(build_each, noise, dtype, backbone):
+    model, pixels = build_each(backbone, awake=True), noise(2, 64)
     with torch.no_grad():
         expected = model(pixels).interpretation_map
         output = model.to(dtype)(pixels.to(dtype), output_attention_maps=True)
         energy = model(model.energy_map(pixels.to(dtype), output.interpretation_map))
     assert output.logits.dtype == energy.logits.dtype == dtype
-    assert output.interpretation_map.dtype == output.soft_attention_maps.dtype == torch.float32
+    assert output.interpretation_map.dtype == made_from(output).dtype == torch.float32
     assert output.interpretation_map.isfinite().all()
-    assert torch.allclose(output.soft_attention_maps.sum(dim=(2, 3)), torch.tensor(1.0), atol=1e-4)
+    if output.soft_attention_maps is not None:
+        assert torch.allclose(output.soft_attention_maps.sum(dim=(2, 3)), torch.tensor(1.0), atol=1e-4)
     assert (output.interpretation_map - expected).abs().mean() < 0.05
 
 
-def test_autocast_leaves_the_maps_in_full_precision(build, noise):
-    model, pixels = build(awake=True), noise(1, 256)
+def test_autocast_leaves_the_maps_in_full_precision(build_each, noise):
+    model, pixels = build_each(awake=True), noise(1, 256)
     with torch.no_grad():
         expected = model(pixels).interpretation_map
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = model(pixels, output_attention_maps=True)
     assert output.logits.dtype == torch.bfloat16
-    assert output.interpretation_map.dtype == output.soft_attention_maps.dtype == torch.float32
+    assert output.interpretation_map.dtype == made_from(output).dtype == torch.float32
     assert (output.interpretation_map - expected).abs().mean() < 0.05
 
 
-def test_nan_in_one_image_spoils_its_map_alone(build, noise):
-    model, pixels = build(awake=True), noise(2, 64)
+def test_nan_in_one_image_spoils_its_map_alone(build_each, noise):
+    model, pixels = build_each(awake=True), noise(2, 64)
     pixels[1, 0, 5, 5] = float("nan")
     output = model(pixels)
     assert output.degenerate.tolist() == [False, True]
@@ -269,18 +349,18 @@ def test_nan_in_one_image_spoils_its_map_alone(build, noise):
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), 1e30])
-def test_images_without_content(build, value):
-    output = build(awake=True)(torch.full((1, 3, 64, 64), value))
+def test_images_without_content(build_each, value):
+    output = build_each(awake=True)(torch.full((1, 3, 64, 64), value))
     assert output.interpretation_map.isfinite().all()
     assert output.interpretation_map.amax() <= 1
     assert output.degenerate.tolist() == [True] or value != float("inf")
 
 
-def test_maps_carry_no_gradient_to_the_backbone(build, noise):
-    model, pixels = build(awake=True), noise(1, 64).requires_grad_()
+def test_maps_carry_no_gradient_to_the_backbone(build_each, noise):
+    model, pixels = build_each(awake=True), noise(1, 64).requires_grad_()
     model(pixels).interpretation_map.sum().backward()
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
-    assert any(parameter.grad is not None for parameter in model.weight_network.parameters())
+    assert any(parameter.grad is not None for parameter in model.map_head.parameters())
     assert pixels.grad is None
 
 
@@ -292,10 +372,21 @@ def test_energy_map_of_the_model_uses_its_normalisation(build):
     assert torch.allclose(energy * std + mean, pixels * map_, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3), (1, 4, 64, 64), (2, 1, 3, 64, 64)])
-def test_pixels_of_a_wrong_shape(build, shape):
-    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\)"):
-        build()(torch.zeros(shape))
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((3, 64, 64), r"pixel_values\[None\]"),
+        ((1, 1, 64, 64), r"expand\(-1, 3, -1, -1\)"),
+        ((1, 64, 64, 3), r"permute\(0, 3, 1, 2\)"),
+        ((1, 4, 64, 64), ""),
+        ((2, 1, 3, 64, 64), ""),
+        ((), ""),
+    ],
+)
+@pytest.mark.parametrize("kind", TASKS)
+def test_pixels_of_a_wrong_shape(build, kind, shape, hint):
+    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\), not .*" + hint):
+        build(kind=kind, **TASKS[kind])(torch.zeros(shape))
 
 
 def test_pixels_of_another_size_than_the_only_one(build, noise):
@@ -313,9 +404,9 @@ def test_unknown_phase(build, noise):
         build()(noise(1, 64), phase="second")
 
 
-def test_second_pass_without_the_maps_of_the_first(build, noise):
-    with pytest.raises(ValueError, match="soft_attention_maps"):
-        build()(noise(1, 64), phase="interpretation")
+def test_second_pass_without_the_maps_of_the_first(build_each, noise):
+    with pytest.raises(ValueError, match="needs the tap_values of the first pass"):
+        build_each()(noise(1, 64), phase="interpretation")
 
 
 def test_pixels_that_were_not_normalised(build):
@@ -323,6 +414,6 @@ def test_pixels_that_were_not_normalised(build):
         build()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-def test_second_pass_with_another_number_of_maps(build, noise):
-    with pytest.raises(ValueError, match="soft_attention_maps"):
-        build()(noise(1, 64), soft_attention_maps=torch.rand(1, 3, 64, 64), phase="interpretation")
+def test_second_pass_with_another_number_of_maps(build_each, noise):
+    with pytest.raises(ValueError, match=r"tap_values must be .*, not \(1, 3, 64, 64\)"):
+        build_each()(noise(1, 64), tap_values=torch.rand(1, 3, 64, 64), phase="interpretation")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForImageTextToText
 
-from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocModel
+from antehoc_hf.modeling import AnteHocCaptionModel, AnteHocForImageCaptioning, AnteHocModel
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.training.data.captions import build_tokenizer
 
@@ -277,8 +277,8 @@ def test_second_pass_reads_the_same_words(build, noise):
     labels = torch.tensor([[5, 6, EOS], [8, EOS, -100]])
     first = model(pixels, labels=labels, phase="task")
     assert first.interpretation_map is None
-    maps = first.soft_attention_maps
-    second = model(pixels, labels=labels, soft_attention_maps=maps, phase="interpretation")
+    maps = first.tap_values
+    second = model(pixels, labels=labels, tap_values=maps, phase="interpretation")
     assert second.loss is None
     energy = model.energy_map(pixels, second.interpretation_map)
     assert torch.allclose(second.logits, model(energy, labels=labels).logits, atol=1e-5)
@@ -346,10 +346,10 @@ def test_bare_model_of_a_captioner(build, noise, tmp_path, caplog):
     assert torch.equal(bare(noise(1, 64)).interpretation_map, model(noise(1, 64)).interpretation_map)
 
 
-def test_decoder_missing_from_a_file_is_told_and_gets_fresh_values(build, noise, tmp_path, caplog):
+def test_decoder_missing_from_a_file_is_reported_and_gets_fresh_values(build, noise, tmp_path, caplog):
     import logging
 
-    build(kind=AnteHocModel, **WORDS).save_pretrained(tmp_path)
+    build(kind=AnteHocCaptionModel, **WORDS).save_pretrained(tmp_path)
     logging.getLogger("transformers").addHandler(caplog.handler)
     try:
         model = AnteHocForImageCaptioning.from_pretrained(tmp_path)
@@ -447,5 +447,5 @@ def test_compiled(build, noise):
 
 def test_code_that_travels_imports_nothing_of_ours():
     room = Path(__file__).parents[2] / "modeling"
-    for name in ("image_captioning", "caption_decoder", "caption_options", "word_maps"):
+    for name in ("image_captioning", "caption_decoder", "caption_outputs", "configuration_captions", "word_maps"):
         assert "antehoc_hf" not in (room / f"{name}.py").read_text()

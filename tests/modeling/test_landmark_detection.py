@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import AutoModelForKeypointDetection
 
-from antehoc_hf import AnteHocConfig, AnteHocForLandmarkDetection, AnteHocImageProcessor
+from antehoc_hf import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.export import export_onnx
+from antehoc_hf.modeling import AnteHocLandmarkConfig
 from antehoc_hf.modeling.landmark_cnn import NAME as LANDMARK_CNN
 from antehoc_hf.modeling.landmark_detection import SMOOTH_L1_BETA, AnteHocLandmarkOutput, landmark_loss
 
@@ -94,7 +95,7 @@ def test_the_two_passes(build, noise):
     labels = torch.rand(2, 5, 2)
     first = model(noise(2, 64), labels=labels, phase="task", normalizer=torch.ones(2, 2, 2))
     assert first.interpretation_map is None
-    second = model(noise(2, 64), soft_attention_maps=first.soft_attention_maps, phase="interpretation")
+    second = model(noise(2, 64), tap_values=first.tap_values, phase="interpretation")
     energy = model.energy_map(noise(2, 64), second.interpretation_map)
     assert torch.allclose(second.landmarks.flatten(1), model.backbone(energy), atol=1e-6)
     assert model.prediction_kind == "vector"
@@ -121,7 +122,7 @@ def as_keys(output):
 )
 def test_options_that_make_no_sense(options, said):
     with pytest.raises(ValueError, match=said):
-        AnteHocConfig(backbone="test_resnet", **options)
+        AnteHocLandmarkConfig(backbone="test_resnet", **options)
 
 
 def test_how_many_points_must_be_said():

@@ -13,10 +13,16 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
-import antehoc_hf
-from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor, AnteHocModel
+from antehoc_hf.modeling import (
+    AnteHocForImageCaptioning,
+    AnteHocForImageClassification,
+    AnteHocForLandmarkDetection,
+    AnteHocImageProcessor,
+    AnteHocModel,
+)
 
 SMALL_SWIN = {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 3, 6]}
+MOST_FILES = 16
 FAMILIES = {
     "test_resnet": {},
     "test_vit": {},
@@ -92,14 +98,14 @@ def trained(build, backbone, **config):
 
 
 @pytest.mark.parametrize(("backbone", "config"), FAMILIES.items())
-def test_reloaded_to_the_bit(build, tmp_path, backbone, config):
-    check_reload(build, tmp_path, backbone, config)
+def test_reloaded_to_the_bit(build_each, tmp_path, backbone, config):
+    check_reload(build_each, tmp_path, backbone, config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "config"), MORE_FAMILIES.items())
-def test_more_families_reloaded_to_the_bit(build, tmp_path, backbone, config):
-    check_reload(build, tmp_path, backbone, config)
+def test_more_families_reloaded_to_the_bit(build_each, tmp_path, backbone, config):
+    check_reload(build_each, tmp_path, backbone, config)
 
 
 def check_reload(build, tmp_path, backbone, config):
@@ -111,7 +117,8 @@ def check_reload(build, tmp_path, backbone, config):
         again = AnteHocForImageClassification.from_pretrained(tmp_path)
         assert not again.training
         output = again(pixels, output_attention_maps=True)
-    for name in ("logits", "interpretation_map", "soft_attention_maps", "weight_maps"):
+    assert output.keys() == expected.keys()
+    for name in expected:
         assert torch.equal(output[name], expected[name]), name
     before, after = dict(model.named_buffers()), dict(again.named_buffers())
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -154,22 +161,51 @@ def test_a_checkpoint_explains_itself_where_the_package_is_not_installed(build, 
     assert len(result["classes"]) == 4
 
 
+WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+# Class, its options, the Auto class of its task, and what `AutoModel` gives of the same folder.
+TASKS = [
+    (AnteHocForImageClassification, {}, "AutoModelForImageClassification", "AnteHocModel"),
+    (AnteHocForImageClassification, {"map_head": "energy"}, "AutoModelForImageClassification", "AnteHocModel"),
+    (AnteHocForLandmarkDetection, {"num_landmarks": 3}, "AutoModelForKeypointDetection", "AnteHocLandmarkModel"),
+    (AnteHocForImageCaptioning, WORDS, "AutoModelForImageTextToText", "AnteHocCaptionModel"),
+]
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_every_configuration_through_every_auto_class_in_a_fresh_process(build, tmp_path, remote):
+    cases, models = [], []
+    for index, (kind, options, _, _) in enumerate(TASKS):
+        case, expected = saved(build, tmp_path / str(index), "test_resnet", kind=kind, **options)
+        cases += [case, case]
+        models.append((AutoConfig.from_pretrained(case[0]), expected))
+    names = [name for _, _, auto_class, _ in TASKS for name in (auto_class, "AutoModel")]
+    results, _ = in_a_fresh_process(tmp_path, cases, remote=remote, auto_class=names)
+    for index, (kind, _, _, bare) in enumerate(TASKS):
+        config, expected = models[index]
+        for result, name in zip(results[2 * index : 2 * index + 2], (kind.__name__, bare), strict=True):
+            assert result["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
+            assert result["name"] == name
+            assert result["config"] == type(config).__name__
+            assert result["model_type"] == config.model_type
+            assert result["kind"] == config.map_head.kind
+            assert torch.equal(result["map"], expected.interpretation_map)
+
+
 @pytest.mark.parametrize("remote", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_class_conditional_maps_come_back_in_a_fresh_process(build, tmp_path, remote):
-    case, expected = saved(build, tmp_path / "model", "test_resnet", weight_network="contributions")
+def test_energy_maps_come_back_in_a_fresh_process(build, tmp_path, remote):
+    case, expected = saved(build, tmp_path / "model", "test_resnet", map_head="energy")
     results, _ = in_a_fresh_process(tmp_path, [case], remote=remote)
     assert results[0]["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
     assert torch.equal(results[0]["logits"], expected.logits)
     assert torch.equal(results[0]["map"], expected.interpretation_map)
 
 
-def test_every_file_of_code_travels(build, tmp_path):
+def test_the_code_of_a_classifier_travels_and_no_other(build, tmp_path):
     build().save_pretrained(tmp_path)
-    room = Path(antehoc_hf.modeling.__file__).parent
-    of_other_heads = {"landmark_detection.py", "image_captioning.py", "caption_decoder.py", "word_maps.py"}
-    own = {path.name for path in room.glob("*.py")} - {"__init__.py"} - of_other_heads
     AnteHocImageProcessor().save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.glob("*.py")} >= own
+    files = {path.name for path in tmp_path.glob("*.py")}
+    assert len(files) <= MOST_FILES
+    assert not [name for name in files if "caption" in name or "landmark_detection" in name or "word" in name]
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForImageClassification", "AutoImageProcessor"}
     for target in auto_map.values():
@@ -194,8 +230,8 @@ def test_auto_classes(build, noise, tmp_path, photo):
     assert classes[0]["label"] == model.config.id2label[int(scores.argmax())]
 
 
-def test_bare_model_from_the_checkpoint_of_a_classifier(build, noise, tmp_path, warnings_of_transformers):
-    model, pixels = trained(build, "test_resnet"), noise(2, 64)
+def test_bare_model_from_the_checkpoint_of_a_classifier(build_each, noise, tmp_path, warnings_of_transformers):
+    model, pixels = trained(build_each, "test_resnet"), noise(2, 64)
     model.save_pretrained(tmp_path)
     bare = AutoModel.from_pretrained(tmp_path)
     assert isinstance(bare, AnteHocModel)
@@ -207,8 +243,10 @@ def test_bare_model_from_the_checkpoint_of_a_classifier(build, noise, tmp_path, 
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
-def test_classifier_from_the_checkpoint_of_a_bare_model(build, noise, tmp_path, backbone, warnings_of_transformers):
-    bare = build(backbone, kind=AnteHocModel, awake=True)
+def test_classifier_from_the_checkpoint_of_a_bare_model(
+    build_energy, noise, tmp_path, backbone, warnings_of_transformers
+):
+    bare = build_energy(backbone, kind=AnteHocModel, awake=True)
     bare.save_pretrained(tmp_path)
     model = AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=4)
     assert any("newly initialized" in message or "MISSING" in message for message in warnings_of_transformers())
@@ -218,10 +256,20 @@ def test_classifier_from_the_checkpoint_of_a_bare_model(build, noise, tmp_path, 
     assert torch.equal(output.interpretation_map, expected.interpretation_map)
 
 
-def test_another_number_of_classes(build, noise, tmp_path):
-    model, pixels = trained(build, "test_resnet"), noise(2, 64)
+def test_a_bare_model_with_a_map_for_each_class_keeps_its_classifier(build, noise, tmp_path, warnings_of_transformers):
+    bare = build(kind=AnteHocModel, awake=True)
+    bare.save_pretrained(tmp_path)
+    model = AnteHocForImageClassification.from_pretrained(tmp_path)
+    assert warnings_of_transformers() == []
+    output, expected = model(noise(2, 64)), bare(noise(2, 64))
+    assert torch.equal(output.interpretation_map, expected.interpretation_map)
+    assert torch.equal(output.logits, bare.backbone.fc(expected.pooler_output))
+
+
+def test_another_number_of_classes(build_each, noise, tmp_path):
+    model, pixels = trained(build_each, "test_resnet"), noise(2, 64)
     model.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+    with pytest.raises(ValueError, match=r"do not fit.*is \[4.* in the file and \[9.*ignore_mismatched_sizes"):
         AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9)
     again = AnteHocForImageClassification.from_pretrained(tmp_path, num_labels=9, ignore_mismatched_sizes=True)
     own, other = model.backbone.state_dict(), again.backbone.state_dict()
@@ -231,26 +279,67 @@ def test_another_number_of_classes(build, noise, tmp_path):
     assert 0 < other["fc.weight"].std() < 1
     output = again(pixels)
     assert output.logits.isfinite().all()
-    assert torch.equal(output.interpretation_map, model(pixels).interpretation_map)
+    if model.map_head.per_target:
+        assert torch.equal(again.map_head.baseline_worth, torch.full((9,), 1 / 9))
+        assert torch.equal(again.map_head.entry.weight, model.map_head.entry.weight)
+        assert not output.degenerate.any()
+    else:
+        assert torch.equal(output.interpretation_map, model(pixels).interpretation_map)
 
 
-def test_another_number_of_maps_makes_a_fresh_weight_network(build, noise, tmp_path):
-    model = build(awake=True)
+@pytest.mark.parametrize("size", [96, (64, 64), [128, 128], (96, 64), None])
+@pytest.mark.parametrize("auto_class", [AutoModelForImageClassification, AutoModel])
+def test_a_convolutional_network_for_another_image_size(build_each, noise, tmp_path, size, auto_class):
+    model = build_each(awake=True)
+    model.save_pretrained(tmp_path)
+    again = auto_class.from_pretrained(tmp_path, image_size=size)
+    height, width = {None: (64, 64), 96: (96, 96)}.get(size if isinstance(size, int | None) else 0, size)
+    assert again.config.image_size == [height, width]
+    assert again.config.map_head.to_dict() == model.config.map_head.to_dict()
+    assert again.config.tap_points == model.config.tap_points
+    with torch.no_grad():
+        pixels = noise(1, height, width)
+        assert torch.equal(again(pixels).interpretation_map, model(pixels).interpretation_map)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_coatnet"])
+@pytest.mark.parametrize("auto_class", [AutoModelForImageClassification, AutoModel])
+def test_a_network_of_one_image_size_keeps_it(build_each, tmp_path, backbone, auto_class):
+    build_each(backbone).save_pretrained(tmp_path)
+    assert auto_class.from_pretrained(tmp_path, image_size=(64, 64)).config.image_size == [64, 64]
+    for size in (96, [128, 128], (64, 96)):
+        with pytest.raises(ValueError, match=r"do not fit this configuration: .*image_size") as caught:
+            auto_class.from_pretrained(tmp_path, image_size=size)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["96", 0, -1, (1, 2, 3), 64.0, True, (64, 0), 10**9, "big"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_an_image_size_that_is_none(build, tmp_path, backbone, size):
+    build(backbone).save_pretrained(tmp_path)
+    for auto_class in (AutoModelForImageClassification, AutoModel):
+        with pytest.raises(ValueError, match=r"image_size=.* must be a positive number of pixels"):
+            auto_class.from_pretrained(tmp_path, image_size=size)
+
+
+def test_another_number_of_maps_makes_a_fresh_map_head(build_each, noise, tmp_path):
+    model = build_each(awake=True)
     model.save_pretrained(tmp_path)
     again = AnteHocForImageClassification.from_pretrained(
         tmp_path, num_attention_maps=3, tap_points=None, ignore_mismatched_sizes=True
     )
     assert torch.equal(again(noise(1, 64)).logits, model(noise(1, 64)).logits)
-    weights = again(noise(1, 64), output_attention_maps=True).weight_maps
-    assert weights.shape[1] == 3
-    assert weights.isfinite().all()
+    output = again(noise(1, 64), output_attention_maps=True, output_hidden_states=True)
+    assert len(output.hidden_states) == again.config.num_attention_maps == 3
+    assert output.interpretation_map.isfinite().all()
+    assert output.weight_maps is None or output.weight_maps.shape[1] == 3
 
 
-@pytest.mark.parametrize("missing", ["weight_network", "backbone.layer3", "backbone.bn1"])
-def test_weights_missing_from_a_file_get_the_initial_values_of_timm(build, noise, tmp_path, missing):
+@pytest.mark.parametrize("missing", ["map_head", "backbone.layer3", "backbone.bn1"])
+def test_weights_missing_from_a_file_get_the_initial_values_of_timm(build_each, noise, tmp_path, missing):
     from safetensors.torch import load_file, save_file
 
-    model = trained(build, "test_resnet")
+    model = trained(build_each, "test_resnet")
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     kept = {name: value for name, value in weights.items() if not name.startswith(missing)}
@@ -266,14 +355,17 @@ def test_weights_missing_from_a_file_get_the_initial_values_of_timm(build, noise
     output = again(noise(1, 64), output_attention_maps=True)
     assert output.logits.isfinite().all()
     assert output.interpretation_map.isfinite().all()
-    if missing == "weight_network":
+    if missing == "map_head" and model.map_head.per_target:
+        assert again.map_head.gates.weight.eq(0).all()
+        assert again.map_head.baseline_worth.eq(1 / 4).all()
+    elif missing == "map_head":
         assert torch.allclose(output.weight_maps, torch.tensor(1 / 8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backbone", ["test_resnet", "resnetblur18"])
-def test_kind_of_number_is_kept(build, noise, tmp_path, dtype, backbone):
-    model = trained(build, backbone, num_attention_maps=4).to(dtype)
+def test_kind_of_number_is_kept(build_each, noise, tmp_path, dtype, backbone):
+    model = trained(build_each, backbone, num_attention_maps=4).to(dtype)
     model.save_pretrained(tmp_path)
     again = AnteHocForImageClassification.from_pretrained(tmp_path, dtype="auto")
     assert again.dtype == dtype
@@ -288,8 +380,8 @@ def test_kind_of_number_is_kept(build, noise, tmp_path, dtype, backbone):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_loading_as_another_kind_of_number(build, noise, tmp_path, dtype):
-    model = build(awake=True)
+def test_loading_as_another_kind_of_number(build_each, noise, tmp_path, dtype):
+    model = build_each(awake=True)
     model.save_pretrained(tmp_path)
     again = AnteHocForImageClassification.from_pretrained(tmp_path, dtype=dtype)
     assert {parameter.dtype for parameter in again.parameters()} == {dtype}

@@ -78,7 +78,7 @@ FAMILIES = {
 @pytest.mark.parametrize(("backbone", "expected"), FAMILIES.items())
 def test_families(backbone, expected):
     maps, _, any_size = expected
-    model = on_meta(backbone).eval()
+    model = on_meta(backbone, map_head="energy").eval()
     last = TapPoint.from_dict(model.config.tap_points[-1])
     assert (model.config.num_attention_maps, last.layout, not model.config.fixed_image_size) == expected
     height, width = model.config.image_size
@@ -122,9 +122,9 @@ def test_a_bright_square_is_seen_where_it_is(build, backbone, tap):
     assert abs((column + 0.5) * 160 / strength.shape[1] - 32) <= 32
 
 
-def test_soft_attention_maps_are_those_of_the_tapped_layers(build, noise):
+def test_soft_attention_maps_are_those_of_the_tapped_layers(build_energy, noise):
     """Channel mean, softmax over positions, resized, divided by the sum."""
-    model, pixels = build(taps=["layer1", "layer3"]), noise(2, 64)
+    model, pixels = build_energy(taps=["layer1", "layer3"]), noise(2, 64)
     with torch.no_grad():
         maps = model(pixels, output_attention_maps=True).soft_attention_maps
     for index, name in enumerate(("layer1", "layer3")):
@@ -144,9 +144,9 @@ def test_soft_attention_maps_are_those_of_the_tapped_layers(build, noise):
         "test_convnext",
     ],
 )
-def test_every_tap_shows_something(build, noise, backbone):
+def test_every_tap_shows_something(build_energy, noise, backbone):
     with torch.no_grad():
-        maps = build(backbone)(noise(1, 64), output_attention_maps=True).soft_attention_maps
+        maps = build_energy(backbone)(noise(1, 64), output_attention_maps=True).soft_attention_maps
     low, high = maps.amin(dim=(2, 3)), maps.amax(dim=(2, 3))
     assert ((high - low) / high > 1e-5).all()
 

@@ -31,6 +31,7 @@ from antehoc_hf.training.data.captions import (
     token_accuracy,
 )
 from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.objectives import EnergyObjective
 from antehoc_hf.training.runs.options import DataArguments
 from antehoc_hf.training.runs.train import train
 from antehoc_hf.training.tasks.image_captioning import CaptioningArguments, ImageCaptioning
@@ -85,9 +86,9 @@ def test_columns_that_are_not_clear(columns, sentence):
 def test_columns_that_were_named():
     features = datasets.Features({"image": IMAGE, "caption": TEXT, "french": TEXT, "label": datasets.Value("int64")})
     assert find_caption_columns(features, ["french", "caption"]) == ["french", "caption"]
-    with pytest.raises(DataError, match="caption_column='german' is no column of the data set"):
+    with pytest.raises(DataError, match="caption_column='german' is not a column of the data set"):
         find_caption_columns(features, ["german"])
-    with pytest.raises(DataError, match="'label' of the data set holds no text"):
+    with pytest.raises(DataError, match="'label' of the data set does not hold text"):
         find_caption_columns(features, ["label"])
 
 
@@ -212,18 +213,21 @@ class PlainCaptioner(nn.Module):
     ],
 )
 def test_words_are_learned_as_without_a_map(tiny, tmp_path, options, caption_target):
+    options = dict(options)
     model = tiny.build_model(
         caption_target=caption_target, decoder_dropout=0.3, backbone_kwargs={"drop_path_rate": 0.3}
     )
     plain = PlainCaptioner(copy.deepcopy(model.backbone), copy.deepcopy(model.decoder))
     fresh = copy.deepcopy(model)
     data = tiny.Captions(22, draws=True)
+    energy = {name: options.pop(name) for name in ("target_eval",) if name in options}
     args = tiny.build_args(tmp_path / "ours", **options)
     stock_args = TrainingArguments(
         **{field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
         | {"output_dir": str(tmp_path / "stock"), "ddp_find_unused_parameters": None}
     )
-    trainer = AnteHocTrainer(model, args, train_dataset=data, data_collator=tiny.COLLATE)
+    objective = EnergyObjective(**energy)
+    trainer = AnteHocTrainer(model, args, objective=objective, train_dataset=data, data_collator=tiny.COLLATE)
     trainer.train()
     stock = Trainer(plain, stock_args, train_dataset=data, data_collator=tiny.COLLATE)
     stock.train()
@@ -232,14 +236,14 @@ def test_words_are_learned_as_without_a_map(tiny, tmp_path, options, caption_tar
             assert torch.equal(value, expected), name
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, fresh.get_parameter(name))}
     # The weight network starts at equal weights, so that at first its last layer alone has a gradient.
-    assert changed >= {name for name, _ in fresh.named_parameters() if not name.startswith("weight_network")}
-    assert any(name.startswith("weight_network") for name in changed)
+    assert changed >= {name for name, _ in fresh.named_parameters() if not name.startswith("map_head")}
+    assert any(name.startswith("map_head") for name in changed)
     losses = [row["interpretation_loss"] for row in trainer.state.log_history if "loss" in row]
     assert all(loss > 0 for loss in losses)
 
 
 def test_fresh_weights_do_not_depend_on_the_weight_network(tiny):
-    one, other = tiny.build_model(), tiny.build_model(weight_network="scalar")
+    one, other = tiny.build_model(), tiny.build_model(map_head={"kind": "energy", "weight_network": "scalar"})
     for name, value in one.decoder.state_dict().items():
         assert torch.equal(value, other.decoder.state_dict()[name]), name
 
@@ -368,7 +372,7 @@ def test_evaluate_without_the_tokenizer(finished, coloured, tmp_path, capsys):
         (["--min_word_count", "0"], "min_word_count must be at least 1"),
         (["--min_word_count", "999"], "lower min_word_count"),
         (["--max_caption_length", "2"], "max_caption_length must be at least 3"),
-        (["--caption_column", "words"], "caption_column='words' is no column"),
+        (["--caption_column", "words"], "caption_column='words' is not a column"),
         (["--mask_column", "mask"], "mask_column is not measured for captions"),
         (["--vocab_size", "9"], "vocab_size"),
     ],

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from antehoc_hf.evaluation import insertion_deletion
 from antehoc_hf.modeling import ContributionMap, Targets
 from antehoc_hf.modeling.contribution_map import with_total
-from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.coalitions import (
-    CoalitionGame,
+from antehoc_hf.training.objectives import CoalitionObjective, TrainingStep
+from antehoc_hf.training.objectives.losses import coalition_loss
+from antehoc_hf.training.objectives.patches import (
     background_images,
-    coalition_loss,
     draw_coalitions,
+    draw_partial_images,
     draw_sizes,
     kernel_sizes,
     shown_images,
@@ -29,8 +29,14 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def game(tmp_path, black=BLACK, **options):
-    return CoalitionGame(AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **options), black)
+def play(images, worth, numbers, ranking=None, black=BLACK, **options):
+    return CoalitionObjective(**options).play(images, (4, 4), worth, black, numbers, ranking)
+
+
+def draws_of(step, micro_batch=0, seed=0, process=0):
+    """The random numbers of one micro-batch."""
+    step = TrainingStep(None, None, None, step, micro_batch, micro_batches=2, seed=seed, process=process)
+    return step.generator(0)
 
 
 def test_shapley_kernel_of_four_patches():
@@ -78,10 +84,10 @@ def test_ranked_coalitions_are_what_the_map_puts_first_give_or_take():
     assert torch.equal(flat, draw_coalitions(sizes, (8, 8), "contiguous", generator()))
 
 
-def test_without_a_map_ranked_coalitions_are_contiguous(tmp_path):
+def test_without_a_map_ranked_coalitions_are_contiguous():
     images = torch.rand(50, 3, 16, 16)
     ranked, contiguous = (
-        game(tmp_path, coalition_sampling=name).coalitions.draw(images, (8, 8), generator())[0][0]
+        draw_partial_images(images, (8, 8), name, "mixed", BLACK, generator())[0][0]
         for name in ("ranked", "contiguous")
     )
     assert torch.equal(ranked, contiguous)
@@ -140,9 +146,8 @@ def test_pairs_of_one_size_by_the_kernel_give_shapley_values():
     assert corrected.tolist() == pytest.approx(truth.tolist())
 
 
-def test_the_coalitions_of_a_pair_are_of_one_size(tmp_path):
-    played = game(tmp_path, coalitions_per_image=4)
-    outcome = played.play(torch.rand(6, 3, 16, 16), (4, 4), lambda images: images.mean(dim=(2, 3)), 0)
+def test_the_coalitions_of_a_pair_are_of_one_size():
+    outcome = play(torch.rand(6, 3, 16, 16), lambda x: x.mean(dim=(2, 3)), generator(), coalitions_per_image=4)
     assert outcome.contrasts.shape == (2, 6, 4, 4)
     assert set(outcome.contrasts.flatten().tolist()) == {-1, 0, 1}
     assert outcome.contrasts.flatten(2).sum(dim=2).eq(0).all()
@@ -154,7 +159,7 @@ def test_contributions_are_corrected_alike_to_their_sum():
 
 
 @pytest.mark.parametrize("sampling", ["shapley", "contiguous", "ranked"])
-def test_a_linear_network_is_recovered(tmp_path, sampling):
+def test_a_linear_network_is_recovered(sampling):
     """A network that adds up brightness by place: the Shapley value of a patch is what it adds, wherever it is."""
     torch.manual_seed(0)
     places = torch.randn(2, 16)
@@ -163,7 +168,7 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
     def judge(images):
         return F.avg_pool2d(images, 4).mean(dim=1).flatten(1) @ places.T
 
-    played = game(tmp_path, black, coalition_sampling=sampling, coalition_background="black")
+    options = {"sampling": sampling, "background": "black", "black": black}
     network = ContributionMap([16], num_targets=2, width=32, own_vectors=True, depth=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
@@ -176,8 +181,8 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
     for step in range(400):
         images, features, _ = batch(step)
         contributions = network.contributions(features, TARGETS, of_all=True)
-        ranking = contributions[:, 0].detach() if played.needs_ranking else None
-        outcome = played.play(images, (4, 4), judge, step, ranking)
+        ranking = contributions[:, 0].detach() if sampling == "ranked" else None
+        outcome = play(images, judge, draws_of(step), ranking, **options)
         loss = coalition_loss(contributions, outcome.contrasts, outcome.gains)
         optimizer.zero_grad()
         loss.backward()
@@ -188,24 +193,20 @@ def test_a_linear_network_is_recovered(tmp_path, sampling):
     assert error < 0.1
 
 
-def test_draws_follow_from_seed_step_micro_batch_and_process(tmp_path):
+def test_draws_follow_from_seed_step_micro_batch_and_process():
+    names = [{}, {"micro_batch": 1}, {"seed": 1}, {"process": 1}, {"step": 4}]
     images = torch.rand(4, 3, 16, 16)
-    judge = lambda batch: batch.mean(dim=(2, 3))  # noqa: E731
 
-    def rounds(seed, steps):
-        torch.manual_seed(seed + 99)  # the global generator has no say
-        played = game(tmp_path, seed=seed)
-        return [played.play(images, (4, 4), judge, step).contrasts for step in steps]
+    def drawn(name):
+        torch.manual_seed(len(name))  # the global generator has no say
+        return play(images, lambda batch: batch.mean(dim=(2, 3)), draws_of(**{"step": 3, **name})).contrasts
 
-    first = rounds(0, [3, 3, 4])
-    assert all(torch.equal(a, b) for a, b in zip(first, rounds(0, [3, 3, 4]), strict=True))
-    assert torch.equal(first[2], rounds(0, [4])[0])  # as after a resume
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], rounds(1, [3])[0])
+    first = [drawn(name) for name in names]
+    assert all(torch.equal(one, drawn(name)) for one, name in zip(first, names, strict=True))
+    assert all(not torch.equal(one, other) for one, other in combinations(first, 2))
 
 
-def test_playing_takes_nothing_from_the_global_generator(tmp_path):
+def test_playing_takes_nothing_from_the_global_generator():
     before = torch.get_rng_state()
-    game(tmp_path).play(torch.rand(4, 3, 16, 16, generator=generator()), (4, 4), lambda x: x.mean(dim=(2, 3)), 0)
+    play(torch.rand(4, 3, 16, 16, generator=generator()), lambda x: x.mean(dim=(2, 3)), draws_of(0))
     assert torch.equal(torch.get_rng_state(), before)

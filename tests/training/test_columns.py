@@ -75,7 +75,7 @@ def test_missing_columns_name_those_there_are() -> None:
         find_label_column(features, "image")
     with pytest.raises(DataError, match=r"looks like the image.*image_column \(columns: label\)"):
         find_image_column(Features({"label": INT}))
-    with pytest.raises(DataError, match=r"image_column='picture' is no column .*image, keypoints, subject"):
+    with pytest.raises(DataError, match=r"image_column='picture' is not a column .*image, keypoints, subject"):
         find_image_column(features, "picture")
 
 
@@ -171,6 +171,56 @@ def test_given_names_order_the_classes() -> None:
     assert labels.tensor([0, 1]).tolist() == [2, 0]
     labels = read_label_space(table(INT, [2, 0]), "label", names=["cat", "dog", "bird"])
     assert labels.tensor([2, 0]).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected", "said"),
+    [
+        (["1", "2", "3"], [1, 2], [0, 1], "read as names"),
+        (["1", "2", "3"], [1, 2, 3], [0, 1, 2], None),  # 3 is not a position
+        (["1", "2", "3"], [0, 1, 2], [0, 1, 2], "read as positions"),  # 0 is not a name
+        (["0", "1", "2"], [0, 2], [0, 2], None),  # the same either way
+        (["2", "0", "1"], [0, 1], [1, 2], "read as names"),
+        (["cat", "dog", "bird"], [0, 2], [0, 2], None),
+        (["10", "20"], [20, 10], [1, 0], None),
+    ],
+)
+def test_numbers_are_names_before_they_are_positions(
+    names: list[str], labels: list[int], expected: list[int], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = read_label_space(table(INT, labels), "label", names=names)
+    assert space.names == names
+    assert space.tensor(labels).tolist() == expected
+    assert (said in caplog.text) if said else not caplog.text
+
+
+def test_a_number_that_only_another_split_has_is_known_by_its_name() -> None:
+    space = read_label_space(table(INT, [1, 2]), "label", names=["1", "2", "7"])
+    assert space.tensor([7]).tolist() == [2]
+    with pytest.raises(LabelError, match="label 9 is not one of the 3 classes"):
+        space.encode(9)
+
+
+def test_names_of_a_class_label_are_names_whatever_they_are() -> None:
+    space = read_label_space(table(ClassLabel(names=["0", "1"]), [0, 1]), "label", names=["1", "0", "2"])
+    assert space.tensor([0, 1]).tolist() == [1, 0]
+
+
+def test_minus_one_is_no_class() -> None:
+    labels = read_label_space(table(INT, [-1, 3, 5]), "label")
+    assert labels.names == ["3", "5"]
+    with pytest.raises(LabelError, match=r"Row 0 .*label -1 is not one of the 2 classes"):
+        check_labels(table(INT, [-1, 3, 5]), labels, "train")
+    assert labels.is_hidden(table(INT, [-1, -1]))
+    with pytest.raises(DataError, match=r"'1' \(-1 stands for no label\): add images of at least one more"):
+        read_label_space(table(INT, [-1, 1]), "label")
+    assert read_label_space(table(TEXT, ["-1", "1"]), "label").names == ["-1", "1"]
+
+
+def test_one_class() -> None:
+    with pytest.raises(DataError, match="There is one class only in column 'label', 'cat'"):
+        read_label_space(table(TEXT, ["cat", "cat"]), "label")
+    assert read_label_space(table(TEXT, ["cat"]), "label", names=["cat", "dog"]).names == ["cat", "dog"]
 
 
 def test_a_class_missing_from_the_given_names_is_an_error_where_it_occurs() -> None:

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
+from antehoc_hf.training.objectives import CoalitionObjective, EnergyObjective
 from antehoc_hf.training.trainer import AnteHocTrainer
 
-CONTRIBUTIONS = {"weight_network": "contributions"}
+CONTRIBUTIONS = {"map_head": "contributions"}
+COALITIONS = {"coalitions_per_image": 8}
 
 
 def train(tiny, folder, model=CONTRIBUTIONS, resume=None, data=None, **options):
-    trainer = AnteHocTrainer(
-        model=tiny.build_model(seed=5, **model),
-        args=tiny.build_args(folder, **{"coalitions_per_image": 8, **options}),
-        train_dataset=data or tiny.Images(22, augment=True),
-    )
+    data = data or tiny.Images(22, augment=True)
+    options = {**(COALITIONS if "map_head" in model else {}), **options}
+    trainer = tiny.build_trainer(tiny.build_model(seed=5, **model), folder, data, **options)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 
@@ -30,14 +30,15 @@ def train(tiny, folder, model=CONTRIBUTIONS, resume=None, data=None, **options):
 def test_backbone_and_head_train_as_with_the_papers_map(tiny, tmp_path, options):
     drop = {"backbone_kwargs": {"drop_rate": 0.3, "drop_path_rate": 0.3}}
     ours = train(tiny, tmp_path / "ours", {**CONTRIBUTIONS, **drop}, **options).model
-    papers = train(tiny, tmp_path / "papers", drop, **options).model
+    common = {name: value for name, value in options.items() if name != "coalition_sampling"}
+    papers = train(tiny, tmp_path / "papers", drop, **common).model
     for (name, value), expected in zip(
         ours.backbone.state_dict().items(), papers.backbone.state_dict().values(), strict=True
     ):
         assert torch.equal(value, expected), name
     fresh = tiny.build_model(seed=5, **CONTRIBUTIONS, **drop)
-    for name, value in ours.weight_network.state_dict().items():
-        assert not torch.equal(value, fresh.weight_network.state_dict()[name]), name
+    for name, value in ours.map_head.state_dict().items():
+        assert not torch.equal(value, fresh.map_head.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("model", [{}, CONTRIBUTIONS], ids=["energy map", "contributions"])
@@ -67,18 +68,17 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tiny, tmp_path, opt
 @pytest.mark.parametrize("model", [{}, CONTRIBUTIONS], ids=["energy map", "contributions"])
 def test_the_first_pass_can_see_images_in_part(tiny, tmp_path, model):
     seen = []
-    trainer = AnteHocTrainer(
-        model=tiny.build_model(seed=5, **model),
-        args=tiny.build_args(tmp_path, partial_image_share=0.5, max_steps=1, coalition_background="black"),
-        train_dataset=tiny.Images(8),
+    trainer = tiny.build_trainer(
+        tiny.build_model(seed=5, **model), tmp_path, tiny.Images(8), partial_image_share=0.5, max_steps=1
     )
     hook = trainer.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     trainer.train()
     hook.remove()
     first = seen[0]
-    black = -torch.tensor(trainer.model.config.image_mean) / torch.tensor(trainer.model.config.image_std)
-    missing = (first - black.view(1, 3, 1, 1)).abs().amax(dim=1) < 1e-5
-    share = missing.float().mean(dim=(1, 2))
+    images = torch.stack([tiny.Images(8)[index]["pixel_values"] for index in range(8)])
+    # Of each image of the batch, how much differs from the one that it shows a part of.
+    differs = [(images - image).abs().amax(dim=1).gt(1e-5).float().mean(dim=(1, 2)) for image in first]
+    share = torch.stack([of_each.min() for of_each in differs])
     half = len(first) // 2
     assert (share[:half] < 0.01).all()
     assert ((share[half:] > 0.01) & (share[half:] < 1)).all()
@@ -107,34 +107,41 @@ def test_the_loss_is_logged_and_falls(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("kind", "objective", "sentence"),
     [
-        {"interpretation_target": "kl"},
-        {"joint_weight": 0.5},
-        {"interpretation_batch_norm": "batch"},
-        {"target_eval": True},
-        {"area_weight": 1.0},
+        ("contributions", EnergyObjective(tv_weight=0.1), "EnergyObjective cannot teach this model's ContributionMap"),
+        ("energy", "coalitions", "CoalitionObjective cannot teach this model's EnergyMap, which learns by"),
+        ("energy", "lime", "There is no objective 'lime': choose one of 'coalitions', 'energy', or pass an object"),
     ],
-    ids="-".join,
 )
-def test_options_of_energy_maps_are_refused(tiny, tmp_path, options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))}=.* learns from coalitions: leave it out"):
-        train(tiny, tmp_path, **options)
+def test_an_objective_that_does_not_fit_the_map_is_refused(tiny, tmp_path, kind, objective, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        AnteHocTrainer(tiny.build_model(map_head=kind), tiny.build_args(tmp_path), objective=objective)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"coalitions_per_image": 3}, "coalitions_per_image must be an even number of at least 2"),
+        ({"coalitions_per_image": 3}, "coalitions_per_image must be an even number of at least 2, not 3"),
         ({"coalitions_per_image": 0}, "an even number of at least 2"),
-        ({"train_task": False, "joint_weight": 1.0}, "train_task=False leaves backbone and head as they are"),
+        ({"sampling": "owen"}, "sampling='owen' is not one of 'contiguous', 'ranked', 'shapley'"),
+        ({"background": "white"}, "background='white' is not one of 'mixed', 'mean'"),
+        ({"backgrund": "black"}, "CoalitionOptions has no option 'backgrund': did you mean 'background'"),
+    ],
+)
+def test_senseless_options_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CoalitionObjective(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
         ({"train_task": False, "interpretation_interval": 2}, "nothing to learn: leave out"),
-        ({"interpretation_start": 1.0}, r"must lie in \[0, 1\), not 1.0"),
+        ({"interpretation_start": 1.0}, r"must be a number in \[0, 1\), not 1.0"),
         ({"train_task": False, "interpretation_start": 0.5}, "nothing to learn: leave out"),
-        ({"partial_image_share": 1.0}, r"must lie in \[0, 1\), not 1.0"),
+        ({"partial_image_share": 1.0}, r"must be a number in \[0, 1\), not 1.0"),
         ({"train_task": False, "partial_image_share": 0.5}, "trains no backbone that could learn from partial images"),
-        ({"coalition_sampling": "owen"}, "coalition_sampling='owen' is not one of 'contiguous', 'ranked', 'shapley'"),
-        ({"coalition_background": "white"}, "coalition_background='white' is not one of 'mixed', 'mean'"),
     ],
 )
 def test_senseless_arguments_are_refused(tiny, tmp_path, options, sentence):

@@ -187,16 +187,67 @@ def test_a_test_split_that_hides_its_labels_is_left_out(caplog: pytest.LogCaptur
         data = load_image_data(splits)
     assert data.test is None
     assert "'test' of the data set given has no labels" in caplog.text
-    with pytest.raises(LabelError, match=r"Row 0 of split 'test'"):
-        load_image_data(splits, test_split="test")
+    with pytest.raises(LabelError, match=r"Row 0 of split 'train'"):
+        load_image_data(splits["test"], label_names=["cat", "dog", "bird"])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "labels"),
+    [
+        (PETS, ClassLabel(names=["dog", "bird", "cat"]), [2, 0, 1]),
+        (PETS, ClassLabel(names=["bird", "cat", "dog", "fish"]), [1, 2, 0]),
+        (PETS, Value("string"), ["cat", "dog", "bird"]),
+        (Value("string"), PETS, [0, 1, 2]),
+    ],
+)
+def test_splits_are_united_by_the_names_of_their_classes(train: Any, test: Any, labels: list[Any]) -> None:
+    first = pets(6, label=train, labels=["cat", "dog", "bird"] * 2 if train != PETS else None)
+    data = load_image_data(DatasetDict({"train": first, "test": pets(3, label=test, labels=labels)}))
+    assert [data.targets.names[int(item["labels"])] for item in data.with_transforms(PROCESSOR).test] == PETS.names
+
+
+def test_several_classes_an_image_are_united_by_name_as_well() -> None:
+    other = List(ClassLabel(names=["dog", "cat"]))
+    splits = DatasetDict(
+        train=pets(3, label=List(PETS), labels=[[0], [1, 2], []]), test=pets(1, label=other, labels=[[0, 1]])
+    )
+    assert load_image_data(splits).with_transforms(PROCESSOR).test[0]["labels"].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_a_class_of_another_split_that_training_lacks_is_named() -> None:
+    splits = DatasetDict(train=pets(6), test=pets(1, label=ClassLabel(names=["fish", "cat"]), labels=[0]))
+    with pytest.raises(LabelError, match=r"Row 0 of split 'test'.*label 'fish' is not one of the 3 classes"):
+        load_image_data(splits)
+
+
+def test_validation_without_labels_is_left_out_and_a_part_of_training_held_out() -> None:
+    data = load_image_data(DatasetDict({"train": pets(30), "validation": pets(3, labels=[-1, -1, -1])}))
+    assert data.held_out
+    assert [len(data.train), len(data.validation)] == [27, 3]
+
+
+def test_a_test_split_without_the_column_of_labels_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    data = load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("label")}))
+    assert data.test is None
+    assert "Split 'test' of the data set given has no column 'label' and is left out" in caplog.text
+
+
+def test_what_was_found_is_reported() -> None:
+    said: list[str] = []
+    splits = DatasetDict({"train": pets(6), "valid": pets(3), "unsupervised": pets(2)})
+    load_image_data(splits, report=said.append)
+    assert "\n".join(said).splitlines() == [
+        "Found in the data set given: 6 train images, 3 validation images ('valid').",
+        "  not used: 'unsupervised' (2 images)",
+        "  3 classes, from column 'label': 'cat', 'dog', 'bird'",
+    ]
 
 
 def test_splits_that_do_not_fit_together() -> None:
-    other = pets(3, label=ClassLabel(names=["dog", "cat", "bird"]))
-    with pytest.raises(DataError, match="Split 'test' of the data set given has other classes"):
-        load_image_data(DatasetDict({"train": pets(6), "test": other}))
-    with pytest.raises(DataError, match=r"Split 'test' .* has no column 'label' \(columns: image, note\)"):
-        load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("label")}))
+    with pytest.raises(DataError, match="Split 'test' of the data set given has another type in column 'label'"):
+        load_image_data(DatasetDict({"train": pets(6), "test": pets(3, label=Value("int64"))}))
+    with pytest.raises(DataError, match=r"Split 'test' .* has no column 'image' \(columns: label, note\)"):
+        load_image_data(DatasetDict({"train": pets(6), "test": pets(3).remove_columns("image")}))
 
 
 def test_arguments_that_make_no_sense() -> None:
@@ -206,7 +257,7 @@ def test_arguments_that_make_no_sense() -> None:
         load_image_data(pets(30), max_train_samples=0)
     with pytest.raises(DataError, match="max_eval_samples=-1"):
         load_image_data(pets(30), max_eval_samples=-1)
-    with pytest.raises(DataError, match="label_column='breed' is no column of the data set given"):
+    with pytest.raises(DataError, match="label_column='breed' is not a column of the data set given"):
         load_image_data(pets(3), label_column="breed")
 
 

@@ -80,7 +80,7 @@ def assert_same_training(two, one, relative=1e-5, absolute=1e-6):
     for both, single in zip(two["gradients"], one["gradients"], strict=True):
         assert both.keys() == single.keys()
         for of_weights in (True, False):
-            names = [name for name in single if name.startswith("weight_network") is of_weights]
+            names = [name for name in single if name.startswith("map_head") is of_weights]
             error = max(((both[name] - single[name]).abs().max().item() for name in names), default=0.0)
             scale = max((single[name].abs().max().item() for name in names), default=1.0)
             assert error <= min(relative * scale, absolute) + 1e-12, (of_weights, error, scale)
@@ -119,7 +119,7 @@ def test_class_conditional_maps_train_in_two_processes(tiny, tmp_path, sharded):
     """Each process draws coalitions of its own; backbone and head, which know of none, train as in one process."""
     options = {"gradient_accumulation_steps": 2}
     fsdp = {"fsdp": True, "fsdp_config": {"version": 2}, "accelerator_config": {"use_configured_state": True}}
-    spec = {"model": {"backbone": "test_nfnet", "weight_network": "contributions"}}
+    spec = {"model": {"backbone": "test_nfnet", "map_head": "contributions"}}
     more = {**spec, "shard_on_cpu": True} if sharded else spec
     name = "contributions"
     args = {**options, **fsdp} if sharded else options
@@ -129,11 +129,11 @@ def test_class_conditional_maps_train_in_two_processes(tiny, tmp_path, sharded):
     tiny.run(single)
     one = torch.load(single["dump"])
     for key, value in one["state"].items():
-        if key.startswith("weight_network"):
+        if key.startswith("map_head"):
             assert torch.isfinite(two["state"][key]).all()
         else:
             assert torch.allclose(two["state"][key], value, atol=1e-6), key
-    learned = [step["weight_network.entry.weight"].abs().max() for step in two["gradients"]]
+    learned = [step["map_head.entry.weight"].abs().max() for step in two["gradients"]]
     assert all(size > 0 for size in learned)
 
 

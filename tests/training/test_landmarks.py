@@ -18,6 +18,7 @@ from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_augmentation import RandomAffine, mirrored
 from antehoc_hf.training.data.landmark_groups import chosen_points, flip_within, parts_within, scheme_of
+from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkArguments, LandmarkDetection
 
@@ -72,10 +73,10 @@ def test_shares_of_the_image_are_told_from_pixels():
 
 
 def test_missing_points():
-    """Not visible, COCO's 0, None and NaN; COCO's 1 is there, only hidden."""
-    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0]]]
+    """Not visible, COCO's 0, None, NaN and (-1, -1); COCO's 1 is there, only hidden."""
+    values = [[[3.0, 4.0, 2.0], [5.0, 6.0, 0.0], [7.0, 8.0, 1.0], [math.nan, 1.0, 2.0], [-1.0, -1.0, 2.0]]]
     points = targets_of(dataset_of(values)).pixels({"keypoints": values[0]}, 30, 40)
-    assert points.isnan().any(dim=1).tolist() == [False, True, False, True]
+    assert points.isnan().any(dim=1).tolist() == [False, True, False, True, True]
     seen = dataset_of([[[3.0, 4.0], [None, None], [7.0, 8.0]]], keypoints_visible=[[True, True, False]])
     row = {"keypoints": [[3.0, 4.0], [None, None], [7.0, 8.0]], "keypoints_visible": [True, True, False]}
     assert targets_of(seen).pixels(row, 30, 40).isnan().any(dim=1).tolist() == [False, True, True]
@@ -100,11 +101,11 @@ def face(turned=False):
         (lambda: dataset_of([TRUE, [*TRUE[:3], [900.0, 3.0]]]), {}, "Row 1 .*point 3 at .900, 3. lies far outside"),
         (lambda: dataset_of([face(turned=True)]), {}, "as if y came before x: say keypoints_order=yx"),
         (lambda: dataset_of([TRUE], column="where"), {}, "No column .* looks like the keypoints"),
-        (lambda: dataset_of([TRUE]), {"keypoints_column": "dots"}, "keypoints_column='dots' is no column"),
+        (lambda: dataset_of([TRUE]), {"keypoints_column": "dots"}, "keypoints_column='dots' is not a column"),
         (lambda: dataset_of([[1.0, 2.0, 3.0, 4.0, 5.0]]), {}, "holds 5 where key points should be"),
         (lambda: dataset_of([TRUE]), {"keypoints_order": "xyz"}, "keypoints_order='xyz' is unknown"),
         (lambda: dataset_of([TRUE]), {"landmark_group": "nose"}, "there is no 'nose'"),
-        (lambda: dataset_of([TRUE]), {"landmark_group": "2-9"}, "no range of the points 0 … 3"),
+        (lambda: dataset_of([TRUE]), {"landmark_group": "2-9"}, "not a range of the points 0 … 3"),
         (lambda: dataset_of([TRUE]), {"keypoint_names": ["a", "b"]}, "2 different keypoint_names for 4 points"),
         (lambda: dataset_of([TRUE]), {"keypoint_flip": [0, 1, 2, 2]}, "keypoint_flip must give"),
     ],
@@ -292,7 +293,7 @@ def test_a_run_leaves_a_model_with_its_points(run):
     results = json.loads((run / "model" / "results.json").read_text())
     assert results["task"] == "landmark-detection"
     assert {"nme_box", "auc_8", "failure_rate_8"} <= set(results["metrics"])
-    assert results["maps"]["rows"][0]["scores"]["mask_energy_over_area"]["count"] == 8
+    assert results["maps"]["rows"][0]["scores"]["mask_energy_share_over_area"]["count"] == 8
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["landmark_names"] == ["horn", "left_wing", "right_wing"]
     assert config["landmark_flip"] == [0, 2, 1]
@@ -314,7 +315,8 @@ def test_the_model_is_evaluated_on_its_own_points(run, capsys):
 def test_a_new_model_starts_at_the_mean_points():
     task = LandmarkDetection(LandmarkArguments())
     data = load(dataset_of([TRUE, [[x + 2, y] for x, y in TRUE]]))
-    model = task.build_model(ModelArguments(backbone="test_resnet", crop_pct=1.0), {"image_size": [60, 80]}, data)
+    arguments, energy = ModelArguments(backbone="test_resnet", crop_pct=1.0), MapChoice("energy", {}, "energy")
+    model = task.build_model(arguments, {"image_size": [60, 80]}, energy, data)
     expected = (torch.tensor(TRUE) + torch.tensor([1.5, 0.5])) / torch.tensor([40.0, 30.0])
     with torch.no_grad():
         found = model.eval()(torch.randn(2, 3, 60, 80)).landmarks

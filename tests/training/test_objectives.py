@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antehoc_hf.training.objectives import (
-    InterpretationObjective,
+from antehoc_hf.training.objectives import EnergyObjective
+from antehoc_hf.training.objectives.losses import (
     prediction_distance,
     reconstruction_error,
     total_variation,
@@ -64,8 +64,8 @@ def test_divergence_survives_certainty():
 
 
 def test_divergence_of_a_vector_is_refused():
-    with pytest.raises(ValueError, match="plain numbers: use interpretation_target='probabilities'"):
-        InterpretationObjective("vector", "kl")(None, torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1))
+    with pytest.raises(ValueError, match="plain numbers: use target='probabilities'"):
+        prediction_distance(torch.zeros(1, 2), torch.zeros(1, 2), "vector", "kl")
 
 
 @pytest.mark.parametrize("target", ["probabilities", "logits", "kl"])
@@ -117,9 +117,8 @@ def test_the_penalties_are_added_with_their_weights():
         weight_maps=torch.full((1, 2, 2, 2), 0.5),  # entropy 1
         weight_logits=torch.zeros(1, 2, 2, 2),
     )
-    same = torch.zeros(1, 3)
-    objective = InterpretationObjective(
-        "categorical", reconstruction_weight=2.0, area_weight=10.0, tv_weight=100.0, entropy_weight=1000.0
-    )
-    loss = objective(outputs, same, same, torch.full((1, 2, 2, 2), 3.0))
-    assert loss.item() == pytest.approx(2 * 9 + 10 * 0.375 + 100 + 1000)
+    objective = EnergyObjective(reconstruction_weight=2.0, area_weight=10.0, tv_weight=100.0, entropy_weight=1000.0)
+    seen = SimpleNamespace(map_head=SimpleNamespace(network_input=lambda maps: maps))
+    loss = objective.penalized(torch.tensor(0.25), seen, outputs, torch.full((1, 2, 2, 2), 3.0))
+    assert loss.item() == pytest.approx(0.25 + 2 * 9 + 10 * 0.375 + 100 + 1000)
+    assert EnergyObjective().penalized(torch.tensor(0.25), seen, outputs, torch.zeros(1, 2, 2, 2)).item() == 0.25

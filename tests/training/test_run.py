@@ -220,7 +220,7 @@ def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path
             "is too small for the backbone",
         ),
         (["--augmentation", "mixup"], "augmentation='mixup' is unknown"),
-        (["--mask_column", "masks"], "mask_column='masks' is no column"),
+        (["--mask_column", "masks"], "mask_column='masks' is not a column"),
         (["--citation", "/nowhere/paper.bib"], "--citation /nowhere/paper.bib cannot be read as text"),
         (["--resume_from_checkpoint", "true"], "no whole checkpoint"),
         (["--load_best_model_at_end", "true", "--validation_fraction", "0"], "needs validation images"),

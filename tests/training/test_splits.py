@@ -14,7 +14,8 @@ from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from antehoc_hf.training.data.errors import DataError
-from antehoc_hf.training.data.splits import Source, Split, find_splits, hold_out, load_source, take
+from antehoc_hf.training.data.sources import Source, load_source
+from antehoc_hf.training.data.splits import Split, find_splits, hold_out, take
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +118,7 @@ def test_folder_that_is_not_there() -> None:
 
 def test_folder_with_nothing_in_it(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match="can't be loaded") as caught:
+    with pytest.raises(DataError, match=r"There is no image and no table in .*nothing.*it is empty") as caught:
         load_source(tmp_path / "nothing")
     one_sentence(caught)
 
@@ -175,7 +176,7 @@ def test_splits_go_by_many_names(names: list[str], expected: dict[str, str]) -> 
 
 
 def test_splits_can_be_named() -> None:
-    found = find_splits(source("small", "large", "test"), train_split="large", validation_split="test")
+    found = find_splits(source("small", "large", "test"), {"train": "large", "validation": "test"})
     assert {role: split.name for role, split in found.items()} == {
         "train": "large",
         "validation": "test",
@@ -185,11 +186,11 @@ def test_splits_can_be_named() -> None:
 
 def test_wrong_splits() -> None:
     with pytest.raises(DataError, match=r"pets has no split 'holdout': it has 'train', 'test'\."):
-        find_splits(source("train", "test"), validation_split="holdout")
+        find_splits(source("train", "test"), {"validation": "holdout"})
     with pytest.raises(DataError, match=r"No split of pets has a usual name: name them .'a', 'b'."):
         find_splits(source("a", "b"))
     with pytest.raises(DataError, match="is also the training split"):
-        find_splits(source("train"), validation_split="train")
+        find_splits(source("train"), {"validation": "train"})
     with pytest.raises(DataError, match="Split 'train' of pets is empty"):
         find_splits(source("train", rows=0))
 

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from antehoc_hf.training.trainer import AnteHocTrainer
-
 
 class PlainNetwork(nn.Module):
     """A timm network as anybody would give it to the stock Trainer."""
@@ -44,13 +42,15 @@ def train_both(tiny, tmp_path, backbone, options, network_options=None):
     model = tiny.build_model(backbone, backbone_kwargs=network_options)
     plain = PlainNetwork(copy.deepcopy(model.backbone))
     data = tiny.Images(22, augment=True)
-    args = tiny.build_args(tmp_path / "ours", **options)
+    held_out = tiny.Images(10)
+    parts = {"eval_dataset": held_out}
+    args = tiny.build_trainer(model, tmp_path / "ours", data, parts, **options).args
     stock_args = TrainingArguments(
         **{field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
         | {"output_dir": str(tmp_path / "stock"), "ddp_find_unused_parameters": None}
     )
-    held_out = tiny.Images(10)
-    trainer = AnteHocTrainer(model=model, args=args, train_dataset=data, eval_dataset=held_out)
+    # Made after all arguments: making them resets what trainers share.
+    trainer = tiny.build_trainer(model, tmp_path / "ours", data, parts, **options)
     trainer.train()
     stock = Trainer(model=plain, args=stock_args, train_dataset=data, eval_dataset=held_out)
     stock.train()

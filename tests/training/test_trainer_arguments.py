@@ -9,28 +9,22 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import describe_training
+from antehoc_hf.training.objectives import CoalitionObjective, CoalitionOptions, EnergyObjective, EnergyOptions
+from antehoc_hf.training.options import flags_of
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"interpretation_learning_rate": 0.0}, "interpretation_learning_rate must be a positive number, not 0.0"),
-        ({"interpretation_learning_rate": float("nan")}, "must be a positive number"),
+        ({"interpretation_learning_rate": 0.0}, "interpretation_learning_rate must be a number above 0, not 0.0"),
+        ({"interpretation_learning_rate": float("nan")}, "must be a number above 0, not nan"),
         ({"interpretation_weight_decay": -1.0}, "interpretation_weight_decay must be a number of at least 0"),
         ({"interpretation_max_grad_norm": -1.0}, "interpretation_max_grad_norm must be a number of at least 0"),
-        ({"joint_weight": float("inf")}, "joint_weight must be a number of at least 0, not inf"),
-        ({"reconstruction_weight": -0.1}, "reconstruction_weight must be"),
-        ({"area_weight": -0.1}, "area_weight must be"),
-        ({"tv_weight": -0.1}, "tv_weight must be"),
-        ({"entropy_weight": float("nan")}, "entropy_weight must be"),
-        ({"interpretation_batch_share": 0.0}, r"must lie in \(0, 1\], not 0.0"),
-        ({"interpretation_batch_share": 1.5}, r"must lie in \(0, 1\], not 1.5"),
+        ({"interpretation_batch_share": 0.0}, r"must be a number in \(0, 1\], not 0.0"),
+        ({"interpretation_batch_share": 1.5}, r"must be a number in \(0, 1\], not 1.5"),
         ({"interpretation_interval": 0}, "whole number of at least 1, not 0"),
-        ({"interpretation_target": "logit"}, "interpretation_target='logit' is not one of 'probabilities', 'logits'"),
         ({"update_order": "both"}, "update_order='both' is not one of 'simultaneous', 'sequential'"),
-        ({"interpretation_batch_norm": "train"}, "is not one of 'eval', 'batch', 'update'"),
-        ({"update_order": "sequential", "joint_weight": 1.0}, "use update_order='simultaneous' with it"),
         ({"update_order": "sequential", "fp16": True}, "use bf16 or update_order='simultaneous'"),
         ({"ddp_find_unused_parameters": False}, "would stop distributed training: leave it out"),
         ({"ddp_static_graph": True}, "does not fit two passes a step"),
@@ -51,20 +45,66 @@ def test_defaults_are_the_stock_ones_and_the_papers(tmp_path):
     differing = {name for name, value in stock.to_dict().items() if args.to_dict()[name] != value}
     assert differing <= {"ddp_find_unused_parameters", "logging_dir"}
     assert args.ddp_find_unused_parameters is True
-    assert args.joint_weight == 0.0
-    assert args.interpretation_target == "probabilities"
+    assert EnergyOptions() == EnergyOptions(target="probabilities", joint_weight=0.0, batch_norm="eval")
 
 
 def test_the_command_line_knows_every_argument():
     parser = HfArgumentParser(AnteHocTrainingArguments)
-    options = ["--output_dir", "x", "--use_cpu", "--interpretation_target", "kl", "--joint_weight", "0.5"]
-    (args,) = parser.parse_args_into_dataclasses([*options, "--update_order", "simultaneous", "--overwrite_run"])
-    assert (args.interpretation_target, args.joint_weight, args.overwrite_run) == ("kl", 0.5, True)
+    options = ["--output_dir", "x", "--use_cpu", "--interpretation_start", "0.5", "--overwrite_run"]
+    (args,) = parser.parse_args_into_dataclasses([*options, "--update_order", "sequential"])
+    assert (args.interpretation_start, args.update_order, args.overwrite_run) == (0.5, "sequential", True)
 
 
-def test_other_models_are_refused(tiny, tmp_path):
-    with pytest.raises(ValueError, match=r"Linear has no weight network: use transformers\.Trainer"):
-        AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path))
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"joint_weight": float("inf")}, "joint_weight must be a number of at least 0, not inf"),
+        ({"reconstruction_weight": -0.1}, "reconstruction_weight must be"),
+        ({"area_weight": -0.1}, "area_weight must be"),
+        ({"tv_weight": -0.1}, "tv_weight must be"),
+        ({"entropy_weight": float("nan")}, "entropy_weight must be"),
+        ({"target": "logit"}, "target='logit' is not one of 'probabilities', 'logits', 'kl'"),
+        ({"batch_norm": "train"}, "is not one of 'eval', 'batch', 'update'"),
+        ({"tv_wieght": 1.0}, "EnergyOptions has no option 'tv_wieght': did you mean 'tv_weight'"),
+    ],
+)
+def test_senseless_options_of_the_energy_objective_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        EnergyObjective(**options)
+
+
+def test_options_are_an_object_or_keywords_or_both():
+    options = EnergyOptions(area_weight=0.5)
+    assert EnergyObjective(options).options is not None
+    assert EnergyObjective(options, tv_weight=0.1).options == EnergyOptions(area_weight=0.5, tv_weight=0.1)
+    assert EnergyObjective(tv_weight=0.1).options == EnergyOptions(tv_weight=0.1)
+    with pytest.raises(ValueError, match="options must be EnergyOptions, not CoalitionOptions"):
+        EnergyObjective(CoalitionOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "args", "sentence"),
+    [
+        ({"joint_weight": 1.0}, {"update_order": "sequential"}, "use update_order='simultaneous' with it"),
+        (
+            {"joint_weight": 1.0},
+            {"train_task": False},
+            r"EnergyObjective\(joint_weight=1.0\) trains them",
+        ),
+        ({"batch_norm": "update"}, {"train_task": False}, "batch_norm='update' changes its statistics"),
+    ],
+)
+def test_objective_and_arguments_must_fit(tiny, tmp_path, options, args, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        AnteHocTrainer(tiny.build_model(), tiny.build_args(tmp_path, **args), objective=EnergyObjective(**options))
+
+
+def test_a_model_without_a_map_head_has_no_objective(tiny, tmp_path):
+    assert AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path)).objective is None
+    with pytest.raises(ValueError, match="Linear has no map head that an objective could teach"):
+        AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path), objective="energy")
+    with pytest.raises(ValueError, match="belong to a training with an objective"):
+        AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path, train_task=False))
 
 
 def test_stock_arguments_are_refused(tiny, tmp_path):
@@ -83,7 +123,7 @@ def test_a_frozen_backbone_is_refused(tiny, tmp_path):
 def test_a_divergence_of_plain_numbers_is_refused(tiny, tmp_path):
     model = tiny.build_model(problem_type="regression")
     with pytest.raises(ValueError, match="this model predicts plain numbers"):
-        AnteHocTrainer(model=model, args=tiny.build_args(tmp_path, interpretation_target="kl"))
+        AnteHocTrainer(model=model, args=tiny.build_args(tmp_path), objective=EnergyObjective(target="kl"))
 
 
 def test_an_optimizer_without_the_weight_network_is_refused(tiny, tmp_path):
@@ -94,7 +134,7 @@ def test_an_optimizer_without_the_weight_network_is_refused(tiny, tmp_path):
         train_dataset=tiny.Images(8),
         optimizers=(torch.optim.SGD(model.backbone.parameters(), lr=0.1), None),
     )
-    with pytest.raises(ValueError, match=r"does not hold the weight network's parameters"):
+    with pytest.raises(ValueError, match=r"does not hold the map head's parameters"):
         trainer.train()
 
 
@@ -111,14 +151,14 @@ def test_an_optimizer_of_ones_own_trains_both(tiny, tmp_path):
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
-def test_every_option_of_ours_is_told_on_the_card(tmp_path):
+@pytest.mark.parametrize("objective", [EnergyObjective(), CoalitionObjective()], ids=["energy", "coalitions"])
+def test_every_option_is_on_the_card(tmp_path, objective):
     stock = {field.name for field in dataclasses.fields(TrainingArguments)}
     own = {field.name for field in dataclasses.fields(AnteHocTrainingArguments)} - stock - {"overwrite_run"}
     args = AnteHocTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    # What is off by default is not told; here all that may be on is.
+    # What is off by default is left out; here all that may be on is.
     args.train_task, args.partial_image_share, args.interpretation_start = False, 0.5, 0.25
-    told = set()
-    for class_conditional in (False, True):
-        described = describe_training(args, class_conditional=class_conditional)["passes"]
-        told |= {*described["task"], *described["interpretation"]}
-    assert own <= told
+    described = describe_training(args, objective)
+    flags = set(flags_of(objective.options_class).values())
+    assert own | flags <= {*described["passes"]["task"], *described["passes"]["interpretation"]}
+    assert described["objective"]["name"] == objective.name

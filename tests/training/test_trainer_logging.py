@@ -30,7 +30,7 @@ def test_a_training_log_tells_of_both_passes(tiny, tmp_path):
         with torch.no_grad():
             first = model(batch["pixel_values"], labels=batch["labels"], phase="task")
             losses.append(first.loss.item())
-            map_ = model.interpret(first.soft_attention_maps).interpretation_map
+            map_ = model.map_head(first.tap_values, (64, 64)).interpretation_map
             means.append(map_.mean().item())
     assert row["loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
     assert row["map_mean"] == pytest.approx(sum(means) / 3, rel=1e-5)
@@ -59,12 +59,12 @@ def test_degenerate_maps_are_counted(tiny, tmp_path):
 def test_a_broken_second_pass_is_named_and_leaves_the_weights_alone(tiny, tmp_path, caplog):
     model = tiny.build_model()
     with torch.no_grad():
-        model.weight_network.head.bias[0] = float("nan")
-    before = {name: p.clone() for name, p in model.weight_network.named_parameters()}
+        model.map_head.weight_network.head.bias[0] = float("nan")
+    before = {name: p.clone() for name, p in model.map_head.named_parameters()}
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         trainer = train(tiny, tmp_path, model, max_steps=2)
     assert trainer.state.log_history[0]["degenerate_share"] == 1.0
-    for name, parameter in model.weight_network.named_parameters():
+    for name, parameter in model.map_head.named_parameters():
         assert torch.equal(parameter.nan_to_num(7.0), before[name].nan_to_num(7.0)), name
     assert all(torch.isfinite(parameter).all() for parameter in model.backbone.parameters())
     messages = [record.getMessage() for record in caplog.records]

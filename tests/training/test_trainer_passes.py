@@ -15,18 +15,14 @@ NO_CLIPPING = {"max_grad_norm": 0.0, "interpretation_max_grad_norm": 0.0}
 def awake(model):
     """The weight network's last layer starts at zero, so that nothing behind it gets a gradient: not here."""
     torch.manual_seed(1)
-    nn.init.normal_(model.weight_network.head.weight, std=0.3)
+    nn.init.normal_(model.map_head.weight_network.head.weight, std=0.3)
     return model
 
 
 def train(tiny, tmp_path, model, data=None, **options):
     recorder = tiny.GradientRecorder()
-    trainer = AnteHocTrainer(
-        model=model,
-        args=tiny.build_args(tmp_path, **{**NO_CLIPPING, **options}),
-        train_dataset=data if data is not None else tiny.Images(8),
-        callbacks=[recorder],
-    )
+    data, parts = data if data is not None else tiny.Images(8), {"callbacks": [recorder]}
+    trainer = tiny.build_trainer(model, tmp_path, data, parts, **{**NO_CLIPPING, **options})
     trainer.train()
     return trainer, recorder.steps
 
@@ -40,13 +36,13 @@ def by_hand(model, batch, count=None, joint=0.0):
     model = copy.deepcopy(model).train()
     first = model(batch["pixel_values"], phase="task")
     loss = F.cross_entropy(first.logits, batch["labels"])
-    images, maps = batch["pixel_values"][:count], first.soft_attention_maps[:count]
+    images, maps = batch["pixel_values"][:count], first.tap_values[:count]
     model.backbone.eval()
-    energy = model.energy_map(images, model.interpret(maps).interpretation_map)
+    energy = model.energy_map(images, model.map_head(maps, (64, 64)).interpretation_map)
     difference = model.backbone(energy).softmax(-1) - first.logits[:count].detach().softmax(-1)
     second = difference.square().mean()
-    task = {name: p for name, p in model.named_parameters() if not name.startswith("weight_network")}
-    maps = {name: p for name, p in model.named_parameters() if name.startswith("weight_network")}
+    task = {name: p for name, p in model.named_parameters() if not name.startswith("map_head")}
+    maps = {name: p for name, p in model.named_parameters() if name.startswith("map_head")}
     own = torch.autograd.grad(loss, list(task.values()))
     other = torch.autograd.grad(second, [*task.values(), *maps.values()])
     gradients = [g + joint * more for g, more in zip(own, other, strict=False)] + list(other[len(task) :])
@@ -66,7 +62,7 @@ def test_each_loss_reaches_its_own_parameters(tiny, tmp_path, share, count):
     trainer, steps = train(tiny, tmp_path, model, max_steps=1, interpretation_batch_share=share)
     expected, loss, second = by_hand(start, first_batch(trainer), count)
     assert_close(steps[0], expected)
-    assert any(gradient.abs().sum() > 0 for name, gradient in expected.items() if "weight_network" in name)
+    assert any(gradient.abs().sum() > 0 for name, gradient in expected.items() if "map_head" in name)
     log = trainer.state.log_history[0]
     assert log["loss"] == pytest.approx(loss, rel=1e-5)
     assert log["interpretation_loss"] == pytest.approx(second, rel=1e-5)
@@ -133,14 +129,14 @@ def test_every_parameter_learns(tiny, tmp_path):
 
 def test_the_second_pass_can_start_late(tiny, tmp_path):
     trainer, steps = train(tiny, tmp_path, tiny.build_model(), max_steps=5, interpretation_start=0.5)
-    made = [any(name.startswith("weight_network") for name in step) for step in steps]
+    made = [any(name.startswith("map_head") for name in step) for step in steps]
     assert made == [False, False, False, True, True]
     assert ["interpretation_loss" in row for row in trainer.state.log_history[:-1]] == made
 
 
 def test_the_second_pass_keeps_to_its_interval(tiny, tmp_path):
     trainer, steps = train(tiny, tmp_path, tiny.build_model(), max_steps=5, interpretation_interval=2)
-    made = [any(name.startswith("weight_network") for name in step) for step in steps]
+    made = [any(name.startswith("map_head") for name in step) for step in steps]
     assert made == [True, False, True, False, True]
     assert ["interpretation_loss" in row for row in trainer.state.log_history[:-1]] == made
 
@@ -152,14 +148,14 @@ def test_sequential_order_goes_through_the_updated_backbone(tiny, tmp_path):
     trainer, _ = train(tiny, tmp_path, model, update_order="sequential", interpretation_learning_rate=2.0, **options)
     batch = first_batch(trainer)
     first = start(batch["pixel_values"], phase="task")
-    maps = first.soft_attention_maps
+    maps = first.tap_values
     updated = copy.deepcopy(start)
     updated.backbone.load_state_dict(model.backbone.state_dict())
-    energy = updated.energy_map(batch["pixel_values"], updated.interpret(maps).interpretation_map)
+    energy = updated.energy_map(batch["pixel_values"], updated.map_head(maps, (64, 64)).interpretation_map)
     loss = (updated.backbone(energy).softmax(-1) - first.logits.detach().softmax(-1)).square().mean()
-    learning = dict(updated.weight_network.named_parameters())
+    learning = dict(updated.map_head.named_parameters())
     gradients = torch.autograd.grad(loss, list(learning.values()))
-    after = dict(model.weight_network.named_parameters())
+    after = dict(model.map_head.named_parameters())
     for (name, before), gradient in zip(learning.items(), gradients, strict=True):
         assert torch.allclose(after[name], before - 2.0 * gradient, atol=1e-7), name
     assert not torch.equal(start.backbone.head.fc.weight, model.backbone.head.fc.weight)
@@ -172,7 +168,7 @@ def test_batch_norm_of_the_second_pass(tiny, tmp_path):
         model = awake(tiny.build_model("test_resnet"))
         _, steps = train(tiny, tmp_path / mode, model, max_steps=1, interpretation_batch_norm=mode)
         statistics[mode] = model.backbone.state_dict()["bn1.running_mean"]
-        gradients[mode] = steps[0]["weight_network.head.weight"]
+        gradients[mode] = steps[0]["map_head.weight_network.head.weight"]
     plain = tiny.build_model("test_resnet").train()
     trainer = AnteHocTrainer(model=plain, args=tiny.build_args(tmp_path / "x"), train_dataset=tiny.Images(8))
     plain.backbone(first_batch(trainer)["pixel_values"])
@@ -190,9 +186,9 @@ def test_the_target_may_be_taken_in_evaluation_mode(tiny, tmp_path):
     trainer, _ = train(tiny, tmp_path, model, max_steps=1, target_eval=True)
     batch = first_batch(trainer)
     start.train()
-    maps = start(batch["pixel_values"], phase="task").soft_attention_maps  # also moves the running statistics
+    maps = start(batch["pixel_values"], phase="task").tap_values  # also moves the running statistics
     start.eval()
-    energy = start.energy_map(batch["pixel_values"], start.interpret(maps).interpretation_map)
+    energy = start.energy_map(batch["pixel_values"], start.map_head(maps, (64, 64)).interpretation_map)
     with torch.no_grad():
         difference = start.backbone(energy).softmax(-1) - start.backbone(batch["pixel_values"]).softmax(-1)
     assert trainer.state.log_history[0]["interpretation_loss"] == pytest.approx(
@@ -204,7 +200,7 @@ def test_each_pass_is_clipped_by_itself(tiny, tmp_path):
     model = awake(tiny.build_model())
     _, steps = train(tiny, tmp_path, model, max_steps=1, max_grad_norm=0.5, interpretation_max_grad_norm=1e-6)
     norms = {
-        own: torch.stack([g.norm() for n, g in steps[0].items() if n.startswith("weight_network") is own]).norm()
+        own: torch.stack([g.norm() for n, g in steps[0].items() if n.startswith("map_head") is own]).norm()
         for own in (True, False)
     }
     assert norms[True].item() == pytest.approx(1e-6, rel=0.02)
@@ -223,8 +219,8 @@ def test_optimizer_groups(tiny, tmp_path):
     assert len(of_parameter) == len(list(model.parameters()))
     assert of_parameter[id(model.backbone.conv1[0].weight)] == (0.01, 0.1)
     assert of_parameter[id(model.backbone.fc.bias)] == (0.01, 0.0)
-    assert of_parameter[id(model.weight_network.head.weight)] == (0.03, 0.2)
-    assert of_parameter[id(model.weight_network.head.bias)] == (0.03, 0.0)
+    assert of_parameter[id(model.map_head.weight_network.head.weight)] == (0.03, 0.2)
+    assert of_parameter[id(model.map_head.weight_network.head.bias)] == (0.03, 0.0)
 
 
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
@@ -235,9 +231,9 @@ def test_the_trainer_knows_no_task(tiny, tmp_path, problem, target):
             return {**super().__getitem__(index), "labels": F.one_hot(torch.tensor(index % 4), 4).float()}
 
     model = tiny.build_model(problem_type=problem)
-    start = copy.deepcopy(model.weight_network.state_dict())
+    start = copy.deepcopy(model.map_head.state_dict())
     train(tiny, tmp_path, model, Vectors(8), max_steps=3, interpretation_target=target)
-    assert all(not torch.equal(p, start[name]) for name, p in model.weight_network.named_parameters())
+    assert all(not torch.equal(p, start[name]) for name, p in model.map_head.named_parameters())
 
 
 @pytest.mark.slow

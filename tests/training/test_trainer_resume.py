@@ -10,12 +10,9 @@ from antehoc_hf.training.trainer import AnteHocTrainer
 
 def train(tiny, folder, resume=None, backbone_kwargs=None, data=None, **options):
     torch.manual_seed(1234 if resume else 4321)  # what happened before must not matter
-    trainer = AnteHocTrainer(
-        model=tiny.build_model(seed=5, backbone_kwargs=backbone_kwargs),
-        args=tiny.build_args(folder, **{"save_strategy": "steps", "save_steps": 1, **options}),
-        train_dataset=data if data is not None else tiny.Images(22, augment=True),
-        eval_dataset=tiny.Images(8),
-    )
+    data = data if data is not None else tiny.Images(22, augment=True)
+    model, parts = tiny.build_model(seed=5, backbone_kwargs=backbone_kwargs), {"eval_dataset": tiny.Images(8)}
+    trainer = tiny.build_trainer(model, folder, data, parts, **{"save_strategy": "steps", "save_steps": 1, **options})
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 

@@ -64,7 +64,7 @@ def main(path: str) -> None:
         spec = json.load(file)
     model = build_model("test_nfnet")  # no batch norm: its statistics are each process's own
     torch.manual_seed(1)
-    torch.nn.init.normal_(model.weight_network.head.weight, std=0.3)
+    torch.nn.init.normal_(model.map_head.weight_network.head.weight, std=0.3)
     options = {
         "optim": "sgd", "max_grad_norm": 0.0, "interpretation_max_grad_norm": 0.0, "max_steps": 2,
         "interpretation_learning_rate": 0.1, "per_device_train_batch_size": spec["batch_size"],

@@ -19,6 +19,8 @@ from transformers import TrainerCallback
 
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocForLandmarkDetection
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.objectives import OBJECTIVES
+from antehoc_hf.training.options import flags_of
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 SIZE = 64
@@ -52,7 +54,8 @@ def build_model(backbone: str = "test_resnet", seed: int = 0, points: int = 0, *
     torch.manual_seed(seed)
     if points:
         return AnteHocForLandmarkDetection.from_backbone(backbone, image_size=SIZE, num_landmarks=points, **config)
-    return AnteHocForImageClassification.from_backbone(backbone, image_size=SIZE, **{"num_labels": 4, **config})
+    config = {"num_labels": 4, "map_head": "energy", **config}
+    return AnteHocForImageClassification.from_backbone(backbone, image_size=SIZE, **config)
 
 
 def build_args(output_dir: Any, **options: Any) -> AnteHocTrainingArguments:
@@ -67,6 +70,20 @@ def build_args(output_dir: Any, **options: Any) -> AnteHocTrainingArguments:
         "learning_rate": 1e-2,
     }
     return AnteHocTrainingArguments(output_dir=str(output_dir), **{**defaults, **options})
+
+
+def build_trainer(model: Any, output_dir: Any, train_dataset: Any = None, parts: Any = None, **options: Any) -> Any:
+    """
+    With options of the arguments and, by their names on the command line, of the objective that suits the model.
+
+    Args:
+        parts (`dict`, *optional*): keyword arguments of the trainer.
+    """
+    kind = OBJECTIVES[model.config.map_head.objective]
+    names = {flag: name for name, flag in flags_of(kind.options_class).items()}
+    objective = kind(**{names[flag]: options.pop(flag) for flag in list(options) if flag in names})
+    args = build_args(output_dir, **options)
+    return AnteHocTrainer(model, args, train_dataset=train_dataset, objective=objective, **(parts or {}))
 
 
 class GradientRecorder(TrainerCallback):
@@ -105,14 +122,10 @@ def run(spec: dict[str, Any]) -> AnteHocTrainer:
     model = build_model(**spec.get("model", {}))
     if spec.get("awake"):  # the last layer starts at zero, and nothing behind it would get a gradient
         torch.manual_seed(1)
-        last = model.weight_network.gates if model.class_conditional else model.weight_network.head
+        last = model.map_head.gates if model.map_head.per_target else model.map_head.weight_network.head
         torch.nn.init.normal_(last.weight, std=0.3)
-    trainer = AnteHocTrainer(
-        model=model,
-        args=build_args(**spec["args"]),
-        train_dataset=Images(**spec.get("data", {})),
-        callbacks=[recorder],
-    )
+    data = Images(**spec.get("data", {}))
+    trainer = build_trainer(model, train_dataset=data, parts={"callbacks": [recorder]}, **spec["args"])
     trainer.train(resume_from_checkpoint=spec.get("resume"))
     if spec.get("save"):
         trainer.save_model(spec["save"])

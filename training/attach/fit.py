@@ -1,17 +1,17 @@
 """
 The map of a finished classifier by linear regression: what coalitions of patches gain, on responses of the patches.
 
-The game is that of [`CoalitionObjective`](training/coalitions.py); the additive game nearest to it is found in closed
+The game is that of [`CoalitionObjective`]; the additive game nearest to it is found in closed
 form (weighted least squares as in Lundberg, Lee, "A unified approach to interpreting model predictions", NeurIPS 2017,
 Theorem 2), with coefficients that all images and classes share.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class FitOptions:
     Args:
         pairs (`int`): pairs of coalitions of each image; each costs two passes of the network without gradient.
         likely, random (`int`): how many of its likeliest and of the other classes an image is asked about.
-        sampling, background (`str`): how coalitions are drawn, see [`AnteHocTrainingArguments`].
+        sampling, background (`str`): how coalitions are drawn, see [`CoalitionOptions`]; `"ranked"` needs a map first.
         held_out (`int`): every n-th image does not go into the regression but says how good it is.
         batch_size (`int`, *optional*): images a pass; None: found by a short timing, as the next two.
         channels_last (`bool`, *optional*): memory layout; None: the faster one.
@@ -67,6 +67,13 @@ class FitOptions:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
+        for name, choices in (
+            ("sampling", ("contiguous", "shapley")),
+            ("background", get_args(Background)),
+            ("precision", get_args(Precision)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}.")
 
 
 @dataclass
@@ -84,7 +91,8 @@ class FitReport:
         penalty (`float`, *optional*): of the ridge regression, chosen on held-out images; None: no regression was
             better than the start, which was kept.
         setting: how the network was run.
-        curve (`list`): images seen, seconds, and the share explained by then.
+        curve (`list`): images seen, seconds, and the share (predicted class, all held-out images) that a map fitted to
+            these alone explains.
     """
 
     images: int
@@ -152,14 +160,14 @@ class _Fit:
         self.pairs = Pairs(options.pairs, options.sampling, options.background, black_of(model.config), options.seed)
         self.nothing: list[Tensor] = []
         self.seen = self.coalitions = 0
-        self.curve: list[tuple[int, float, float]] = []
+        self.steps: list[tuple[int, float, Tensor]] = []
         self.start = torch.zeros(size, dtype=torch.float64)
         self.start[self.head.start_index] = 1.0
 
     def run(self, images: Iterable[Any]) -> FitReport:
         began = time.perf_counter()
-        count = len(images) if hasattr(images, "__len__") else None
-        stream = (_pixels(row) for row in images)
+        count = len(images) if isinstance(images, Sized) else None
+        stream = _of_one_size(_pixels(row) for row in images)
         first = list(islice(stream, 4 * _BATCH))
         if len(first) < _LEAST_IMAGES:
             raise ValueError(
@@ -174,9 +182,9 @@ class _Fit:
                 self._add(batch, judge)
                 bar.update(len(batch))
                 if self.seen % (16 * _BATCH) == 0:
-                    so_far = self.judged_first.explained(self.taught.solve(1e-2))
-                    self.curve.append((self.seen, time.perf_counter() - began, so_far))
-                    bar.set_postfix_str(f"explains {so_far:.1%} of held-out gains")
+                    so_far = self.taught.solve(1e-2)
+                    self.steps.append((self.seen, time.perf_counter() - began, so_far))
+                    bar.set_postfix_str(f"explains {self.judged_first.explained(so_far):.1%} of held-out gains")
         return self._finish(judge, began)
 
     def _fit_scale(self, images: list[Tensor]) -> None:
@@ -193,7 +201,7 @@ class _Fit:
     def _judge(self, images: list[Tensor]) -> Judge:
         """Timed on coalitions of the first images."""
         grid = self._grid(images[0])
-        few = [self.pairs.draw(image.to(self.device), index, grid)[1][:2] for index, image in enumerate(images[:16])]
+        few = [self.pairs.draw(image.to(self.device), index, grid)[1][:2] for index, image in enumerate(images[:8])]
         options = self.options
         return Judge(self.model, torch.cat(few), options.batch_size, options.channels_last, options.precision)
 
@@ -208,14 +216,13 @@ class _Fit:
 
     def _add(self, batch: list[Tensor], judge: Judge) -> None:
         """One batch: coalitions, responses, and their products into the sums."""
-        if any(image.shape != batch[0].shape for image in batch):
-            shapes = sorted({tuple(image.shape) for image in batch})
-            raise ValueError(f"All images must have one size, but there are {shapes[0]} and {shapes[1]}.")
         indices = list(range(self.seen, self.seen + len(batch)))
         pixels = torch.stack(batch).to(self.device)
         values, targets, _ = self._whole(pixels)
         classes = self._classes(targets.worth, indices)
         contrasts, gains, nothing = self.pairs.play(pixels, indices, self._grid(batch[0]), judge)
+        if not bool(torch.isfinite(gains).all()):
+            raise ValueError("The network gives numbers that are not finite: check its weights and the normalisation.")
         with torch.inference_mode():
             responses = self.head.responses(values, targets, classes).flatten(3)
             rows = torch.einsum("ntfd,npd->nptf", responses, contrasts.flatten(2))
@@ -264,7 +271,7 @@ class _Fit:
             explained_all={name: self.judged.explained(values) for name, values in maps.items()},
             penalty=penalty,
             setting=judge.setting,
-            curve=self.curve,
+            curve=[(seen, seconds, self.judged_first.explained(fitted)) for seen, seconds, fitted in self.steps],
         )
 
 
@@ -280,6 +287,17 @@ def _pixels(row: Any) -> Tensor:
         found = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
         raise ValueError(f"Each image must be a normalised tensor (3, height, width), not {found}.")
     return pixels
+
+
+def _of_one_size(images: Iterable[Tensor]) -> Iterator[Tensor]:
+    first: Tensor | None = None
+    for image in images:
+        first = image if first is None else first
+        if image.shape != first.shape:
+            raise ValueError(
+                f"All images must have one size, but there are {tuple(first.shape)} and {tuple(image.shape)}."
+            )
+        yield image
 
 
 def _batches(images: Iterator[Tensor]) -> Iterator[list[Tensor]]:

@@ -26,7 +26,7 @@ class Pairs:
 
     Args:
         pairs (`int`): of each image.
-        sampling, background (`str`): as in [`AnteHocTrainingArguments`].
+        sampling, background (`str`): as in [`CoalitionOptions`].
         black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
         seed (`int`): of the random numbers.
     """
@@ -61,7 +61,8 @@ class Pairs:
             `tuple[Tensor, Tensor, Tensor]`: in which patches the two of a pair differ, (n, P, g, w) float32; how much
                 more the first is worth, (n, P, K); what nothing is worth, (1, K), as seen on the first image.
         """
-        drawn, shown = zip(*(self.draw(image, index, grid) for image, index in zip(images, indices, strict=True)))
+        played = [self.draw(image, index, grid) for image, index in zip(images, indices, strict=True)]
+        drawn, shown = zip(*played, strict=True)
         empty = self._replacement(images[0], self._kinds([0])[0])[None]
         worth = judge(torch.cat([*shown, empty]))
         pairs = worth[:-1].unflatten(0, (len(images), self.pairs, 2))

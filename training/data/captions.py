@@ -54,17 +54,19 @@ def find_caption_columns(
     if override:
         for name in override:
             if name not in features:
-                raise DataError(f"caption_column={name!r} is no column of {source} (columns: {', '.join(features)}).")
+                raise DataError(
+                    f"caption_column={name!r} is not a column of {source} (columns: {', '.join(features)})."
+                )
             if not _holds_text(features[name]):
-                raise DataError(f"Column {name!r} of {source} holds no text, so it can't be the captions.")
+                raise DataError(f"Column {name!r} of {source} does not hold text, so it can't be the captions.")
         return list(override)
     numbered = _numbered(features)
     # Numbered columns stand for one under the name they share.
-    shown = {
+    candidates = {
         **{name: feature for name, feature in features.items() if not any(name in own for own in numbered.values())},
         **{stem: features[own[0]] for stem, own in numbered.items()},
     }
-    found = find_column(datasets.Features(shown), "caption", _NAMES, _holds_text, source=source)
+    found = find_column(datasets.Features(candidates), "caption", _NAMES, _holds_text, source=source)
     return numbered.get(found, [found])
 
 
@@ -79,7 +81,7 @@ def _numbered(features: datasets.Features) -> dict[str, list[str]]:
     return {stem: [name for _, name in sorted(own)] for stem, own in stems.items() if stem not in features}
 
 
-def _holds_text(feature: Any) -> bool:
+def _holds_text(feature: object) -> bool:
     inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
     return isinstance(inner, datasets.Value) and inner.dtype in ("string", "large_string")
 

@@ -50,7 +50,7 @@ def find_label_column(
 
     Args:
         features: the features of the data set.
-        image_column: the column of the images, which is no candidate.
+        image_column: the column of the images, which is left out.
         override: the column the user named, which is only checked to exist.
         source: how to call the data set in an error.
 
@@ -65,6 +65,11 @@ def find_label_column(
     for candidates in (named[0], typed, named[1]):
         if candidates:
             return _only(candidates, "label", features, source)
+    if list(features) == [image_column]:
+        raise DataError(
+            f"{source} has images but no labels: put them into a folder for each class, or describe them in a "
+            "metadata.csv with the columns file_name and label."
+        )
     raise _missing("label", features, source)
 
 
@@ -72,7 +77,7 @@ def find_column(
     features: datasets.Features,
     what: str,
     groups: Sequence[set[str]],
-    may_hold: Callable[[Any], bool],
+    may_hold: Callable[[object], bool],
     override: str | None = None,
     *,
     source: str = "the data set",
@@ -104,7 +109,7 @@ def column_values(dataset: datasets.Dataset, column: str) -> list[Any]:
     return dataset.with_format(None).select_columns([column])[:][column]
 
 
-def _may_hold_images(feature: Any) -> bool:
+def _may_hold_images(feature: object) -> bool:
     if isinstance(feature, datasets.Value):
         return feature.dtype in ("string", "large_string", "binary", "large_binary")
     if isinstance(feature, Mapping):
@@ -112,7 +117,7 @@ def _may_hold_images(feature: Any) -> bool:
     return isinstance(feature, datasets.Array2D | datasets.Array3D | datasets.List | datasets.LargeList)
 
 
-def may_hold_labels(feature: Any) -> bool:
+def may_hold_labels(feature: object) -> bool:
     """Whether a column of this type may hold classes or numbers, one or a list."""
     if isinstance(feature, datasets.List | datasets.LargeList):
         return not isinstance(feature.feature, datasets.List | datasets.LargeList) and may_hold_labels(feature.feature)
@@ -122,10 +127,26 @@ def may_hold_labels(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype.startswith(numbers)
 
 
-def class_label(feature: Any) -> datasets.ClassLabel | None:
+def class_label(feature: object) -> datasets.ClassLabel | None:
     """The classes that a type names, of a value or of the values of a list."""
     inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
     return inner if isinstance(inner, datasets.ClassLabel) and inner.names else None
+
+
+def same_kind(first: object, other: object) -> bool:
+    """Whether two columns can be read alike: classes go by their names, numbers and texts by their values."""
+    if isinstance(first, datasets.List | datasets.LargeList) and isinstance(other, datasets.List | datasets.LargeList):
+        return same_kind(first.feature, other.feature)
+    if isinstance(first, Mapping) and isinstance(other, Mapping):
+        return set(first) == set(other) and all(same_kind(first[key], other[key]) for key in first)
+    if isinstance(other, datasets.Value) and isinstance(first, datasets.ClassLabel | datasets.Value):
+        texts = isinstance(first, datasets.ClassLabel) or _is_text(first)
+        return texts == _is_text(other) and other.dtype != "null"
+    return bool(first == other)
+
+
+def _is_text(feature: object) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
 def _best(
@@ -156,11 +177,11 @@ def _missing(what: str, features: datasets.Features, source: str) -> DataError:
 
 def _existing(name: str, features: datasets.Features, option: str, source: str) -> str:
     if name not in features:
-        raise DataError(f"{option}={name!r} is no column of {source} (columns: {', '.join(features)}).")
+        raise DataError(f"{option}={name!r} is not a column of {source} (columns: {', '.join(features)}).")
     return name
 
 
-def type_name(feature: Any) -> str:
+def type_name(feature: object) -> str:
     """A column's type in words."""
     if isinstance(feature, datasets.Value):
         return f"values of type {feature.dtype}"

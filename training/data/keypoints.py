@@ -26,6 +26,7 @@ _NAMES = (
 _VISIBLE_ENDINGS = ("_visible", "_visibility")
 # Coordinates of an image of more than a few pixels are not all this small.
 _NORMALIZED_LIMIT = 2.0
+_NO_POINT = -1.0  # in both coordinates: how many data sets write a point that is not there
 # COCO's 0, 1 and 2: not labelled, labelled but hidden, visible.
 _COCO_FLAGS = {0.0, 1.0, 2.0}
 
@@ -71,7 +72,8 @@ class KeypointFormat:
             raise DataError(f"there are {len(points)} key points where there should be {self.count}")
         if np.isinf(points).any():
             raise DataError("a coordinate is infinite")
-        missing: NDArray[np.bool_] = np.asarray(np.isnan(points[:, :2]).any(axis=1))
+        xy = points[:, :2]
+        missing: NDArray[np.bool_] = np.isnan(xy).any(axis=1) | (xy == _NO_POINT).all(axis=1)
         if points.shape[1] == 3 and set(np.unique(points[:, 2]).tolist()) <= _COCO_FLAGS:
             missing |= points[:, 2] == 0
         if visible is not None:
@@ -114,7 +116,7 @@ def find_format(
     return KeypointFormat(name, visible, layout, len(first), swapped=order == "yx", normalized=normalized)
 
 
-def _may_hold_points(feature: Any) -> bool:
+def _may_hold_points(feature: object) -> bool:
     """Numbers in a list, a list of lists, a mapping or a list of mappings."""
     if isinstance(feature, Mapping):
         return {"x", "y"} <= {str(key).lower() for key in feature}
@@ -124,7 +126,7 @@ def _may_hold_points(feature: Any) -> bool:
     return isinstance(feature, datasets.Array2D)
 
 
-def _is_number(feature: Any) -> bool:
+def _is_number(feature: object) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "float"))
 
 
@@ -149,14 +151,14 @@ def _layout_of(values: Sequence[Any], column: str, source: str) -> Layout:
             return "flat triples"
         if shape[0] % 2 == 0:
             return "flat"
-    told = "×".join(map(str, shape)) or type(first).__name__
+    form = "×".join(map(str, shape)) or type(first).__name__
     raise DataError(
-        f"Column {column!r} of {source} holds {told} where key points should be: K lists [x, y], one list of 2·K or "
+        f"Column {column!r} of {source} holds {form} where key points should be: K lists [x, y], one list of 2·K or "
         "3·K numbers (x, y and visibility), two lists of K numbers, or {'x': …, 'y': …}."
     )
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: object) -> tuple[int, ...]:
     """Of nested lists; empty if they are ragged or no lists."""
     try:
         return np.asarray(value, dtype=np.float64).shape

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import datasets
@@ -14,7 +15,10 @@ from PIL import Image
 from antehoc_hf.training.data.augmentation import ImageProcessor, Transform, evaluation_transform, train_transform
 from antehoc_hf.training.data.columns import class_label, column_values, may_hold_labels, type_name
 from antehoc_hf.training.data.errors import DataError, LabelError
+from antehoc_hf.training.data.splits import Split
 from antehoc_hf.training.data.targets import Encode
+
+logger = logging.getLogger(__name__)
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Kind = Literal["index", "indices", "multi-hot", "number", "vector"]
@@ -93,10 +97,14 @@ class LabelSpace:
         transform = train_transform(processor, augmentation) if augmentation else evaluation_transform(processor)
         return _Encoder(self, transform)
 
-    def _index(self, value: Any) -> int:
+    def _index(self, value: object) -> int:
         if isinstance(value, Hashable) and value in self.lookup:
             return self.lookup[value]
-        raise LabelError(f"label {value!r} is not one of the {len(self.names)} classes ({_shortened(self.names)})")
+        alike = next((name for name in self.names if name.lower().strip() == str(value).lower().strip()), None)
+        raise LabelError(
+            f"label {value!r} is not one of the {len(self.names)} classes ({_shortened(self.names)})"
+            + (f", though {alike!r} is" if alike is not None else "")
+        )
 
 
 @dataclass(frozen=True)
@@ -122,17 +130,19 @@ def read_label_space(
 ) -> LabelSpace:
     """What the labels in a column are: read from its type, and from its values where the type leaves it open.
 
-    Integers and strings are classes (named by themselves, in sorted order); floats are regression targets; lists are
-    multi-label if they hold class indices or strings, or 0 and 1 only (multi-hot), else regression vectors.
+    Integers and strings are classes (named by themselves, in sorted order; -1 stands for no label); floats are
+    regression targets; lists are multi-label if they hold class indices or strings, or 0 and 1 only (multi-hot), else
+    regression vectors.
 
     Args:
         dataset: the split that defines the classes, i.e. the training images.
         column: the label column.
-        names: the classes in the order wanted (e.g. a trained model's), where the column's own order is not.
+        names: the classes in the order wanted (e.g. a trained model's), where the column's own order is not. Integers
+            without names of their own are looked up among them as names, or else are positions in them.
         problem_type: one of `PROBLEM_TYPES`, where the values could be read otherwise (integers as numbers).
 
     Raises:
-        DataError: the column can't hold labels, or not of that problem type.
+        DataError: the column can't hold labels, or not of that problem type, or holds one class only.
     """
     if problem_type is not None and problem_type not in PROBLEM_TYPES:
         raise DataError(f"problem_type={problem_type!r} is unknown: use one of {', '.join(PROBLEM_TYPES)}.")
@@ -152,8 +162,39 @@ def read_label_space(
     if not own:
         raise DataError(f"Column {column!r} holds no label at all.")
     if names is not None:
-        own, lookup = _renamed(list(names), own, lookup, kind)
+        own, lookup = _renamed(list(names), own, lookup, kind, nameless=class_label(feature) is None)
+    elif kind == "index" and len(own) == 1:
+        unlabelled = " (-1 stands for no label)" if -1 in values else ""
+        raise DataError(
+            f"There is one class only in column {column!r}, {own[0]!r}{unlabelled}: add images of at least one more."
+        )
+    if kind in ("index", "indices"):
+        lookup = {name: index for index, name in enumerate(own)} | lookup
     return LabelSpace(column, own, found, kind, lookup)
+
+
+def with_class_names(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits whose classes are numbered otherwise than the first's have the names of the classes instead."""
+    first = next(iter(splits.values())).dataset.features
+    united = dict(splits)
+    for role, split in splits.items():
+        for column, feature in split.dataset.features.items():
+            classes = class_label(feature)
+            if classes is not None and column in first and feature != first[column]:
+                united[role] = replace(united[role], dataset=_named(united[role].dataset, column, classes.names))
+    return united
+
+
+def _named(dataset: datasets.Dataset, column: str, names: Sequence[str]) -> datasets.Dataset:
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return names[value] if value is not None and 0 <= value < len(names) else None
+
+    text: Any = datasets.Value("string")
+    feature = datasets.List(text) if isinstance(dataset.features[column], datasets.List | datasets.LargeList) else text
+    values = [name(value) for value in column_values(dataset, column)]
+    return dataset.remove_columns(column).add_column(column, values, feature=feature)
 
 
 def check_labels(dataset: datasets.Dataset, labels: LabelSpace, split: str) -> None:
@@ -194,13 +235,14 @@ def _classes(feature: Any, values: list[Any], kind: str, column: str) -> tuple[l
     own_classes = class_label(feature)
     if own_classes is not None:
         return list(own_classes.names), {index: index for index in range(len(own_classes.names))}
-    distinct = sorted(set(values if kind == "index" else (item for value in values for item in value)))
+    items = values if kind == "index" else [item for value in values for item in value]
+    distinct = sorted({item for item in items if kind != "index" or item != -1})
     named = [f"{value:g}" if isinstance(value, float) else str(value) for value in distinct]
     return named, {value: index for index, value in enumerate(distinct)}
 
 
 def _renamed(
-    names: list[str], own: list[str], lookup: Mapping[Hashable, int], kind: str
+    names: list[str], own: list[str], lookup: Mapping[Hashable, int], kind: str, nameless: bool
 ) -> tuple[list[str], dict[Hashable, int]]:
     """The classes in another order; those which the other order lacks are errors where a row has them."""
     if len(set(names)) != len(names):
@@ -209,15 +251,26 @@ def _renamed(
         if len(names) != len(own):
             raise DataError(f"{len(names)} names are given for labels of {len(own)} values.")
         return names, {}
-    if own == [str(value) for value in lookup] and set(lookup) <= set(range(len(names))):
-        return names, {index: index for index in range(len(names))}  # nameless integers are positions in the names
-    if not set(own) & set(names):
+    position = {name: index for index, name in enumerate(names)}
+    shared = set(own) & set(names)
+    numbers = nameless and not any(isinstance(value, str) for value in lookup)
+    indices = [value for value in lookup if isinstance(value, int) and 0 <= value < len(names)]
+    if numbers and len(indices) == len(own):
+        by_names = len(shared) == len(own)
+        if shared and any(names[index] != name for index, name in zip(indices, own, strict=True)):
+            logger.warning(
+                "The labels %s may be names of classes or positions among them (%s): they are read as %s.",
+                _shortened(own), _shortened(names), "names" if by_names else "positions",
+            )  # fmt: skip
+        if not by_names:
+            return names, {index: index for index in range(len(names))}
+    if not shared:
         raise DataError(
             f"The class names given ({_shortened(names)}) have nothing in common with the data set's "
             f"({_shortened(own)})."
         )
-    position = {name: index for index, name in enumerate(names)}
-    return names, {value: position[own[index]] for value, index in lookup.items() if own[index] in position}
+    known = {int(name): index for name, index in position.items() if numbers and name.isdecimal()}
+    return names, known | {value: position[own[index]] for value, index in lookup.items() if own[index] in position}
 
 
 def _finite(value: Any) -> float:
@@ -235,5 +288,5 @@ def _number(value: Any) -> float:
 
 
 def _shortened(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed}, …"

@@ -102,7 +102,7 @@ def chosen_points(scheme: LandmarkScheme, group: str) -> list[int]:
             "nose+eyes", "27-35,48".
 
     Raises:
-        DataError: if there is no such group or point; those there are are named.
+        DataError: if there is no such group or point; the sentence lists those there are.
     """
     chosen: set[int] = set()
     count = len(scheme.names)
@@ -115,7 +115,7 @@ def chosen_points(scheme: LandmarkScheme, group: str) -> list[int]:
         elif numbers is not None:
             first, last = int(numbers[1]), int(numbers[2] or numbers[1])
             if not first <= last < count:
-                raise DataError(f"landmark_group={group!r}: {word} is no range of the points 0 … {count - 1}.")
+                raise DataError(f"landmark_group={group!r}: {word} is not a range of the points 0 … {count - 1}.")
             chosen |= set(range(first, last + 1))
         else:
             known = ", ".join(scheme.groups) if len(scheme.groups) <= 24 else f"0-{count - 1}"

@@ -1,14 +1,14 @@
-"""Masks of the true evidence that some data sets have, beside their images."""
+"""Masks of the true evidence that some data sets have."""
 
 from typing import Any
 
 import datasets
 from torch.utils.data import Dataset
 
-from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.image_data import ImageData, ImageDataset
 from antehoc_hf.training.data.images import decode_image, raw_images
-from antehoc_hf.training.data.loading import ImageData, ImageDataset
 
 
 class WithMasks(Dataset):
@@ -41,12 +41,12 @@ class WithMasks(Dataset):
 def check_mask_column(data: ImageData[Any], mask_column: str | None) -> None:
     """
     Raises:
-        UsageError: if a split that may be evaluated has no such column.
+        DataError: if a split that may be evaluated has no such column.
     """
     for split in data.splits.values():
         columns = split.dataset.column_names
         if mask_column is not None and mask_column not in columns:
-            raise UsageError(
-                f"mask_column={mask_column!r} is no column of {data.name}, split {split.name!r}: it has "
-                f"{', '.join(columns)}."
+            raise DataError(
+                f"mask_column={mask_column!r} is not a column of {data.name}, split {split.name!r} "
+                f"(columns: {', '.join(columns)})."
             )

@@ -1,43 +1,20 @@
-"""Loading a data set by name or folder, finding its splits, holding out a validation split, taking subsets.
+"""The splits of a data set: finding them, holding out a validation split, taking subsets.
 
 Nothing here knows what the columns mean: every task's loader builds on it.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
-from datasets.exceptions import DatasetsError
-from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 from antehoc_hf.training.data.errors import DataError
-
-SHAPES = "shapes"
-_ALIASES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "eval", "evaluation"),
-    "test": ("test", "testing"),
-}
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-# A folder with one of these is no class folder.
-_DATA_FILES = {".arrow", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tar", ".tgz", ".txt", ".zip"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """A loaded data set: all of its splits under their own names."""
-
-    name: str
-    splits: dict[str, datasets.Dataset]
-    revision: str | None = None
+from antehoc_hf.training.data.folders import quoted
+from antehoc_hf.training.data.layout import ROLES, role_of
+from antehoc_hf.training.data.sources import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,64 +46,31 @@ class Split:
         return f"Row {self.rows[position]} of split {self.name!r}"
 
 
-def load_source(
-    name_or_path: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict,
-    *,
-    config: str | None = None,
-    revision: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Source:
-    """Loads a data set with all its splits.
-
-    Args:
-        name_or_path: a folder (a data set, class folders of images, or one written by `save_to_disk`), the name of a
-            data set on the Hub, "shapes" (this project's synthetic data), or a data set already loaded. A folder
-            of that name is preferred to the Hub.
-        config: the configuration, for data sets that have several.
-        revision: branch, tag or commit of a data set on the Hub.
-        options: further arguments of `datasets.load_dataset`, or of `antehoc_hf.shapes.load_shapes`.
-
-    Raises:
-        DataError: not found, not reachable, no images, or an option that doesn't fit; one sentence each.
-    """
-    options = dict(options or {})
-    if isinstance(name_or_path, datasets.Dataset | datasets.DatasetDict):
-        return _source("the data set given", name_or_path, revision)
-    name = os.fspath(name_or_path)
-    path = Path(name).expanduser()
-    if name == SHAPES:
-        return _source(name, _load_shapes(options), None)
-    if path.exists():
-        return _source(str(path), _load_folder(path, config, revision, options), None)
-    if _looks_like_path(name):
-        raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
-    return _source(name, _load(name, config, options, revision=revision), revision)
-
-
-def find_splits(
-    source: Source,
-    *,
-    train_split: str | None = None,
-    validation_split: str | None = None,
-    test_split: str | None = None,
-) -> dict[str, Split]:
+def find_splits(source: Source, named: Mapping[str, str] | None = None) -> dict[str, Split]:
     """The splits for training, validation and test, by their usual names or those given.
 
     A data set with one split only is a training split, unless it is called validation or test.
+
+    Args:
+        source: all splits of a data set.
+        named: "train", "validation", "test" → the split's name, where the user gives it.
 
     Returns:
         "train", "validation", "test" → split; without those that the data set lacks.
 
     Raises:
-        DataError: a split named by the user that doesn't exist, no split with a usual name, an empty split, or a
-            validation or test split which is the training split itself.
+        DataError: a split named by the user that doesn't exist, no split with a usual name or several for the same
+            purpose, an empty split, or a validation or test split which is the training split itself.
     """
-    wanted = {"train": train_split, "validation": validation_split, "test": test_split}
-    chosen = {role: _split_name(role, name, source) for role, name in wanted.items()}
+    named = named or {}
+    chosen = {role: _split_name(role, named.get(role), source) for role in ROLES}
     if not any(chosen.values()):
         only = list(source.splits)
         if len(only) != 1:
-            raise DataError(f"No split of {source.name} has a usual name: name them ({_names(source)}).")
+            raise DataError(
+                f"No split of {source.name} has a usual name: name them ({quoted(only)}), such as --train_split "
+                f"{only[0]}."
+            )
         chosen["train"] = only[0]
     for role in ("validation", "test"):
         if chosen[role] is not None and chosen[role] == chosen["train"]:
@@ -202,116 +146,16 @@ def _stratified(order: np.ndarray, strata: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([order[shuffled == c][:n] for c, n in zip(classes, quota, strict=True)])
 
 
-def _source(name: str, loaded: Any, revision: str | None) -> Source:
-    if isinstance(loaded, datasets.Dataset):
-        loaded = {str(loaded.split or "train"): loaded}
-    if not isinstance(loaded, Mapping) or not all(isinstance(part, datasets.Dataset) for part in loaded.values()):
-        raise DataError(f"{name} was loaded as a stream, which can't be split or shuffled: leave streaming out.")
-    if not loaded:
-        raise DataError(f"{name} has no split.")
-    splits = {str(key): part for key, part in loaded.items()}
-    return Source(name, splits, _hub_commit(next(iter(splits.values()))) or revision)
-
-
-def _hub_commit(dataset: datasets.Dataset) -> str | None:
-    """The commit a data set came from, which `datasets` notes in the addresses of its files (no network)."""
-    for address in dataset.info.download_checksums or {}:
-        match = re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", str(address))
-        if match:
-            return match.group(1)
-    return None
-
-
-def _load_shapes(options: dict[str, Any]) -> Any:
-    from antehoc_hf.shapes import load_shapes
-
-    try:
-        inspect.signature(load_shapes).bind(**options)
-    except TypeError as error:
-        raise DataError(f"The options of the data set 'shapes' don't fit: {_first_line(error)}.") from None
-    try:
-        loaded = load_shapes(**options)
-    except ValueError as error:
-        raise DataError(f"The options of the data set 'shapes' don't fit: {_first_line(error)}.") from None
-    return {name: split for name, split in loaded.items() if len(split) > 0}  # 0 rows were asked for
-
-
-def _load_folder(path: Path, config: str | None, revision: str | None, options: dict[str, Any]) -> Any:
-    if revision is not None:
-        raise DataError(f"revision={revision!r} is for data sets on the Hub, and {str(path)!r} is a folder here.")
-    if not path.is_dir():
-        raise DataError(f"{str(path)!r} is a file: give the folder that holds the data set.")
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return datasets.load_from_disk(str(path))
-    _check_image_folders(path)
-    return _load(str(path), config, options)
-
-
-def _load(name: str, config: str | None, options: dict[str, Any], revision: str | None = None) -> Any:
-    if "split" in options:
-        raise DataError("Name the splits with train_split, validation_split and test_split, not in the options.")
-    try:
-        return datasets.load_dataset(name, config, revision=revision, **options)
-    except ConnectionError:
-        offline = " (offline mode is on: HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else ""
-        raise DataError(
-            f"Data set {name!r} is no folder here and not among the downloaded ones, and the Hub can't be "
-            f"reached{offline}: connect to the network once, or give the path of a local folder."
-        ) from None
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise DataError(
-            f"Data set {name!r} is no folder here, and not on the Hub or not open to you: check the name, or log in "
-            f"with `hf auth login` ({_first_line(error)})."
-        ) from None
-    except (FileNotFoundError, ValueError, DatasetsError) as error:
-        raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error.__cause__ or error)}.") from None
-    except RuntimeError as error:
-        if "Dataset scripts are no longer supported" not in str(error):
-            raise
-        raise DataError(
-            f"Data set {name!r} is a script, which `datasets` no longer runs: use a copy in Parquet."
-        ) from None
-
-
-def _check_image_folders(root: Path) -> None:
-    """A class folder without an image would be left out silently, and shift the classes after it."""
-    upper = [root, *(child for child in root.iterdir() if child.is_dir())]
-    if any((folder / name).is_file() for folder in upper for name in _METADATA):
-        return  # the metadata, not the folders, say what there is
-    extensions = _DATA_FILES.union(ImageFolder.EXTENSIONS)
-    filled: set[Path] = set()
-    for path, children, files in os.walk(root, topdown=False, followlinks=True):
-        visible = {Path(path, name) for name in children if not name.startswith((".", "_"))}
-        empty = sorted(visible - filled)
-        if empty and visible & filled:
-            raise DataError(
-                f"Folder {str(empty[0].relative_to(root))!r} in {str(root)!r} holds no image, though the folders "
-                "beside it do: put images into it, or remove it."
-            )
-        if visible & filled or any(os.path.splitext(name)[1].lower() in extensions for name in files):
-            filled.add(Path(path))
-
-
 def _split_name(role: str, named: str | None, source: Source) -> str | None:
     if named is not None:
         if named not in source.splits:
-            raise DataError(f"{source.name} has no split {named!r}: it has {_names(source)}.")
+            raise DataError(f"{source.name} has no split {named!r}: it has {quoted(source.splits)}.")
         return named
-    for alias in _ALIASES[role]:
-        for name in source.splits:
-            if name.lower() == alias:
-                return name
-    return None
-
-
-def _names(source: Source) -> str:
-    return ", ".join(map(repr, source.splits))
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    exact = [name for name in source.splits if name.lower() in ROLES[role]]
+    names = exact or [name for name in source.splits if role_of(name) == role]
+    if len(names) > 1:
+        raise DataError(
+            f"Several splits of {source.name} may hold the {role} images ({quoted(names)}): say which with "
+            f"--{role}_split {names[0]}."
+        )
+    return names[0] if names else None

@@ -1,4 +1,4 @@
-"""What a task learns from: the columns beside the image, checked once and made into tensors."""
+"""What a task learns from: the columns other than the image, checked once and made into tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Targets(Protocol):
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read, beside the image's."""
+        """The columns that are read, other than the image's."""
         ...
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:

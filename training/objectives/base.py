@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -12,7 +12,6 @@ from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.partial_images import PartialImages
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
-from antehoc_hf.training.options import Options
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class CardSentences:
     Args:
         second_pass (`str`): what goes through the frozen network, as part of a heading: "image ⊙ map".
         learned (`str`): how the map learned, as the end of a sentence: "so that … keeps the prediction".
-        limits (`tuple[str, ...]`): Markdown sentences on what the map does not show because of it.
+        limits (`tuple[str, ...]`): what the map does not show because of it; each begins with a short sentence.
     """
 
     second_pass: str
@@ -49,11 +48,7 @@ class Objective(Protocol):
     """
 
     name: ClassVar[str]
-
-    @property
-    def options(self) -> Options:
-        """Its options."""
-        ...
+    options: Any
 
     @property
     def trains_task(self) -> bool:
@@ -112,17 +107,17 @@ def called(objective: Objective) -> str:
     return f"{type(objective).__name__}({', '.join(given)})"
 
 
-def has_map(model: nn.Module) -> bool:
+def has_map(model: Any) -> TypeGuard[AnteHocPreTrainedModel]:
     """Whether a model has a map head that a second pass can teach."""
     return hasattr(model, "map_head") and hasattr(model, "interpretation_phase")
 
 
-def map_parameters(model: nn.Module) -> list[nn.Parameter]:
+def map_parameters(model: AnteHocPreTrainedModel) -> list[nn.Parameter]:
     """The second pass's parameters: the map head's."""
     return list(model.map_head.parameters())
 
 
-def task_parameters(model: nn.Module) -> list[nn.Parameter]:
+def task_parameters(model: AnteHocPreTrainedModel) -> list[nn.Parameter]:
     """The first pass's parameters: all but the map head's, in the model's order."""
     of_map = {id(parameter) for parameter in map_parameters(model)}
     return [parameter for parameter in model.parameters() if id(parameter) not in of_map]

@@ -97,14 +97,10 @@ class CoalitionObjective(Objective):
 
     name: ClassVar[str] = "coalitions"
     options_class: ClassVar[type[CoalitionOptions]] = CoalitionOptions
+    options: CoalitionOptions
 
     def __init__(self, options: CoalitionOptions | None = None, **values: Any) -> None:
-        self._options = build_options(CoalitionOptions, options, values)
-
-    @property
-    def options(self) -> CoalitionOptions:
-        """Its options."""
-        return self._options
+        self.options = build_options(CoalitionOptions, options, values)
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
         """
@@ -191,7 +187,7 @@ class CoalitionObjective(Objective):
             learned="by least squares on coalitions: versions of the image in which some patches are replaced by "
             f"{words}",
             limits=(
-                f"**No causal proof.** It estimates how the prediction changes when patches are replaced by {words}; "
+                f"No causal proof. It estimates how the prediction changes when patches are replaced by {words}; "
                 "about other changes, or about causes in the world, it says nothing.",
             ),
         )

@@ -81,9 +81,7 @@ class EnergyOptions:
         default="eval",
         metadata={"help": "Batch norm in the second pass: 'eval' (running statistics), 'batch', or 'update'."},
     )
-    target_eval: bool = field(
-        default=False, metadata={"help": "Compare with a prediction in evaluation mode (one more forward pass)."}
-    )
+    target_eval: bool = False
     reconstruction_weight: Annotated[float, AT_LEAST_0] = field(
         default=0.0, metadata={"help": "Weight of the weight network's reconstruction error."}
     )
@@ -116,14 +114,10 @@ class EnergyObjective(Objective):
 
     name: ClassVar[str] = "energy"
     options_class: ClassVar[type[EnergyOptions]] = EnergyOptions
+    options: EnergyOptions
 
     def __init__(self, options: EnergyOptions | None = None, **values: Any) -> None:
-        self._options = build_options(EnergyOptions, options, values)
-
-    @property
-    def options(self) -> EnergyOptions:
-        """Its options."""
-        return self._options
+        self.options = build_options(EnergyOptions, options, values)
 
     @property
     def trains_task(self) -> bool:

@@ -93,13 +93,10 @@ class FirstPassRecord:
         """
         prediction = model.prediction(outputs).detach()
         count = math.ceil(share * len(prediction))
-        names = ("pixel_values", *getattr(model, "interpretation_inputs", ()))
-        known = dict(inputs)
-        if hasattr(model, "interpretation_inputs_from"):
-            known |= model.interpretation_inputs_from(outputs)
+        names = ("pixel_values", *model.interpretation_inputs)
+        known = {**inputs, **model.interpretation_inputs_from(outputs)}
         kept = {name: _first(known[name], count) for name in names if known.get(name) is not None}
-        mask = model.prediction_mask(kept) if hasattr(model, "prediction_mask") else None
-        return cls(kept, outputs.tap_values[:count], prediction[:count], mask)
+        return cls(kept, outputs.tap_values[:count], prediction[:count], model.prediction_mask(kept))
 
 
 @dataclass(frozen=True)

@@ -3,102 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.options import option, options_of
+from antehoc_hf.commands.options import options_of
+from antehoc_hf.modeling.configuration_antehoc import map_head_kinds
+from antehoc_hf.training.objectives import OBJECTIVES
 
 
-@dataclass
-class ContributionMapOptions:
-    """Options of maps of contributions."""
-
-    group: ClassVar[str] = "map head contributions"
-    objective: ClassVar[str] = "coalitions"
-
-    grid: int = field(
-        default=8, metadata={"help": "Patches along the image's shorter side.", "flag": "contribution_grid"}
-    )
-    width: int = 64
+def objective_kinds() -> dict[str, Any]:
+    """Name of an objective → the dataclass of its options."""
+    return {name: objective.options_class for name, objective in OBJECTIVES.items()}
 
 
-@dataclass
-class EnergyMapOptions:
-    """Options of energy maps, most of them readings of the paper: given with `--map_head` alone."""
-
-    group: ClassVar[str] = "map head energy"
-    objective: ClassVar[str] = "energy"
-
-    weight_network: str = "autoencoder"
-    weight_network_input: str = "conditioned"
-    weight_network_depth: int | None = None
-    weight_network_width: int = 16
-    weight_network_stride: int = 2
-    weight_network_skip: bool = False
-    channel_reduction: str = "mean"
-    attention_softmax: str = "spatial"
-    attention_resize: str = "renormalized"
-    attention_scaling: str = "none"
-    map_scaling: str = "minmax"
-    mask_space: str = "pixel"
-
-
-@dataclass
-class CoalitionOptions:
-    """Options of the objective `"coalitions"`."""
-
-    group: ClassVar[str] = "objective coalitions"
-
-    coalitions_per_image: int = option(2, "Masked images of each image in a second pass; even.")
-    sampling: Literal["contiguous", "ranked", "shapley"] = field(
-        default="contiguous",
-        metadata={
-            "help": "'contiguous' coalitions, those 'ranked' first by the map, or 'shapley' (the Shapley kernel).",
-            "flag": "coalition_sampling",
-        },
-    )
-    background: Literal["mixed", "mean", "blur", "black"] = field(
-        default="mixed",
-        metadata={
-            "help": "In place of a missing patch: 'mean', 'blur', 'black', or 'mixed'.",
-            "flag": "coalition_background",
-        },
-    )
-
-
-@dataclass
-class EnergyOptions:
-    """Options of the objective `"energy"`."""
-
-    group: ClassVar[str] = "objective energy"
-
-    target: Literal["probabilities", "logits", "kl"] = field(
-        default="probabilities",
-        metadata={
-            "help": "What the second pass compares: 'probabilities', centred 'logits', or 'kl'.",
-            "flag": "interpretation_target",
-        },
-    )
-    joint_weight: float = option(0.0, "Weight of the second pass's loss for the backbone and head; 0: none.")
-    batch_norm: Literal["eval", "batch", "update"] = field(
-        default="eval",
-        metadata={
-            "help": "Batch norm in the second pass: 'eval' (running statistics), 'batch', or 'update'.",
-            "flag": "interpretation_batch_norm",
-        },
-    )
-    reconstruction_weight: float = option(0.0, "Weight of the weight network's reconstruction error.")
-    area_weight: float = option(0.0, "Weight of the map's mean.")
-    tv_weight: float = option(0.0, "Weight of the map's total variation.")
-    entropy_weight: float = option(0.0, "Weight of the entropy over the weight maps.")
-    target_eval: bool = False
-
-
-MAP_HEADS: dict[str, Any] = {"contributions": ContributionMapOptions, "energy": EnergyMapOptions}
-OBJECTIVES: dict[str, Any] = {"coalitions": CoalitionOptions, "energy": EnergyOptions}
-MAP_ARGUMENTS: tuple[type, ...] = (*MAP_HEADS.values(), *OBJECTIVES.values())
+def map_arguments() -> tuple[type, ...]:
+    """The dataclasses of the options of maps and objectives."""
+    return (*map_head_kinds().values(), *objective_kinds().values())
 
 
 @dataclass(frozen=True)
@@ -107,9 +29,9 @@ class MapChoice:
     What a run's options say about its map.
 
     Args:
-        kind (`str`): a key of `MAP_HEADS`.
+        kind (`str`): a kind of map.
         options (`dict`): of that kind of map.
-        objective (`str`): a key of `OBJECTIVES`.
+        objective (`str`): what teaches it.
         objective_options (`dict`): of that objective.
         chosen (`bool`): whether the kind was asked for; otherwise the data may demand the other one.
         flags (`tuple[str]`): the options of the map and the objective that the command line gives.
@@ -136,7 +58,7 @@ class MapChoice:
             return self
         for name in self.flags:
             raise UsageError(f"--{name} belongs to {_owner_of(name)}, and these data need {_map(kind)}: leave it out.")
-        return MapChoice(kind, {}, MAP_HEADS[kind].objective, {})
+        return MapChoice(kind, {}, map_head_kinds()[kind].objective, {})
 
 
 def choose_map(
@@ -156,13 +78,13 @@ def choose_map(
     Raises:
         UsageError: if there is no such kind or option, or options belong to a kind that is not chosen.
     """
-    kind, options = _named("map_head", given.get("map_head"), MAP_HEADS)
-    objective, objective_options = _named("objective", given.get("objective"), OBJECTIVES)
+    kind, options = _named("map_head", given.get("map_head"), map_head_kinds())
+    objective, objective_options = _named("objective", given.get("objective"), objective_kinds())
     if "map_head" in flags and "objective" not in flags:
-        if objective is not None and kind is not None and MAP_HEADS[kind].objective != objective:
+        if objective is not None and kind is not None and map_head_kinds()[kind].objective != objective:
             objective, objective_options = None, {}
     elif objective is not None and (kind is None or ("objective" in flags and "map_head" not in flags)):
-        taught = next(name for name, of_kind in MAP_HEADS.items() if of_kind.objective == objective)
+        taught = next(name for name, of_kind in map_head_kinds().items() if of_kind.objective == objective)
         kind, options = (kind, options) if kind == taught else (taught, {})
     used = kind or default
     if used not in kinds:
@@ -170,19 +92,19 @@ def choose_map(
             f"map_head={used!r} explains the probabilities of classes, which --task {task} does not have: leave it "
             "out."
         )
-    taught_by = objective or MAP_HEADS[used].objective
-    if taught_by != MAP_HEADS[used].objective:
+    own = map_head_kinds()[used].objective
+    taught_by = objective or own
+    if taught_by != own:
         raise UsageError(
-            f"map_head={used!r} is taught by the objective {MAP_HEADS[used].objective}, not by {taught_by}: leave one "
-            "of the two out."
+            f"map_head={used!r} is taught by the objective {own}, not by {taught_by}: leave one of the two out."
         )
-    owned = {one.name: one.field.name for cls in MAP_ARGUMENTS for one in options_of(cls)}
+    owned = {one.name: one.field.name for cls in map_arguments() for one in options_of(cls)}
     of_map, of_objective = dict(options), dict(objective_options)
     overridden = {"map_head", "objective", "task", "model_type"} & set(flags)
     for name in owned.keys() & given.keys():
-        if name in _flags_of(MAP_HEADS[used]):
+        if name in _flags_of(map_head_kinds()[used]):
             of_map[owned[name]] = given[name]
-        elif name in _flags_of(OBJECTIVES[taught_by]):
+        elif name in _flags_of(objective_kinds()[taught_by]):
             of_objective[owned[name]] = given[name]
         elif name in flags or not overridden:
             raise UsageError(f"--{name} belongs to {_owner_of(name)}: {_advice(name, kind is not None, kinds)}")
@@ -191,8 +113,8 @@ def choose_map(
 
 def map_option_names() -> set[str]:
     """Every option about a map or an objective, on the command line or within one of them."""
-    of_fields = {name for cls in MAP_HEADS.values() for name in cls.__dataclass_fields__}
-    return {"map_head", "objective", *of_fields, *(name for cls in MAP_ARGUMENTS for name in _flags_of(cls))}
+    of_fields = {name for cls in map_head_kinds().values() for name in cls.option_names()}
+    return {"map_head", "objective", *of_fields, *(name for cls in map_arguments() for name in _flags_of(cls))}
 
 
 def config_of(choice: MapChoice) -> dict[str, Any]:
@@ -209,7 +131,8 @@ def _named(option_name: str, value: Any, known: Mapping[str, Any]) -> tuple[str 
     if kind not in known:
         wrong = f"{option_name} needs a kind" if kind is None else f"There is no {option_name} {kind!r}"
         raise UsageError(f"{wrong}: choose {' or '.join(known)}.")
-    names = list(known[kind].__dataclass_fields__)
+    of_map = getattr(known[kind], "option_names", None)
+    names = of_map() if of_map is not None else [declared.name for declared in fields(known[kind])]
     for name in options:
         if name not in names:
             near = get_close_matches(name, names, n=1)
@@ -224,7 +147,7 @@ def _flags_of(cls: type) -> set[str]:
 
 def _owner_of(flag: str) -> str:
     """What an option of the command line belongs to, in words."""
-    for part, named in (("map", MAP_HEADS), ("objective", OBJECTIVES)):
+    for part, named in (("map", map_head_kinds()), ("objective", objective_kinds())):
         for name, cls in named.items():
             if flag in _flags_of(cls):
                 return f"the {name} {part}"
@@ -237,7 +160,9 @@ def _map(kind: str) -> str:
 
 def _advice(flag: str, chosen: bool, kinds: Collection[str]) -> str:
     wanted = next(
-        kind for kind, cls in MAP_HEADS.items() if flag in _flags_of(cls) | _flags_of(OBJECTIVES[cls.objective])
+        kind
+        for kind, cls in map_head_kinds().items()
+        if flag in _flags_of(cls) | _flags_of(objective_kinds().get(cls.objective, cls))
     )
     if wanted not in kinds:
         return "leave it out."

@@ -119,7 +119,7 @@ class ModelArguments:
     )
     map_head: str | dict[str, Any] | None = option(
         None,
-        "contributions (a map for each class; the default where there are classes) or energy (the paper), or JSON with "
+        "contributions (a map for each class, the default where there are classes), energy (the paper) or JSON with "
         'options: \'{"kind": "energy", "map_scaling": "max"}\'.',
         everyday=True,
     )

@@ -32,7 +32,7 @@ def describe_model(model: Any) -> dict[str, Any]:
     return described | {
         "num_attention_maps": config.num_attention_maps,
         "taps": [point["module"] for point in config.tap_points],
-        "weight_network_parameters": sum(parameter.numel() for parameter in model.map_head.parameters()),
+        "map_head_parameters": sum(parameter.numel() for parameter in model.map_head.parameters()),
     }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from transformers.integrations import get_available_reporting_integrations
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.options import OptionParser, as_words, options_of
+from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.runs.maps import MAP_ARGUMENTS, OBJECTIVES, MapChoice, choose_map
+from antehoc_hf.training.runs.maps import MapChoice, choose_map, map_arguments
 from antehoc_hf.training.runs.model_types import OURS, check_model_options, map_options, refuse_map_options
 from antehoc_hf.training.runs.options import (
     NO_DATA_SET,
@@ -62,14 +62,15 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
         UsageError: for an unknown option or recipe key, or a value of the wrong type.
         ValueError: for values that make no sense together.
     """
-    parser = train_parser(*MAP_ARGUMENTS, AnteHocTrainingArguments)
+    parser = train_parser(*map_arguments(), AnteHocTrainingArguments)
     flags = parser.read(argv)
     layers = (default_options(), read_layers(flags.get("recipe"), flags.get("config"), parser.options))
     # As the command line has them: the same parser checks them all.
     defaults, chosen = (parser.read([word for item in layer.items() for word in as_words(*item)]) for layer in layers)
     given = {**chosen, **flags}
     values = {**defaults, **given}
-    data, model, run = (parser.build(cls, values) for cls in (DataArguments, ModelArguments, RunArguments))
+    data, model = parser.build(DataArguments, values), parser.build(ModelArguments, values)
+    run = parser.build(RunArguments, values)
     if data.dataset_name is None:
         raise UsageError(NO_DATA_SET)
     task = chosen_task(run.task, parser, values, given, model.model_type)
@@ -80,7 +81,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     else:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}
-    training = _training_arguments(parser, values, map_choice)
+    training = _training_arguments(parser, values)
     task.check_training(training)
     for name, value in task.trainer_arguments().items():
         setattr(training, name, value)
@@ -115,18 +116,14 @@ def chosen_task(
     return task(options) if model_type == OURS else baseline_task(task, options, model_type)
 
 
-def _training_arguments(
-    parser: OptionParser, values: Mapping[str, Any], map_choice: MapChoice
-) -> AnteHocTrainingArguments:
+def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> AnteHocTrainingArguments:
     """
     The trainer's arguments.
 
     Raises:
         UsageError: if a service that is to be reported to is unknown or its package is not installed.
     """
-    names = {one.field.name: one.name for one in options_of(OBJECTIVES[map_choice.objective])}
-    nested = {names.get(name, name): value for name, value in map_choice.objective_options.items()}
-    training = parser.build(AnteHocTrainingArguments, {**values, **nested})
+    training = parser.build(AnteHocTrainingArguments, values)
     available = get_available_reporting_integrations()
     for name in training.report_to or ():
         if name not in available:

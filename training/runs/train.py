@@ -12,12 +12,13 @@ from antehoc_hf.model_cards import PushError, default_name, explain
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, TransformedData
+from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
-from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.output import push, save_model
 from antehoc_hf.training.runs.report import conclude, describe, measure_options
 from antehoc_hf.training.runs.results import describe_model
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
+from antehoc_hf.training.trainer import AnteHocTrainer
 
 _FEW_STEPS = 100
 
@@ -57,11 +58,12 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     if args.process_index == 0:
         print(_announcement(settings, model, data), flush=True)
     known = describe(settings, trainer, data, images)
-    outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
-    save_model(trainer, processor, *settings.task.companions(data))
-    results = conclude(settings, trainer, processor, images, known, outcome.metrics)
-    if args.push_to_hub:
-        push(trainer)
+    with trainer.folder_lock():
+        outcome = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+        save_model(trainer, processor, *settings.task.companions(data))
+        results = conclude(settings, trainer, processor, images, known, outcome.metrics)
+        if args.push_to_hub:
+            push(trainer)
     return results
 
 
@@ -86,7 +88,7 @@ def build_trainer(
     processor: AnteHocImageProcessor,
     data: ImageData[Any],
     images: TransformedData,
-) -> ResumableTrainer:
+) -> AnteHocTrainer:
     """
     The trainer with metrics and panels.
 
@@ -110,9 +112,10 @@ def build_trainer(
     if args.push_to_hub:
         args.hub_model_id = args.hub_model_id or default_name(model.config.backbone, data.name)
     try:
-        trainer = settings.task.trainer_class()(
+        trainer = AnteHocTrainer(
             model=model,
             args=args,
+            objective=_objective(settings, data),
             train_dataset=images.train,
             eval_dataset=images.validation,
             processing_class=processor,
@@ -126,6 +129,19 @@ def build_trainer(
         ) from error
     trainer.companions, trainer.facts = tuple(settings.task.companions(data)), settings.facts
     return trainer
+
+
+def _objective(settings: RunSettings, data: ImageData[Any]) -> Objective | None:
+    """
+    What teaches the map; None for models without one.
+
+    Raises:
+        UsageError: if the options say nothing that the data allow.
+    """
+    if not settings.task.has_maps:
+        return None
+    choice = settings.map.settled(settings.task.default_map_for(data))
+    return OBJECTIVES[choice.objective](**choice.objective_options)
 
 
 def _seed(args: AnteHocTrainingArguments) -> None:

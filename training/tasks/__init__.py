@@ -1,5 +1,6 @@
 """The tasks that one command trains: `--task NAME`."""
 
+from dataclasses import fields
 from typing import Any
 
 from antehoc_hf.commands.errors import UsageError
@@ -14,12 +15,28 @@ TASKS: dict[str, type[Task[Any]]] = {
 }
 
 
+def register_task(task: type[Task[Any]]) -> type[Task[Any]]:
+    """
+    Makes a task known under its `name`, to `--task` and to the evaluation of its models; can decorate the class.
+
+    Raises:
+        ValueError: if another task, or an option of one, has a name that the new one has.
+    """
+    options = {option.name: other.name for other in TASKS.values() for option in fields(other.arguments)}
+    taken = [option.name for option in fields(task.arguments) if option.name in options]
+    if task.name in TASKS or taken:
+        what = f"option {taken[0]!r} of task {options[taken[0]]!r}" if taken else f"task {task.name!r}"
+        raise ValueError(f"There is already the {what}: choose another name.")
+    TASKS[task.name] = task
+    return task
+
+
 def task_named(name: str) -> type[Task[Any]]:
     """
     The task of that name.
 
     Raises:
-        UsageError: if there is none; those there are are named.
+        UsageError: if there is none; the sentence lists those there are.
     """
     if name not in TASKS:
         raise UsageError(f"There is no task {name!r}: there are {', '.join(TASKS)}.")
@@ -31,7 +48,7 @@ def task_of(config: Any) -> type[Task[Any]]:
     The task of a trained model, by its configuration.
 
     Raises:
-        UsageError: if it is none of ours.
+        UsageError: if it is not one of ours.
     """
     made_for = getattr(config, "architectures", None) or ["a model of unknown kind"]
     for task in TASKS.values():
@@ -40,4 +57,4 @@ def task_of(config: Any) -> type[Task[Any]]:
     raise UsageError(f"The model is a {made_for[0]}, which has no interpretation maps to evaluate.")
 
 
-__all__ = ["TASKS", "MeasureOptions", "Measured", "Task", "baseline_task", "task_named", "task_of"]
+__all__ = ["TASKS", "MeasureOptions", "Measured", "Task", "baseline_task", "register_task", "task_named", "task_of"]

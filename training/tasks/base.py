@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
+import torch
+
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -15,6 +17,7 @@ from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.data.targets import ReadTargets, T
 from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
+from antehoc_hf.visualization import Caption, denormalise, panel
 
 Panel = Callable[[str], Any]
 """Draws what the model made of a batch: title → matplotlib figure."""
@@ -67,6 +70,10 @@ class Task(ABC, Generic[T]):
     """
     One kind of task, with the options it was given.
 
+    A new task gives `name`, `arguments`, `model_class`, `default_augmentation`, `read_targets`,
+    `config_options` and `summary`, and is registered with [`antehoc_hf.training.tasks.register_task`]; all else has a
+    default.
+
     Args:
         options: an instance of `arguments`; None: the defaults.
     """
@@ -95,7 +102,7 @@ class Task(ABC, Generic[T]):
         Raises:
             DataError: one sentence about what is wrong with it.
         """
-        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options())
+        return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options(), report=_print_once)
 
     @abstractmethod
     def read_targets(self, model: Any = None) -> ReadTargets[T]:
@@ -134,12 +141,6 @@ class Task(ABC, Generic[T]):
         """What the maps are where nobody says."""
         return self.default_map
 
-    def trainer_class(self) -> Any:
-        """The Trainer that trains its models."""
-        from antehoc_hf.training.trainer import AnteHocTrainer
-
-        return AnteHocTrainer
-
     def check_training(self, args: AnteHocTrainingArguments) -> None:
         """
         Whether the trainer's arguments suit the models.
@@ -161,32 +162,58 @@ class Task(ABC, Generic[T]):
         return {}
 
     def companions(self, data: ImageData[T]) -> list[Any]:
-        """What is saved beside model and image processor, such as a tokenizer."""
+        """What is saved with model and image processor, such as a tokenizer."""
         return []
 
-    # -- what is told and shown ---------------------------------------------------------------------------------
+    # -- reports and figures ------------------------------------------------------------------------------------
 
-    @abstractmethod
     def describe(self, data: ImageData[T]) -> dict[str, Any]:
         """What the targets are, for `results.json`."""
+        return {}
 
     @abstractmethod
     def summary(self, data: ImageData[T]) -> str:
         """What is learned, in a few words: "10 classes"."""
 
-    @abstractmethod
     def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
         """
-        Runs the model, in evaluation mode without gradients, on a batch of the data set; the figure is drawn when the
-        result is called, on one process.
+        Image, map, overlay and energy map, each with its [`captions`]. The model runs at once, in evaluation mode
+        without gradients; the figure is drawn when the result is called, on one process.
         """
+        config, pixel_values = model.config, batch["pixel_values"]
+        outputs = model(pixel_values=pixel_values.to(model.dtype))
+        energy = model.energy_map(pixel_values, outputs.interpretation_map)
 
-    @abstractmethod
+        def draw(title: str) -> Any:
+            mean, std = config.image_mean, config.image_std
+            return panel(
+                denormalise(pixel_values, mean, std),
+                outputs.interpretation_map.cpu(),
+                self.captions(outputs, batch, config),
+                energy_images=denormalise(energy, mean, std),
+                degenerate=outputs.degenerate.cpu(),
+                title=title,
+                columns=2 if len(pixel_values) > 4 else 1,
+            )
+
+        return draw
+
+    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+        """What is written next to each image of a batch in a panel: the prediction, and the truth."""
+        return [Caption("") for _ in batch["pixel_values"]]
+
     def measure(
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
     ) -> Measured:
-        """The maps of a trained model, and the controls beside them, on a sample of the images."""
+        """The maps of a trained model, and the controls to compare with, on a sample of the images."""
+        return Measured()
 
-    @abstractmethod
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
-        """Draws predictions with their maps; gives the names of the files."""
+        """Draws predictions with their maps; returns the names of the files."""
+        return []
+
+
+def _print_once(text: str) -> None:
+    """On the main process alone."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        print(text, flush=True)

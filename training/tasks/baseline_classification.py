@@ -124,7 +124,7 @@ def baseline_task(task: type[Task[Any]], options: Any, model_type: str) -> Basel
     The task as a baseline has it.
 
     Raises:
-        UsageError: if it is no classification.
+        UsageError: if it is not a classification.
     """
     if task is not ImageClassification:
         raise UsageError(

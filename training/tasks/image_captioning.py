@@ -17,9 +17,8 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.evaluation.captions import CaptionMapReport, bleu, evaluate_caption_maps
+from antehoc_hf.evaluation import EvaluationSettings, bleu, evaluate_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
@@ -36,22 +35,13 @@ from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned, cell
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
 _SHOWN = 12  # images of the figure
-_STRIPS = 3  # of these, how many are also shown word by word
+_STRIPS = 3  # of these, how many also have a map of each word
 WORDS_FILE = "words-{}.png"
-
-_COLUMNS = (
-    ("Avg. Drop, equal area ↓", "equal_area_avg_drop", 1),
-    ("Drop ↓", "drop_cond", 1),
-    ("Inc ↑", "inc_cond", 1),
-    ("Win ↑", "win", 1),
-    ("mean of map", "map_mean", 2),
-)
 
 
 class ImageCaptioning(Task[CaptionSpace]):
@@ -146,7 +136,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         """The tokenizer."""
         return [data.targets.known_tokenizer()]
 
-    # -- what is told and shown ---------------------------------------------------------------------------------
+    # -- reports and figures ------------------------------------------------------------------------------------
 
     def describe(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
         """Columns and vocabulary."""
@@ -184,14 +174,14 @@ class ImageCaptioning(Task[CaptionSpace]):
         loader: Any = DataLoader(
             subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer)
         )
-        report = evaluate_caption_maps(
+        report = evaluate_maps(
             model,
             loader,
             EvaluationSettings(target=options.target),
             explainers=options.explainers,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), _lines(report), metrics)
+        return Measured(report.to_dict(), report.to_text().splitlines(), metrics)
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
@@ -299,28 +289,12 @@ def _figure(
     columns: int = 1,
 ) -> Any:
     texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
-    told = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
+    described = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
     return caption_panel(
         denormalise(pixel_values, model.config.image_mean, model.config.image_std),
         written.interpretation_map,
-        told,
+        described,
         degenerate=written.degenerate,
         title=title,
         columns=columns,
     )
-
-
-def _lines(report: CaptionMapReport) -> list[str]:
-    kept = f"{100 * report.settings['area']:.0f} %"
-    table = [["map", *(heading for heading, _, _ in _COLUMNS)]]
-    for row in report.rows:
-        table.append([row.name, *(cell(row.scores[metric].value, decimals) for _, metric, decimals in _COLUMNS)])
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing: what becomes of the reference "
-        "caption's",
-        f"probability, in percent; first with the {kept} of the image kept that a map puts first (brightness can't "
-        "buy this),",
-        "then with image ⊙ map, as the paper measures it (bright maps are rewarded):",
-        "",
-        *aligned(table),
-    ]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
-from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -25,29 +25,8 @@ from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.options import ClassificationArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned, cell
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
-from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, panel
-
-# Heading, metric, decimals: two tables, first what brightness can't buy.
-_Columns = tuple[tuple[str, str, int], ...]
-_HONEST: _Columns = (
-    ("Avg. Drop ↓", "equal_area_avg_drop", 1),
-    ("accuracy ↑", "equal_area_accuracy", 1),
-    ("insertion − deletion ↑", "insertion_minus_deletion", 3),
-    ("patches to blur ↑", "insertion_minus_deletion_patch_blur", 3),
-    ("ROAD ↑", "road", 3),
-    ("energy / area ↑", "energy_share_over_area", 2),
-    ("pointing game ↑", "pointing_game", 1),
-)
-_PAPER: _Columns = (
-    ("Drop ↓", "drop_cond", 1),
-    ("Inc ↑", "inc_cond", 1),
-    ("Win ↑", "win", 1),
-    ("Avg. Drop ↓", "avg_drop", 1),
-    ("mean of map", "map_mean", 2),
-)
-
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.visualization import Caption, figure_of_predictions
 
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
@@ -113,31 +92,15 @@ class ImageClassification(Task[LabelSpace]):
         noun = "values" if data.targets.problem_type == "regression" else "classes"
         return f"{len(data.targets.names)} {noun}"
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
-        """Image, map, overlay and energy map, with what is predicted and what is true."""
-        config, pixel_values = model.config, batch["pixel_values"]
-        outputs = model(pixel_values=pixel_values.to(model.dtype))
-        energy = model.energy_map(pixel_values, outputs.interpretation_map)
-
-        def draw(title: str) -> Any:
-            mean, std = config.image_mean, config.image_std
-            return panel(
-                denormalise(pixel_values, mean, std),
-                outputs.interpretation_map.cpu(),
-                captions(outputs.logits, batch["labels"], config),
-                energy_images=denormalise(energy, mean, std),
-                degenerate=outputs.degenerate.cpu(),
-                title=title,
-                columns=2 if len(pixel_values) > 4 else 1,
-            )
-
-        return draw
+    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+        """What is predicted, and where that is wrong what is true."""
+        return captions(outputs.logits, batch["labels"], config)
 
     def measure(
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
     ) -> Measured:
         """Faithfulness and localisation, which are defined for one of several classes an image."""
-        one_of_several = model.config.problem_type == "single_label_classification" and model.config.num_labels > 1
+        one_of_several = _one_of_several(model.config)
         if not one_of_several or options.count < 1:
             return Measured()
         dataset: Any = images
@@ -154,17 +117,22 @@ class ImageClassification(Task[LabelSpace]):
             image_std=processor.image_std,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), _lines(report))
+        return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
-        if model.config.problem_type != "single_label_classification":
+        if not _one_of_several(model.config):
             return []
         items = [images[position] for position in sample(images, _LOOKED_AT)]
         pixel_values = torch.stack([item["pixel_values"] for item in items])
         labels = torch.stack([item["labels"] for item in items])
         figure_of_predictions(model, pixel_values, labels, path=folder / FIGURE_FILE, max_images=8, columns=2)
         return [FIGURE_FILE]
+
+
+def _one_of_several(config: Any) -> bool:
+    """Whether an image has one of several classes, which is what a configuration without a kind of problem means."""
+    return config.problem_type in (None, "single_label_classification") and config.num_labels > 1
 
 
 def _settings(options: MeasureOptions) -> EvaluationSettings:
@@ -178,30 +146,6 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
         insertion_deletion=FORMS,
         road_images=slow,
     )
-
-
-def _lines(report: MapReport) -> list[str]:
-    kept = f"{100 * report.settings['area']:.0f} %"
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing (percent, where not a share).",
-        "",
-        f"What brightness can't buy; the first two with the {kept} of the image kept that a map puts first:",
-        *_map_table(report, _HONEST),
-        "",
-        "The paper's measures of image ⊙ map, which reward bright maps:",
-        *_map_table(report, _PAPER),
-    ]
-
-
-def _map_table(report: MapReport, columns: _Columns) -> list[str]:
-    used = [column for column in columns if any(column[1] in row.scores for row in report.rows)]
-    table = [["map", *(heading for heading, _, _ in used)]]
-    for row in report.rows:
-        cells = [
-            cell(row.scores[metric].value, decimals) if metric in row.scores else "" for _, metric, decimals in used
-        ]
-        table.append([row.name, *cells])
-    return aligned(table)
 
 
 def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
@@ -220,12 +164,12 @@ def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
         rows = zip(logits, labels.reshape(len(labels), -1), strict=True)
         return [Caption(_numbers(row), f"is {_numbers(true)}") for row, true in rows]
     probabilities, predicted = logits.softmax(dim=1).max(dim=1)
-    told = []
+    made = []
     for share, said, true in zip(probabilities.tolist(), predicted.tolist(), labels.tolist(), strict=True):
         right = said == true
         detail = "" if right else f"is {_short(names[true])}"
-        told.append(Caption(f"{_short(names[said])}  {100 * share:.0f} %", detail, right=right))
-    return told
+        made.append(Caption(f"{_short(names[said])}  {100 * share:.0f} %", detail, right=right))
+    return made
 
 
 def _several(said: Tensor, true: Tensor, names: Any) -> Caption:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
-from antehoc_hf.evaluation.landmark_report import LandmarkMapReport, evaluate_landmark_maps
+from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -27,7 +27,6 @@ from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.runs.tables import aligned
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
 from antehoc_hf.visualization import Caption, denormalise
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
@@ -105,7 +104,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return built
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """The normalizer goes to the metrics beside the labels."""
+        """The normalizer goes to the metrics with the labels."""
         return {"label_names": ["labels", "normalizer"]}
 
     def metric_names(self, data: ImageData[LandmarkTargets]) -> set[str]:
@@ -165,8 +164,8 @@ class LandmarkDetection(Task[LandmarkTargets]):
             parts.append(_MASK_PART)
         subset: Any = TorchSubset(dataset, sample(images, options.count))
         loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        report = evaluate_landmark_maps(model, loader, parts, explainers=options.explainers, progress=options.progress)
-        return Measured(report.to_dict(), _lines(report))
+        report = evaluate_maps(model, loader, parts=parts, explainers=options.explainers, progress=options.progress)
+        return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
         """Points and maps of a few images."""
@@ -219,7 +218,7 @@ def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
         return list(range(config.num_landmarks))
     missing = next((name for name in wanted if name not in scheme.names), f"{config.num_landmarks} points")
     raise DataError(
-        f"The model finds {missing!r}, which is none of the {len(scheme.names)} points of {source}: give "
+        f"The model finds {missing!r}, which is not among the {len(scheme.names)} points of {source}: give "
         "keypoint_names if they only lack their names."
     )
 
@@ -229,14 +228,3 @@ def _captions(found: Tensor, labels: Tensor, normalizer: Tensor) -> list[Caption
     errors = torch.stack([nme(found, labels, normalizer[:, index]) for index in range(len(NORMALIZERS))], dim=1)
     first = [next((value for value in row if value == value), None) for row in errors.tolist()]
     return [Caption("" if value is None else f"error {100 * value:.1f} %") for value in first]
-
-
-def _lines(report: LandmarkMapReport) -> list[str]:
-    areas = ", ".join(f"{part} {100 * area.value:.1f} %" for part, area in report.part_areas.items())
-    return [
-        f"The maps on {report.num_images} images, beside maps that explain nothing. NME (percent, "
-        f"{report.normalizer}) on the images themselves: {report.nme.value:.2f}.",
-        *([f"Share of the image that a part covers: {areas}. Energy / area: 1 is chance."] if areas else []),
-        "",
-        *aligned(report.table()),
-    ]

@@ -1,10 +1,10 @@
 """Maps fitted to finished classifiers in closed form."""
 
+import pytest
 import torch
 from timm.models import register_model
 from torch import nn
 
-import pytest
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.training.attach import FitOptions, NormalEquations, fit_map
 
@@ -60,7 +60,7 @@ def pictures(count, seed=0):
 
 
 def test_the_contributions_of_a_linear_network_are_recovered():
-    """Without nonlinearity the Shapley value of a patch is what it adds to the sum: w·f / 64, of a sigmoid a quarter."""
+    """Without nonlinearity the Shapley value of a patch is what it adds: w·f / 64 to a logit, a quarter to p."""
     model = classifier(
         "antehoc_linear_network",
         num_labels=3,
@@ -121,7 +121,8 @@ def test_nothing_but_the_map_changes():
     modes = {name: module.training for name, module in model.named_modules()}
     fit_map(model, pictures(24), FitOptions(pairs=2, progress=False))
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed and all(name.startswith("map_head.") for name in changed)
+    assert changed
+    assert all(name.startswith("map_head.") for name in changed)
     assert modes == {name: module.training for name, module in model.named_modules()}
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -136,8 +137,7 @@ def test_batches_do_not_matter_and_a_seed_is_repeated():
     assert not torch.allclose(fitted[1], fitted[2], atol=1e-3)
 
 
-def test_layouts_and_types_agree():
-    """Where a copy in bfloat16 would judge otherwise it is not taken."""
+def test_layouts_agree():
     model, shares = classifier("test_efficientnet"), []
     for channels_last in (False, True):
         options = FitOptions(pairs=2, progress=False, precision="float32", channels_last=channels_last)
@@ -180,5 +180,18 @@ def test_other_maps_and_options_are_refused():
         classifier("test_convnext", num_attention_maps=2, taps=["stages.1", "stages.2"])
     with pytest.raises(ValueError, match="pairs=0"):
         FitOptions(pairs=0)
+    with pytest.raises(ValueError, match="'ranked' is not one of"):
+        FitOptions(sampling="ranked")
+    broken = classifier()
+    torch.nn.init.constant_(broken.backbone.fc.bias, torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        fit_map(broken, pictures(24), FitOptions(pairs=1, **QUICK))
 
 
+def test_a_network_that_sees_nothing_keeps_the_start():
+    model = classifier()
+    torch.nn.init.zeros_(model.backbone.fc.weight)
+    start = model.map_head.coefficients.count_nonzero()
+    report = fit_map(model, pictures(24), FitOptions(pairs=1, **QUICK))
+    assert report.penalty is None
+    assert model.map_head.coefficients.count_nonzero() == start == 1

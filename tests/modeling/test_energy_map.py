@@ -1,15 +1,115 @@
-"""From weights and soft attention maps to the interpretation map and the energy map, computed by hand."""
+"""The energy map, from soft attention maps to the weighted sum, against values computed by hand."""
+
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from antehoc_hf.modeling.interpretation import energy_map, interpretation_map, weight_maps
-from antehoc_hf.modeling.weight_network import AutoencoderWeightNetwork, ScalarWeightNetwork
+from antehoc_hf.modeling import EnergyMapConfig
+from antehoc_hf.modeling.energy_map import (
+    AutoencoderWeightNetwork,
+    ScalarWeightNetwork,
+    channel_attention,
+    interpretation_map,
+    soft_attention_maps,
+    weight_maps,
+)
+
+# Two channels on a grid of one row and two columns: channel 0 reads (0, ln 2), channel 1 reads (ln 4, 0).
+LN2 = math.log(2)
+FEATURES = torch.tensor([[[[0.0, LN2]], [[2 * LN2, 0.0]]]])
 
 # Two soft attention maps of 2×2 pixels and their weights; Σ WM ⊙ SAM = (.15, .3, .3, .25).
 SAMS = torch.tensor([[[[0.1, 0.2], [0.3, 0.4]], [[0.2, 0.6], [0.1, 0.1]]]])
 WEIGHTS = torch.tensor([[[[0.5, 0.75], [1.0, 0.5]], [[0.5, 0.25], [0.0, 0.5]]]])
 COMBINED = torch.tensor([[0.15, 0.3], [0.3, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("mean", [LN2, LN2 / 2]),
+        ("sum", [2 * LN2, LN2]),
+        ("max", [2 * LN2, LN2]),
+        ("l2", [2 * LN2, LN2]),
+    ],
+)
+def test_channel_reductions(reduction, expected):
+    scores = channel_attention(FEATURES, reduction, "spatial")
+    assert torch.allclose(scores, torch.tensor([[expected]]))
+
+
+def test_l2_and_max_differ_from_sum_where_channels_overlap():
+    features = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1)
+    results = {name: channel_attention(features, name, "spatial").item() for name in ("sum", "max", "l2", "mean")}
+    assert results == {"sum": -1.0, "max": 3.0, "l2": 5.0, "mean": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("softmax", "expected"),
+    [
+        # Over positions for each channel: (1, 2)/3 and (4, 1)/5; then the mean.
+        ("per_channel", [(1 / 3 + 4 / 5) / 2, (2 / 3 + 1 / 5) / 2]),
+        # Over all four values 1, 2, 4, 1 of sum 8; then the sum over channels.
+        ("joint", [5 / 8, 3 / 8]),
+        # Over channels at each position: (1, 4)/5 and (2, 1)/3; then the maximum.
+        ("channels", [4 / 5, 2 / 3]),
+    ],
+)
+def test_readings_of_the_softmax(softmax, expected):
+    probabilities = channel_attention(FEATURES, "mean", softmax)
+    assert torch.allclose(probabilities, torch.tensor([[expected]]))
+
+
+def test_spatial_softmax_of_the_channel_mean():
+    scores = channel_attention(FEATURES, "mean", "spatial")
+    maps = soft_attention_maps([scores], (1, 2))
+    weights = [2.0, math.sqrt(2)]  # exp of the means
+    assert torch.allclose(maps[0, 0, 0], torch.tensor(weights) / sum(weights))
+
+
+@pytest.mark.parametrize("softmax", ["spatial", "per_channel", "joint", "channels"])
+@pytest.mark.parametrize("size", [(64, 64), (33, 57)])
+def test_maps_have_mass_one(softmax, size):
+    layers = [torch.randn(2, 6, 16, 16), torch.randn(2, 9, 5, 3), torch.randn(2, 4, 1, 1)]
+    attentions = [channel_attention(layer, "mean", softmax) for layer in layers]
+    maps = soft_attention_maps(attentions, size, softmax)
+    assert maps.shape == (2, 3, *size)
+    assert maps.dtype == torch.float32
+    assert (maps >= 0).all()
+    assert torch.allclose(maps.sum(dim=(2, 3)), torch.ones(2, 3), atol=1e-5)
+
+
+def test_literal_reading_makes_a_4x4_layer_256_times_as_bright_as_a_64x64_layer():
+    fine, coarse = torch.zeros(1, 64, 64), torch.zeros(1, 4, 4)
+    maps = soft_attention_maps([fine, coarse], (128, 128), resizing="literal")
+    assert torch.allclose(maps[:, 0], torch.tensor(1 / 64**2))
+    assert torch.allclose(maps[:, 1], torch.tensor(1 / 4**2))
+    assert (maps[:, 1] / maps[:, 0]).mean().item() == pytest.approx(256, rel=1e-4)
+    even = soft_attention_maps([fine, coarse], (128, 128))
+    assert torch.allclose(even[:, 0], even[:, 1])
+
+
+def test_softmax_before_and_after_resizing():
+    scores = torch.tensor([[[0.0, 4.0]]])
+    resized = F.interpolate(scores[None], size=(2, 8), mode="bilinear", align_corners=False)
+    after = soft_attention_maps([scores], (2, 8), resizing="resize_first")
+    assert torch.allclose(after.flatten(), resized.flatten().softmax(0))
+    softmaxed = torch.tensor([[1.0, math.exp(4)]]) / (1 + math.exp(4))
+    before = F.interpolate(softmaxed[None, None], size=(2, 8), mode="bilinear", align_corners=False)
+    literal = soft_attention_maps([scores], (2, 8), resizing="literal")
+    assert torch.allclose(literal, before)
+    assert torch.allclose(soft_attention_maps([scores], (2, 8)), before / before.sum())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "max", "l2"])
+def test_reductions_of_half_precision_features_are_those_of_single_precision(reduction):
+    # The sum of these channels is beyond what float16 can hold.
+    features = (100 * torch.rand(1, 2048, 4, 4)).half()
+    scores = channel_attention(features, reduction, "spatial")
+    assert scores.dtype == torch.float32
+    assert torch.allclose(scores, channel_attention(features.float(), reduction, "spatial"), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -117,37 +217,6 @@ def test_weight_maps_sum_to_one_at_every_pixel(size, grid):
     assert torch.allclose(weights.sum(dim=1), torch.ones(2, *size), atol=1e-5)
 
 
-MEAN, STD = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(1, 3, 1, 1)
-
-
-def test_energy_map_in_pixel_space():
-    pixels = torch.rand(2, 3, 8, 8)
-    mask = torch.rand(2, 1, 8, 8)
-    mask[:, :, 0, 0], mask[:, :, 1, 1] = 0, 1
-    normalised = (pixels - MEAN) / STD
-    energy = energy_map(normalised, mask, MEAN, STD)
-    assert torch.allclose(energy, (pixels * mask - MEAN) / STD, atol=1e-5)
-    # Where the map is 0 the image is black, and where it is 1 the image is what it was, to the last bit.
-    assert torch.equal(energy[:, :, 0, 0], (-MEAN / STD).flatten().expand(2, 3))
-    assert torch.equal(energy[:, :, 1, 1], normalised[:, :, 1, 1])
-
-
-def test_energy_map_of_a_map_of_ones_is_the_image():
-    normalised = 3 * torch.randn(2, 3, 32, 32)
-    assert torch.equal(energy_map(normalised, torch.ones(2, 1, 32, 32), MEAN, STD), normalised)
-
-
-def test_energy_map_in_normalised_space():
-    normalised, mask = torch.randn(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
-    assert torch.equal(energy_map(normalised, mask, MEAN, STD, "normalized"), normalised * mask)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_energy_map_has_the_type_of_the_image(dtype):
-    energy = energy_map(torch.randn(1, 3, 4, 4).to(dtype), torch.rand(1, 1, 4, 4), MEAN, STD)
-    assert energy.dtype == dtype
-
-
 @pytest.mark.parametrize("size", [(64, 64), (33, 57), (2, 3), (1, 1)])
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -191,5 +260,5 @@ def test_scalar_network_has_one_weight_a_map():
 
 
 def test_a_weight_network_that_would_not_fit_into_memory_is_refused():
-    with pytest.raises(ValueError, match="depth"):
-        AutoencoderWeightNetwork(8, depth=30)
+    with pytest.raises(ValueError, match="weight_network_depth=30 is more than 8"):
+        EnergyMapConfig(weight_network_depth=30)

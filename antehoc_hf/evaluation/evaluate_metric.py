@@ -1,10 +1,7 @@
-"""What all metrics have in common: batches become one value an image at once, and these a mean with its interval."""
+"""Every metric as a metric of Hugging Face `evaluate`. `evaluate.load` copies this file and runs it elsewhere."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import evaluate
@@ -13,54 +10,35 @@ from datasets import Features, List, Value
 from torch import Tensor
 
 from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_means, mean_change
+from antehoc_hf.evaluation.metric import metric_named
 
 _MAP = List(List(List(Value("float32"))))
 _FEATURES: dict[str, Any] = {
-    **dict.fromkeys(("p_image", "p_energy", "p_noisy_image", "p_noisy_energy", "scores"), Value("float64")),
+    **dict.fromkeys(("p_image", "p_energy", "p_noisy_image", "p_noisy_energy", "error", "scores"), Value("float64")),
+    "correct": Value("bool"),
     **dict.fromkeys(("maps", "other_maps"), _MAP),
     "masks": List(List(List(Value("bool")))),
 }
 _OF_EVALUATE = ("keep_in_memory", "cache_dir", "hash", "experiment_id", "max_concurrent_cache_files", "timeout")
 
 
-@dataclass(frozen=True)
-class Measure:
+class MapMetric(evaluate.Metric):
     """
-    One measure as a metric needs it.
+    A metric of maps for `evaluate`.
 
-    Attributes:
-        description (`str`): a sentence, with range and direction.
-        inputs (`tuple[str, ...]`): names of the arrays, first axis images.
-        terms (`Callable`): `(*arrays, **options)` → (N,), the values whose mean is the measure, NaN where it says
-            nothing; or (N, 2) if it is the size of the difference of two means.
-        options (`dict`): names and defaults.
-        drawn (`bool`): whether `terms` takes `seed` and `first_index` as well.
-    """
-
-    description: str
-    inputs: tuple[str, ...]
-    terms: Callable[..., Tensor]
-    options: dict[str, Any] = field(default_factory=dict)
-    drawn: bool = False
-
-
-class MapMetric(evaluate.Metric, ABC):
-    """
-    A measure as a metric of `evaluate`.
-
-    Each batch is scored when it is added, and one number an image is kept, in memory. (`evaluate` itself would write
-    every map to a file and read it back as nested lists.) `compute` gives `<name>`, the ends of its interval
+    Each batch is scored when it is added, and one number for each image is kept in memory. (`evaluate` itself would
+    write every map to a file and read it back as nested lists.) `compute` gives `<name>`, the ends of its interval
     `<name>_low` and `<name>_high`, `<name>_count`, the number of images in the mean, and `<name>_undefined`, the
-    number of those on which the measure says nothing.
+    number of those on which the metric is not defined.
 
     Args:
-        config_name (`str`): which measure of the family.
+        config_name (`str`): the metric's name.
         level, resamples: of the interval, see `bootstrap_mean`.
         seed (`int`): of ties and of the bootstrap.
-        options: of the measure, and what `evaluate.load` passes.
+        options: of the metric, and what `evaluate.load` passes.
 
     Raises:
-        ValueError: if there is no such measure or option, or for several processes: gather their arrays first.
+        ValueError: if there is no such metric or option, or for several processes: gather their arrays first.
     """
 
     def __init__(
@@ -74,56 +52,54 @@ class MapMetric(evaluate.Metric, ABC):
         process_id: int = 0,
         **options: Any,
     ) -> None:
-        measures = self.measures()
-        if config_name is None or config_name not in measures:
-            raise ValueError(f"There is no metric {config_name!r} here: name one of {', '.join(measures)}.")
         if num_process != 1:
             raise ValueError(
                 "These metrics run in one process: gather the arrays of all processes first "
                 "(Accelerator.gather_for_metrics)."
             )
-        self._measure = measures[config_name]
+        self._metric = metric_named(config_name)
+        # What is computed with the help of a model comes as one number for each image.
+        self._inputs = self._metric.inputs if set(self._metric.inputs) <= _FEATURES.keys() else ("scores",)
         of_evaluate = {name: options.pop(name) for name in _OF_EVALUATE if name in options}
-        unknown = sorted(options.keys() - self._measure.options.keys())
+        known = self._metric.options if self._inputs == self._metric.inputs else {}
+        unknown = sorted(options.keys() - known.keys())
         if unknown:
-            known = ", ".join([*self._measure.options, "level", "resamples", "seed"])
-            raise ValueError(f"The metric {config_name!r} has no option {unknown[0]!r}: there are {known}.")
-        self._options = {**self._measure.options, **options}
-        self._level, self._resamples = level, resamples
+            listed = ", ".join([*known, "level", "resamples", "seed"])
+            raise ValueError(f"The metric {config_name!r} has no option {unknown[0]!r}: there are {listed}.")
+        self._options, self._level, self._resamples = options, level, resamples
         self._batches: list[Tensor] = []
         super().__init__(config_name=config_name, seed=seed, process_id=process_id, **of_evaluate)
         self._module_info.module_name = config_name
 
-    @staticmethod
-    @abstractmethod
-    def measures() -> Mapping[str, Measure]:
-        """The measures of the family, by name."""
-
     def add_batch(self, *, predictions: Any = None, references: Any = None, **inputs: Any) -> None:
         """
-        Scores a batch and keeps one number an image.
+        Scores a batch and keeps one number for each image.
 
         Args:
-            inputs: the arrays of the measure, by name: tensors, numpy arrays or lists.
+            inputs: the arrays of the metric, by name: tensors, numpy arrays or lists.
 
         Raises:
-            ValueError: if an array is missing or none that any measure takes, or the measure refuses it.
+            ValueError: if an array is missing or of a name that no metric has, or the metric refuses it.
         """
         _refuse_unnamed(predictions, references)
-        measure = self._measure
         unknown = sorted(inputs.keys() - _FEATURES.keys())
         if unknown:
             raise ValueError(
-                f"{self.name} knows no {unknown[0]!r}: arrays are {', '.join(measure.inputs)}; options are given when "
-                "the metric is loaded."
+                f"{self.name} does not take {unknown[0]!r}: arrays are {', '.join(self._inputs)}; options are given "
+                "when the metric is loaded."
             )
-        missing = [name for name in measure.inputs if inputs.get(name) is None]
+        missing = [name for name in self._inputs if inputs.get(name) is None]
         if missing:
-            raise ValueError(f"{self.name} needs {', '.join(measure.inputs)}: {missing[0]} is missing.")
-        arrays = [_tensor(name, inputs[name]) for name in measure.inputs]
-        place = {"seed": self.seed, "first_index": len(self)} if measure.drawn else {}
-        terms = measure.terms(*arrays, **self._options, **place)
-        self._batches.append(terms.detach().double().cpu())
+            raise ValueError(f"{self.name} needs {', '.join(self._inputs)}: {missing[0]} is missing.")
+        arrays = [_tensor(name, inputs[name]) for name in self._inputs]
+        self._batches.append(self._values(arrays).detach().double().cpu())
+
+    def _values(self, arrays: list[Tensor]) -> Tensor:
+        if self._inputs == self._metric.inputs:
+            return self._metric.function(*arrays, **self._options, **self._metric.place(self.seed, len(self)))
+        if arrays[0].ndim != 1:
+            raise ValueError(f"scores must be (N,), one for each image, but their shape is {tuple(arrays[0].shape)}.")
+        return arrays[0]
 
     def add(self, *, prediction: Any = None, reference: Any = None, **inputs: Any) -> None:
         """
@@ -139,10 +115,10 @@ class MapMetric(evaluate.Metric, ABC):
 
     def compute(self, *, predictions: Any = None, references: Any = None, **inputs: Any) -> dict[str, float | int]:
         """
-        The measure of all that was added (and of a last batch, if given), which is forgotten then.
+        The metric over all that was added (and a last batch, if given), which is forgotten then.
 
         Args:
-            inputs: see `add_batch`. Arrays that only other measures take are passed over, for `evaluate.combine`.
+            inputs: see `add_batch`. Arrays that only other metrics take are passed over, for `evaluate.combine`.
 
         Raises:
             ValueError: if there is nothing to compute; see `add_batch`.
@@ -173,12 +149,11 @@ class MapMetric(evaluate.Metric, ABC):
         return sum(map(len, self._batches))
 
     def _info(self) -> evaluate.MetricInfo:
-        inputs = self._measure.inputs
         return evaluate.MetricInfo(
-            description=self._measure.description,
+            description=self._metric.description or self._metric.heading,
             citation="",
-            inputs_description=f"\n\nArrays: {', '.join(inputs)}, the first axis of each counting images.",
-            features=Features({name: _FEATURES[name] for name in inputs}),
+            inputs_description=f"\n\nArrays: {', '.join(self._inputs)}, the first axis of each counting images.",
+            features=Features({name: _FEATURES[name] for name in self._inputs}),
         )
 
     def _build_data_dir(self) -> str:
@@ -187,9 +162,7 @@ class MapMetric(evaluate.Metric, ABC):
 
 def _refuse_unnamed(predictions: Any, references: Any) -> None:
     if predictions is not None or references is not None:
-        raise ValueError(
-            "Name the arrays as the measure does (maps=…, masks=…): there are no predictions, references."
-        )
+        raise ValueError("Name the arrays as the metric does (maps=…, masks=…): it has no predictions and references.")
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -1,0 +1,1 @@
+"""The honest comparison: `python -m benchmarks.faithfulness.compare`."""

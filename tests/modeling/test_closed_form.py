@@ -1,0 +1,117 @@
+"""Maps in closed form: a weighted sum of what the layers show at each patch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from antehoc_hf.modeling.contribution_map import contribution_map
+
+CLOSED = {"map_head": {"kind": "contributions", "closed_form": True}}
+
+
+@torch.no_grad()
+def test_a_map_in_closed_form_starts_as_class_evidence(build, noise):
+    model, pixels = build("test_resnet", **CLOSED), noise(2, 64)
+    weight = torch.nn.init.normal_(model.backbone.fc.weight, std=0.3)
+    output = model(pixels)
+    features = F.interpolate(model.backbone.forward_features(pixels), size=(8, 8), mode="bilinear")
+    against_mean = (weight - weight.mean(dim=0))[output.logits.argmax(dim=1)]
+    expected, _ = contribution_map(torch.einsum("bchw,bc->bhw", features, against_mean)[:, None], (64, 64))
+    assert torch.allclose(output.interpretation_map, expected, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])
+def test_one_class_asked_for_is_that_class_among_all(build, noise, problem, tmp_path):
+    model, pixels = build("test_efficientnet", problem_type=problem, **CLOSED), noise(3, 64)
+    model.backbone.classifier.weight.normal_(std=2.0)
+    model.map_head.coefficients.normal_()
+    detailed, brief = model(pixels, output_attention_maps=True), model(pixels)
+    assert torch.allclose(detailed.interpretation_map, brief.interpretation_map, atol=1e-5)
+    share = model.worth(brief) - model.map_head.baseline_worth
+    assert torch.allclose(detailed.contributions.sum(dim=(2, 3)), share, atol=1e-4)
+    alone = torch.cat([model(image[None]).interpretation_map for image in pixels])
+    assert torch.allclose(alone, brief.interpretation_map, atol=1e-4)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert torch.equal(again(pixels).interpretation_map, brief.interpretation_map)
+    assert torch.equal(again(pixels).logits, model.backbone(pixels))
+
+
+@torch.no_grad()
+def test_a_map_in_closed_form_is_the_sum_of_its_responses(build, noise):
+    model, pixels = build("test_resnet", **CLOSED), noise(2, 64)
+    model.backbone.fc.weight.normal_(std=2.0)
+    model.map_head.coefficients.normal_()
+    outputs = model(pixels, phase="task")
+    targets, classes = model._targets(outputs.logits), torch.tensor([[0, 3], [1, 2]])
+    responses = model.map_head.responses(outputs.tap_values, targets, classes)
+    expected = torch.einsum("btfhw,f->bthw", responses, model.map_head.coefficients.flatten())
+    assert torch.allclose(model.map_head.contributions(outputs.tap_values, targets, classes), expected, atol=1e-4)
+
+
+def test_a_map_in_closed_form_does_not_train_by_steps(build, noise):
+    model = build("test_resnet", **CLOSED)
+    values = model(noise(2, 64), phase="task").tap_values
+    with pytest.raises(ValueError, match="fit_map"):
+        model(noise(2, 64), phase="interpretation", tap_values=values)
+    with pytest.raises(ValueError, match="tap_values must be"):
+        model(noise(2, 64), phase="interpretation", tap_values=values[:, 1:])
+
+
+class Pair(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        output = self.model(pixel_values)
+        return output.logits, output.interpretation_map
+
+
+@pytest.fixture
+def fitted(build):
+    model = build("test_resnet", num_labels=20, **CLOSED)
+    with torch.no_grad():
+        model.backbone.fc.weight.normal_(std=2.0)
+        model.map_head.coefficients.normal_()
+    return model
+
+
+@torch.no_grad()
+def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, noise):
+    compiled = torch.compile(fitted, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(
+        compiled(noise(2, 64)).interpretation_map, fitted(noise(2, 64)).interpretation_map, atol=1e-4
+    )
+    program = torch.export.export(
+        Pair(fitted), (noise(2, 64),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=16)},)
+    )
+    for count in (1, 5):
+        found, expected = program.module()(noise(count, 64)), Pair(fitted)(noise(count, 64))
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_a_map_in_closed_form_as_onnx(fitted, noise, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = str(tmp_path / "model.onnx")
+    program = torch.onnx.export(
+        Pair(fitted).eval(),
+        (noise(2, 64),),
+        dynamo=True,
+        input_names=["pixel_values"],
+        output_names=["logits", "interpretation_map"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+        verbose=False,
+    )
+    program.save(path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        pixels = noise(count, 64, seed=count)
+        logits, maps = session.run(["logits", "interpretation_map"], {"pixel_values": pixels.numpy()})
+        expected = fitted(pixels)
+        assert torch.allclose(torch.from_numpy(logits), expected.logits, atol=1e-4)
+        assert torch.allclose(torch.from_numpy(maps), expected.interpretation_map, atol=1e-3)

@@ -1,0 +1,156 @@
+"""Everything below a folder: images, tables, archives, and what is not read, counted by its reason."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from antehoc_hf.training.data.archives import holds_images, unpacked
+from antehoc_hf.training.data.errors import DataError
+
+# Of the formats that are opened, see `antehoc_hf.training.data.images`.
+IMAGE_SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm",
+    ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+}  # fmt: skip
+TABLE_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_NOT_TABLES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "config.json", "state.json"}
+_SYSTEM_FOLDERS = {
+    "__MACOSX", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".venv", ".ipynb_checkpoints", ".AppleDouble",
+    ".Spotlight-V100", ".Trashes", ".fseventsd", ".thumbnails", "@eaDir", "lost+found", "$RECYCLE.BIN",
+    "System Volume Information",
+}  # fmt: skip
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+HIDDEN = "hidden or system files"
+
+Folder = tuple[str, ...]
+"""Names of folders, from the data set's own down; () is the data set's folder itself."""
+
+
+class File(NamedTuple):
+    """A file: the folder it counts as lying in, and where it can be opened."""
+
+    folder: Folder
+    path: str
+
+
+@dataclass
+class Tree:
+    """What lies below a folder.
+
+    Attributes:
+        root: the folder, or the archive.
+        images, tables: in the order of their paths.
+        folders: every folder that was entered.
+        skipped: what is not read → how many files.
+    """
+
+    root: Path
+    images: list[File] = field(default_factory=list)
+    tables: list[File] = field(default_factory=list)
+    folders: set[Folder] = field(default_factory=set)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def source(self) -> str:
+        """What to call it in a message."""
+        return readable(str(self.root))
+
+    @property
+    def metadata(self) -> list[File]:
+        """The tables that describe the images next to them, as `datasets` names them."""
+        return [table for table in self.tables if os.path.basename(table.path) in METADATA]
+
+
+def scan(root: Path) -> Tree:
+    """Looks through a folder, or a ZIP archive of images. Links are followed, archives of images are unpacked.
+
+    An archive counts as a folder of its own name, unless such a folder lies next to it.
+
+    Raises:
+        DataError: a folder can't be read, or an archive can't be unpacked.
+    """
+    tree = Tree(root)
+    archives: list[File] = [] if root.is_dir() else [File((), str(root))]
+    if root.is_dir():
+        _enter(tree, str(root), (), archives, frozenset())
+    for folder, path in archives:
+        name = readable(os.path.splitext(os.path.basename(path))[0])
+        if (*folder, name) in tree.folders:
+            tree.skipped["archives unpacked next to them"] += 1
+        elif not holds_images(path, IMAGE_SUFFIXES):
+            tree.skipped[".zip"] += 1
+        else:
+            inner: list[File] = []
+            _enter(tree, str(unpacked(path)), (*folder, name), inner, frozenset())
+            tree.skipped["archives within archives"] += len(inner)
+    for files in (tree.images, tree.tables):
+        files.sort(key=lambda file: ("/".join((*file.folder, os.path.basename(file.path))), file.path))
+    return tree
+
+
+def skipped_in_words(skipped: Counter[str], most: int = 12) -> str:
+    """`".heic (3), hidden or system files (2)"`; empty if nothing was skipped."""
+    parts = [f"{reason} ({count})" for reason, count in skipped.most_common(most)]
+    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
+    return ", ".join([*parts, *([f"others ({rest})"] if rest else [])])
+
+
+def quoted(names: Collection[str], most: int = 5) -> str:
+    """`"'cat', 'dog', …"`, on one line whatever the names are."""
+    listed = [repr(name) for name in list(names)[:most]]
+    return ", ".join([*listed, *(["…"] if len(names) > most else [])])
+
+
+def _enter(tree: Tree, path: str, folder: Folder, archives: list[File], above: frozenset[tuple[int, int]]) -> None:
+    status = os.stat(path)
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        tree.skipped["links to a folder above them"] += 1
+        return
+    tree.folders.add(folder)
+    for entry in _entries(path):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if _is_folder(entry):
+            if entry.name in _SYSTEM_FOLDERS or entry.name.startswith(".Trash-"):
+                tree.skipped[f"{entry.name}/"] += 1
+            else:
+                _enter(tree, entry.path, (*folder, readable(entry.name)), archives, above | {identity})
+        elif entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
+            tree.skipped[HIDDEN] += 1
+        elif not os.path.isfile(entry.path):
+            tree.skipped["broken links or special files"] += 1
+        elif suffix in IMAGE_SUFFIXES:
+            tree.images.append(File(folder, entry.path))
+        elif suffix in TABLE_SUFFIXES and entry.name not in _NOT_TABLES:
+            tree.tables.append(File(folder, entry.path))
+        elif suffix == ".zip":
+            archives.append(File(folder, entry.path))
+        else:
+            tree.skipped[readable(suffix) or "without extension"] += 1
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            yield from sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"Folder {path!r} can't be read ({error.strerror}): make it readable, or remove it.") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def readable(name: str) -> str:
+    """A path as text: accents in one form, whichever system wrote them; bytes that are not UTF-8 as `\\xe9`."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

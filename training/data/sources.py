@@ -1,0 +1,250 @@
+"""Finding a data set by name: a folder or a file here, a data set on the Hub, the built-in shapes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets.exceptions import DatasetsError
+
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, readable, scan, skipped_in_words
+from antehoc_hf.training.data.layout import Layout, arrange, training_split
+from antehoc_hf.training.data.leaks import note_copies
+from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
+
+SHAPES = "shapes"
+_OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
+_ARCHIVES = {".tar", ".gz", ".tgz", ".zip"}  # `datasets` may know what is in them
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded data set: all of its splits under their own names.
+
+    Attributes:
+        name: as it was loaded.
+        splits: name → images.
+        revision: the commit (or else branch or tag) on the Hub; None for local data.
+        notes: how a folder was read, and what of it was not.
+    """
+
+    name: str
+    splits: dict[str, datasets.Dataset]
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load_source(
+    name_or_path: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    named: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Source:
+    """Loads a data set with all its splits.
+
+    Args:
+        name_or_path: a folder (class folders of images, images with metadata, tables, or one written by
+            `save_to_disk`), a table, a ZIP archive of images, the name of a data set on the Hub, "shapes" (this
+            project's synthetic data), or a data set already loaded. A folder of that name is preferred to the Hub.
+        config: the configuration, for data sets that have several.
+        revision: branch, tag or commit of a data set on the Hub.
+        named: "train", "validation", "test" → the name of that split, where the user gives it, by which folders are
+            read.
+        options: `classes` of class folders, see `antehoc_hf.training.data.layout.arrange`; or further arguments of
+            `datasets.load_dataset`, which then reads the folder by its own rule, or of
+            `antehoc_hf.shapes.load_shapes`.
+
+    Raises:
+        DataError: not found, not reachable, no images, ambiguous, or an option that doesn't fit; one sentence each.
+    """
+    options, named = dict(options or {}), dict(named or {})
+    if isinstance(name_or_path, datasets.Dataset | datasets.DatasetDict):
+        return _source("the data set given", name_or_path, revision)
+    name = os.fspath(name_or_path)
+    path = Path(name).expanduser()
+    if name == SHAPES:
+        return _source(name, _load_shapes(options), None)
+    if path.exists():
+        if revision is not None:
+            raise DataError(f"revision={revision!r} is for data sets on the Hub, and {str(path)!r} is a folder here.")
+        return _of_path(path, config, named, options)
+    if _looks_like_path(name):
+        raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
+    source = _source(name, _load(name, config, revision=revision, **options), revision)
+    return _with_files_found(source, "", options.get("data_files"))
+
+
+def _of_path(path: Path, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
+    name = readable(str(path))
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return _source(name, datasets.load_from_disk(str(path)), None)
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        tree = Tree(path, tables=[File((), str(path))])
+    elif path.is_file() and path.suffix.lower() != ".zip":
+        raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or a ZIP archive.")
+    elif config is not None or set(options) - _OWN_OPTIONS or _declares_splits(path):
+        source = _source(name, _load(str(path), config, **options), None)
+        return _with_files_found(source, str(path), options.get("data_files"))
+    else:
+        tree = scan(path)
+    layout = Layout()
+    load = partial(_load_files, name)
+    if tree.metadata:
+        splits = read_metadata(tree, named, load, layout)
+    elif tree.tables and not _has_classes(tree, named, options):
+        splits = read_tables(tree, named, load, layout)
+    elif tree.images:
+        layout = arrange(tree, named, options.get("classes"))
+        layout.skipped["tables next to class folders"] += len(tree.tables)
+        note_copies(layout)
+        splits = _of_images(layout, named)
+    elif _ARCHIVES & set(tree.skipped):
+        return _source(name, _load(str(path), config), None)
+    else:
+        skipped = skipped_in_words(tree.skipped) or "it is empty"
+        raise DataError(f"There is no image and no table in {name!r} that can be read ({skipped}): check the path.")
+    for dataset in splits.values():
+        dataset.info.dataset_name = path.name
+    skipped = skipped_in_words(tree.skipped + layout.skipped)
+    return Source(name, splits, notes=(*layout.notes, *([f"not read: {skipped}"] if skipped else [])))
+
+
+def _has_classes(tree: Tree, named: Mapping[str, str], options: Mapping[str, Any]) -> bool:
+    """Whether images lie in folders of at least two classes: then tables next to them do not count."""
+    if len({image.folder for image in tree.images}) < 2:
+        return False
+    layout = arrange(tree, named, options.get("classes"))
+    return len({name for rows in layout.splits.values() for _, name in rows if name is not None}) > 1
+
+
+def _of_images(layout: Layout, named: Mapping[str, str]) -> dict[str, datasets.Dataset]:
+    """The splits as data sets; those whose classes are among the training split's have its numbers for them."""
+    by_split = {split: {name for _, name in rows if name is not None} for split, rows in layout.splits.items()}
+    training = training_split(by_split, named)
+    first = sorted(by_split.get(training or "") or set().union(*by_split.values()))
+    splits = {}
+    for split, rows in layout.splits.items():
+        names = [*first, *sorted(by_split[split].difference(first))]
+        table: dict[str, list[Any]] = {"image": [_cell(file.path) for file, _ in rows]}
+        features = datasets.Features({"image": datasets.Image()})
+        if names:
+            number = {None: None} | {name: index for index, name in enumerate(names)}
+            table["label"] = [number[name] for _, name in rows]
+            features["label"] = datasets.ClassLabel(names=names)
+        splits[split] = datasets.Dataset.from_dict(table, features=features)
+    return splits
+
+
+def _cell(path: str) -> str | dict[str, Any]:
+    """An image of a data set; a path that is not text can't be stored, so the image itself is."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return {"bytes": Path(path).read_bytes(), "path": os.fsencode(path).decode("utf-8", "backslashreplace")}
+    return path
+
+
+def _with_files_found(source: Source, root: str, data_files: Any) -> Source:
+    """With paths that tables hold taken from the table's folder, where the option `data_files` names the tables."""
+    splits = {}
+    for split, dataset in source.splits.items():
+        files = data_files.get(split, ()) if isinstance(data_files, Mapping) else data_files or ()
+        folders = {os.path.dirname(file) for file in ([files] if isinstance(files, str) else files)}
+        for folder in sorted(folders) or [""]:
+            base = os.path.abspath(os.path.join(root, folder))
+            dataset = with_absolute_paths(dataset, base) if root or folder else dataset
+        splits[split] = dataset
+    return replace(source, splits=splits)
+
+
+def _declares_splits(path: Path) -> bool:
+    """Whether a copy of a data set's repository says in its README which files are which split."""
+    try:
+        head = (path / "README.md").read_text(encoding="utf-8").split("\n---", 1)[0]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return head.startswith("---") and re.search(r"^(configs|dataset_info):", head, re.MULTILINE) is not None
+
+
+def _source(name: str, loaded: Any, revision: str | None) -> Source:
+    if isinstance(loaded, datasets.Dataset):
+        loaded = {str(loaded.split or "train"): loaded}
+    if not isinstance(loaded, Mapping) or not all(isinstance(part, datasets.Dataset) for part in loaded.values()):
+        raise DataError(f"{name} was loaded as a stream, which can't be split or shuffled: leave streaming out.")
+    if not loaded:
+        raise DataError(f"{name} has no split.")
+    splits = {str(key): part for key, part in loaded.items()}
+    return Source(name, splits, _hub_commit(next(iter(splits.values()))) or revision)
+
+
+def _hub_commit(dataset: datasets.Dataset) -> str | None:
+    """The commit a data set came from, which `datasets` notes in the addresses of its files (no network)."""
+    for address in dataset.info.download_checksums or {}:
+        match = re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", str(address))
+        if match:
+            return match.group(1)
+    return None
+
+
+def _load_shapes(options: dict[str, Any]) -> dict[str, datasets.Dataset]:
+    from antehoc_hf.shapes import load_shapes
+
+    misfit = "The options of the data set 'shapes' don't fit: {}."
+    try:
+        inspect.signature(load_shapes).bind(**options)
+    except TypeError as error:
+        raise DataError(misfit.format(_first_line(error))) from None
+    try:
+        loaded = load_shapes(**options)
+    except ValueError as error:
+        raise DataError(misfit.format(_first_line(error))) from None
+    return {name: split for name, split in loaded.items() if len(split) > 0}  # 0 rows were asked for
+
+
+def _load_files(name: str, builder: str, files: list[str], **options: Any) -> datasets.Dataset:
+    return _load(name, None, builder=builder, data_files={"train": files}, **options)["train"]
+
+
+def _load(name: str, config: str | None, builder: str | None = None, **options: Any) -> Any:
+    if "split" in options:
+        raise DataError("Name the splits with train_split, validation_split and test_split, not in the options.")
+    try:
+        return datasets.load_dataset(builder or name, config, **options)
+    except ConnectionError:
+        offline = " (offline mode is on: HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else ""
+        raise DataError(
+            f"Data set {name!r} is not a folder here and not among the downloaded ones, and the Hub can't be "
+            f"reached{offline}: connect to the network once, or give the path of a local folder."
+        ) from None
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise DataError(
+            f"Data set {name!r} is not a folder here, and not on the Hub or not open to you: check the name, or log "
+            f"in with `hf auth login` ({_first_line(error)})."
+        ) from None
+    except (FileNotFoundError, ValueError, DatasetsError) as error:
+        raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error.__cause__ or error)}.") from None
+    except RuntimeError as error:
+        if "Dataset scripts are no longer supported" not in str(error):
+            raise
+        raise DataError(
+            f"Data set {name!r} is a script, which `datasets` no longer runs: use a copy in Parquet."
+        ) from None
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,149 @@
+"""Data sets in tables: Parquet, Arrow, CSV and JSON files, and image folders with metadata."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import datasets
+import pyarrow as pa
+
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.folders import File, Tree, quoted
+from antehoc_hf.training.data.images import raw_images
+from antehoc_hf.training.data.layout import Layout, place, role_of
+
+_BUILDERS: dict[str, tuple[str, dict[str, str]]] = {
+    ".parquet": ("parquet", {}), ".arrow": ("arrow", {}), ".csv": ("csv", {}), ".tsv": ("csv", {"delimiter": "\t"}),
+}  # fmt: skip
+_WITH_IMAGES = (".parquet", ".arrow")  # others name files
+_SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+.*$")
+_LOOKED_AT = 100  # values of a column that show whether it holds paths
+
+Load = Callable[..., datasets.Dataset]
+"""`datasets.load_dataset` of one split, with its errors in a sentence: (builder, data_files, further options)."""
+
+
+def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+    """The tables of a folder, by split; relative paths of images in them are those from the table's folder.
+
+    A table belongs to the split that its name or its folder says: `train.csv`, `test-00000-of-00002.parquet`. If none
+    says so, all are training data.
+
+    Raises:
+        DataError: some tables say so and others do not; or a table can't be read.
+    """
+    splits = {}
+    for split, files in _by_split(tree.tables, named, tree.source).items():
+        suffixes = sorted({_suffix(file) for file in files})
+        if len(suffixes) > 1:
+            raise DataError(
+                f"{tree.source} has tables of several kinds for the split {split!r} ({quoted(suffixes)}): name one of "
+                f"them as the data set, such as {os.path.basename(files[0].path)}."
+            )
+        builder, options = _BUILDERS.get(suffixes[0], ("json", {}))
+        loaded = [
+            with_absolute_paths(load(builder, [glob.escape(path) for path in paths], **options), folder)
+            for folder, paths in _by_folder(files).items()
+        ]
+        splits[split] = _joined(loaded, split)
+    if all(_suffix(table) in _WITH_IMAGES for table in tree.tables):
+        layout.skipped["images next to the tables"] += len(tree.images)
+    return splits
+
+
+def read_metadata(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+    """Images described by `metadata.csv`, `.jsonl` or `.parquet` next to them, as the `imagefolder` of `datasets`
+    reads it; the splits are those of the images' folders.
+
+    Raises:
+        DataError: as [`antehoc_hf.training.data.layout.place`], or a table can't be read.
+    """
+    loaded = [load("imagefolder", [glob.escape(table.path)]) for table in tree.metadata]
+    listed = [_image_files(dataset, table) for dataset, table in zip(loaded, tree.metadata, strict=True)]
+    placed = place((file for files in listed for file in files), named, tree.source, layout)
+    parts: dict[str, list[datasets.Dataset]] = {}
+    for dataset, files in zip(loaded, listed, strict=True):
+        splits = [placed[file.folder][0] if file.folder in placed else None for file in files]
+        layout.skipped["images outside of the splits' folders"] += splits.count(None)
+        for split in dict.fromkeys(split for split in splits if split is not None):
+            rows = [row for row, own in enumerate(splits) if own == split]
+            parts.setdefault(split, []).append(dataset if len(rows) == len(dataset) else dataset.select(rows))
+    known = {os.path.normpath(file.path) for files in listed for file in files}
+    layout.skipped["images that the metadata do not list"] += sum(
+        os.path.normpath(image.path) not in known for image in tree.images
+    )
+    return {split: _joined(datasets_, split) for split, datasets_ in parts.items()}
+
+
+def with_absolute_paths(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
+    """With paths of files, which are relative to the table's folder, made absolute, in whichever columns they are."""
+    for name, feature in dataset.features.items():
+        if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
+            continue
+        values = [value for value in dataset[:_LOOKED_AT][name] if value]
+        if any(os.path.isfile(os.path.join(folder, value)) for value in values if not os.path.isabs(value)):
+            texts = dataset[:][name]
+            absolute = [text if not text or "://" in text else os.path.join(folder, text) for text in texts]
+            position = dataset.column_names.index(name)
+            field = dataset.data.schema.field(name)
+            table = dataset.data.table.set_column(position, field, pa.array(absolute, field.type))
+            dataset = datasets.Dataset(datasets.table.InMemoryTable(table), info=dataset.info, split=dataset.split)
+    return dataset
+
+
+def _image_files(dataset: datasets.Dataset, table: File) -> list[File]:
+    column = next(name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image))
+    folder = os.path.dirname(table.path)
+    cells = raw_images(dataset.select_columns([column]), column)[:][column]
+    paths = [cell["path"] if cell else os.path.join(folder, "") for cell in cells]
+    inner = [os.path.relpath(os.path.dirname(path), folder).split(os.sep) for path in paths]
+    return [
+        File((*table.folder, *(part for part in parts if part != os.curdir)), path)
+        for parts, path in zip(inner, paths, strict=True)
+    ]
+
+
+def _by_split(tables: Sequence[File], named: Mapping[str, str], source: str) -> dict[str, list[File]]:
+    found: dict[str, list[File]] = {}
+    unclear = []
+    for table in tables:
+        stem = _SHARD.sub("", os.path.splitext(os.path.basename(table.path))[0])
+        names = [stem, *table.folder, "/".join((*table.folder, stem))]
+        split = next((name for name in names if name in named.values()), None)
+        split = split or next((name for name in names[:-1] if role_of(name)), None)
+        if split is None:
+            unclear.append(table)
+        else:
+            found.setdefault(split, []).append(table)
+    if not found or ("." in named.values() and unclear):
+        found["." if "." in named.values() else "train"] = unclear
+    elif unclear and not named:
+        names, first = [os.path.basename(table.path) for table in unclear], next(iter(found))
+        raise DataError(
+            f"{source} has tables of the splits {quoted(list(found))} and others ({quoted(names)}): say which are "
+            f"read, such as --{role_of(first)}_split {first}, or remove the others."
+        )
+    return found
+
+
+def _suffix(table: File) -> str:
+    return os.path.splitext(table.path)[1].lower()
+
+
+def _by_folder(files: Sequence[File]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        folders.setdefault(os.path.dirname(file.path), []).append(file.path)
+    return folders
+
+
+def _joined(parts: list[datasets.Dataset], split: str) -> datasets.Dataset:
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return datasets.concatenate_datasets(parts)
+    except ValueError as error:
+        raise DataError(f"The tables of split {split!r} do not have the same columns: {error}.") from None
