@@ -19,7 +19,8 @@ from antehoc_hf.modeling.image_input import UnreadableImageError
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.errors import BadImageError, DataError
 from antehoc_hf.training.data.images import decode_image, raw_images, unreadable_reason
-from antehoc_hf.training.data.splits import find_splits, load_source
+from antehoc_hf.training.data.sources import load_source
+from antehoc_hf.training.data.splits import find_splits
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
 LEAST_IMAGES = 40
@@ -168,8 +169,9 @@ def _is_image(name: str) -> bool:
 
 
 def _of_data_set(source: Any, split: str | None) -> _Found:
-    loaded = load_source(source)
-    splits = find_splits(loaded, train_split=split)
+    named = {} if split is None else {"train": split}
+    loaded = load_source(source, named=named)
+    splits = find_splits(loaded, named)
     chosen = splits["train"] if "train" in splits else next(iter(splits.values()))
     column = find_image_column(chosen.dataset.features, source=loaded.name)
     raw = raw_images(chosen.dataset.select_columns([column]), column)

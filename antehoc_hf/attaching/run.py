@@ -133,7 +133,8 @@ def attach(
     )
     say = print if options.progress else _silent
     say(_announcement(found, model, pictures))
-    model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device: Any = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
     before = _logits(model, pictures, options)
 
     def save() -> None:

@@ -133,8 +133,8 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
     if wrong:
         raise ValueError(
             f"The weights of {origin} do not fit {backbone!r}: {wrong[0]} is {tuple(weights[wrong[0]].shape)} there "
-            f"and {tuple(own[wrong[0]].shape)} in the network. Name the architecture that they were trained in, or its "
-            "backbone_kwargs."
+            f"and {tuple(own[wrong[0]].shape)} in the network. Name the architecture that they were trained in, or "
+            "its backbone_kwargs."
         )
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     extra = [name for name in weights if name not in own]

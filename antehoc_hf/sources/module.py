@@ -99,7 +99,7 @@ def _of_transformers_module(network: Any, origin: str, preprocessing: Preprocess
     config = network.config
     if not type(network).__name__.endswith("ForImageClassification"):
         raise ValueError(f"{origin} is not an image classifier: transformers' …ForImageClassification is needed.")
-    if preprocessing is None and getattr(config, "name_or_path", ""):
+    if preprocessing is None and getattr(config, "name_or_path", None):
         preprocessing = _preprocessing_of(config.name_or_path, origin)
     options = {name: value for name, value in config.to_diff_dict().items() if name not in _NOT_THE_NETWORKS}
     if getattr(config, "_attn_implementation", None) == "eager":  # it rounds otherwise than the default

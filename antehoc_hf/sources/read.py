@@ -94,7 +94,7 @@ def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClass
         backbone=name,
         backbone_kwargs=backbone_kwargs,
         weights=network.state_dict(),
-        num_labels=network.num_classes,
+        num_labels=int(getattr(network, "num_classes", 0)),
         names=list(labels.values()) if labels and len(labels) == network.num_classes else None,
         preprocessing=of_timm(cfg.to_dict()),
         origin=f"timm/{name}",

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
@@ -110,7 +111,7 @@ class FitReport:
         return asdict(self)
 
 
-def fit_map(model: Any, images: Iterable[Any], options: FitOptions | None = None) -> FitReport:
+def fit_map(model: Any, images: Iterable[Any] | Dataset[Any], options: FitOptions | None = None) -> FitReport:
     """
     Fits the map of a finished classifier to what it makes of coalitions of patches. No gradient, no labels; nothing
     but the map's own numbers changes, and the images are read once.
@@ -164,10 +165,11 @@ class _Fit:
         self.start = torch.zeros(size, dtype=torch.float64)
         self.start[self.head.start_index] = 1.0
 
-    def run(self, images: Iterable[Any]) -> FitReport:
+    def run(self, images: Iterable[Any] | Dataset[Any]) -> FitReport:
         began = time.perf_counter()
         count = len(images) if isinstance(images, Sized) else None
-        stream = _of_one_size(_pixels(row) for row in images)
+        rows: Any = images  # a map-style data set is iterated by its positions
+        stream = _of_one_size(_pixels(row) for row in rows)
         first = list(islice(stream, 4 * _BATCH))
         if len(first) < _LEAST_IMAGES:
             raise ValueError(
