@@ -74,11 +74,11 @@ class BackboneConfig(PreTrainedConfig):
         if is_other_network(self.backbone):
             check_other_network(self.backbone, self.backbone_kwargs)
         own = backbone_defaults(self.backbone)
-        missing = [name for name in ("image_mean", "image_std") if getattr(self, name) is None and name not in own]
-        if missing:
-            raise ValueError(
-                f"{missing[0]} must be given: how images are normalised is not known of {self.backbone!r}."
-            )
+        for name in ("mean", "std"):
+            if getattr(self, f"image_{name}") is None and name not in own:
+                raise ValueError(
+                    f"image_{name} must be given: how images are normalised is not known of {self.backbone!r}."
+                )
         if self.image_size is None:
             self.image_size = own["input_size"][1:]
         self.image_mean = as_list(own["mean"] if self.image_mean is None else self.image_mean)

@@ -1,0 +1,69 @@
+"""`antehoc attach`: a finished classifier gets a map from unlabelled images, and predicts what it did."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import AutoModelForImageClassification
+
+from antehoc_hf.cli import main
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A file of weights and a folder of nested photos."""
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "net.safetensors")
+    draw = np.random.default_rng(0)
+    for index in range(40):
+        folder = tmp_path / "photos" / str(index % 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return tmp_path
+
+
+def _command(place: Path, *more: str) -> list[str]:
+    known = ["--backbone", "test_resnet", "--image_size", "64"]
+    images = ["--images", str(place / "photos"), "-o", str(place / "out")]
+    return ["attach", str(place / "net.safetensors"), *images, *known, "--pairs", "2", *more]
+
+
+NORMALISED = ("--image_mean", "0.5", "0.5", "0.5", "--image_std", "0.5", "0.5", "0.5")
+
+
+def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = place / "names.txt"
+    names.write_text("ant\nbee\ncow\n")
+    assert main(_command(place, *NORMALISED, "--class_names", str(names))) == 0
+    assert "The network's predictions are the same to the bit." in capsys.readouterr().out
+    model = AutoModelForImageClassification.from_pretrained(place / "out").eval()
+    assert list(model.config.id2label.values()) == ["ant", "bee", "cow"]
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        outputs = model(pixels)
+        assert torch.equal(outputs.logits, network(pixels))
+    assert outputs.interpretation_map.shape == (2, 1, 64, 64)
+    assert {"README.md", "results.json", "predictions.png"} <= {path.name for path in (place / "out").iterdir()}
+    assert len(list((place / "out").glob("*.py"))) <= 16
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ((), "does not say how its images are normalised: give image_mean and image_std"),
+        ((*NORMALISED, "--images", "nowhere"), "nowhere"),
+        ((*NORMALISED, "--backbone", "resnet18"), "do not fit 'resnet18'"),
+        ((*NORMALISED, "--backbone", "test_resnett"), "Did you mean test_resnet"),
+    ],
+)
+def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], sentence: str) -> None:
+    assert main(_command(place, *more)) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "Traceback" not in said
