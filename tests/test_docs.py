@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -100,6 +101,7 @@ def given(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[
         labelled = [{"pixel_values": pixel_values, "labels": torch.tensor([0, 1])}]
         return {
             "model": model,
+            "network": timm.create_model("test_resnet", num_classes=3).eval(),
             "explain": lambda pixel_values, target: pixel_values.mean(dim=1, keepdim=True).sigmoid(),
             "processor": AnteHocImageProcessor.from_pretrained("outputs/demo"),
             "pixel_values": pixel_values,
