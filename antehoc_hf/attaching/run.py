@@ -146,6 +146,9 @@ def attach(
     if not torch.equal(before, _logits(model, pictures, options)):
         raise RuntimeError("The network's predictions changed while its map was fitted.")
     verdict = judge(report)
+    if len(rounds) > 1:  # the same images have chosen and judge
+        chosen = f" The best of {len(rounds)} fits was chosen on these images, which flatters it somewhat."
+        verdict = replace(verdict, sentence=verdict.sentence + chosen)
     results = _results(found, model, pictures, options, fitted, report, verdict, rounds)
     if folder is not None:
         _write(folder, model, pictures, options, results)
@@ -178,11 +181,9 @@ def _processor(
 
 @torch.no_grad()
 def _logits(model: Any, pictures: Pictures, options: AttachOptions) -> Tensor:
-    """What the network predicts for a batch of held-out images."""
-    count = min(options.batch_size, len(pictures.held_out))
-    pixels = torch.stack([pictures.held_out[index]["pixel_values"] for index in range(count)])
-    logits: Tensor = model(pixels.to(model.device), phase="prediction").logits
-    return logits
+    """What the network predicts for the held-out images."""
+    loader: Any = DataLoader(pictures.held_out, batch_size=options.batch_size)
+    return torch.cat([model(batch["pixel_values"].to(model.device), phase="prediction").logits for batch in loader])
 
 
 def _fitted(
@@ -223,7 +224,7 @@ def _measured(model: Any, pictures: Pictures, options: AttachOptions) -> MapRepo
     try:
         explainers = measured_explainers([RIVAL], model)
         explainers[RIVAL](few, torch.zeros(1, dtype=torch.long, device=model.device))
-    except (ValueError, RuntimeError):  # a network without a layer that it could read
+    except ValueError:  # a network without a layer that it could read
         explainers = {}
     count = len(pictures.held_out)
     loader: Any = DataLoader(_Unlabelled(pictures.held_out), batch_size=options.batch_size)  # type: ignore[arg-type]
@@ -273,7 +274,10 @@ def _results(
             "seed": options.seed,
             "base_model": found.origin if "/" in found.origin and not Path(found.origin).exists() else None,
             "passes": {
-                "map alone, the network unchanged": {"coalitions": fitted.coalitions, "pairs": rounds[-1]["pairs"]}
+                "map alone, the network unchanged": {
+                    "coalitions": fitted.coalitions,
+                    "pairs": max(rounds, key=lambda one: one["score"])["pairs"],
+                }
             },
         },
         "fit": fitted.to_dict(),

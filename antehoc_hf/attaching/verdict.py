@@ -9,7 +9,7 @@ from antehoc_hf.evaluation import MapReport
 
 METRIC = "insertion_minus_deletion"
 RIVAL = "grad-cam"
-Trust = Literal["more", "as much", "less", "nothing"]
+Trust = Literal["more", "as much", "less", "nothing", "not compared"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Verdict:
 
     Args:
         trust (`str`): `"more"` than Grad-CAM, `"as much"`, `"less"`, or `"nothing"`: no better than a map that shows
-            nothing.
+            nothing; `"not compared"`: better than that, but Grad-CAM cannot explain the network.
         sentence (`str`): the same for a person.
         ours, rival, control (`float`): insertion − deletion of our map, of Grad-CAM (None where it cannot explain the
             network), and of the best map that shows nothing.
@@ -55,7 +55,9 @@ def judge(report: MapReport) -> Verdict:
         return Verdict("nothing", f"{text} (insertion − deletion {ours:.3f} and {control:.3f}).", ours, rival, control)
     if RIVAL not in rivals:
         text = f"The map shows something ({ours:.3f} insertion − deletion {on}, against {control:.3f} of a map that"
-        return Verdict("as much", f"{text} shows nothing); Grad-CAM cannot explain this network.", ours, None, control)
+        return Verdict(
+            "not compared", f"{text} shows nothing); Grad-CAM cannot explain this network.", ours, None, control
+        )
     rival, behind = rivals[RIVAL].scores[METRIC].value, rivals[RIVAL].behind_first[METRIC]
     trust: Trust = "more" if behind.low > 0 else "less" if behind.high < 0 else "as much"
     words = {"more": "more than", "as much": "about as much as", "less": "less than"}[trust]
