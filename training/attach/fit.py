@@ -256,7 +256,10 @@ class _Fit:
         start = self.taught.along(self.start)
         solved: list[tuple[float | None, Tensor]] = [(None, start)]
         solved += [(penalty, self.taught.solve(penalty)) for penalty in _PENALTIES]
-        penalty, chosen = min(solved, key=lambda candidate: self.judged.error(candidate[1]))
+        # Worse for the class that is shown is worse, however well the other classes are explained.
+        at_most = self.judged_first.error(start)
+        no_worse = [candidate for candidate in solved if self.judged_first.error(candidate[1]) <= at_most]
+        penalty, chosen = min(no_worse, key=lambda candidate: self.judged.error(candidate[1]))
         # A start that points the wrong way has nothing to say either, but a map must point somewhere.
         chosen = chosen if bool(chosen.abs().sum() > 0) else self.start
         with torch.no_grad():
