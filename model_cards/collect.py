@@ -59,6 +59,7 @@ def collect(
         training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
         objective=_pairs(training.get("objective")),
+        verdict=str(_mapping(found.get("verdict")).get("sentence") or ""),
         preprocessing=_told(processor or {}, _PREPROCESSING),
         versions=_pairs(found.get("versions")),
         figures=figures,

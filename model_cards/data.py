@@ -106,6 +106,7 @@ class CardData:
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
+        verdict: one sentence on whether the map may be trusted, from held-out images.
         objective: what the objective says of itself: `second_pass`, `learned`, `limits`.
         versions: of the packages.
         figures: pictures beside the card.
@@ -135,6 +136,7 @@ class CardData:
     training: Pairs = ()
     passes: tuple[tuple[str, Pairs], ...] = ()
     objective: Pairs = ()
+    verdict: str = ""
     preprocessing: Pairs = ()
     versions: Pairs = ()
     figures: tuple[str, ...] = ()

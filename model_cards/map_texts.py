@@ -88,7 +88,7 @@ def texts_of(card: CardData) -> MapTexts:
 def map_is(card: CardData) -> str:
     """How the map comes about, and what it shows."""
     texts = texts_of(card)
-    when = "beside the backbone" if _trains_task(card) else "for the finished backbone, which stayed as it was"
+    when = "together with the backbone" if trains_task(card) else "for the finished backbone, which stayed as it was"
     grid = f" ({card.map_grid} of them along its shorter side)" if card.map_grid else ""
     return texts.about.format(when=when, grid=grid, learned=_said(card, "learned") or texts.learned)
 
@@ -103,7 +103,7 @@ def map_is_not(card: CardData) -> str:
 
 def pass_titles(card: CardData) -> dict[str, str]:
     """Headings of the two passes, by their names in `CardData.passes`."""
-    first = "backbone and head learn the task" if _trains_task(card) else "backbone and head stay as they are"
+    first = "backbone and head learn the task" if trains_task(card) else "backbone and head stay as they are"
     second = _said(card, "second_pass") or texts_of(card).second_pass
     return {
         "task": f"First pass: the image; {first}",
@@ -121,5 +121,6 @@ def _bold_beginning(sentences: str) -> str:
     return f"**{first}.** {others}" if others else sentences
 
 
-def _trains_task(card: CardData) -> bool:
+def trains_task(card: CardData) -> bool:
+    """Whether the network was trained with its map; otherwise it was finished before."""
     return dict(dict(card.passes).get("interpretation", ())).get("train_task") is not False

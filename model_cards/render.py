@@ -5,7 +5,7 @@ from typing import Any
 
 from antehoc_hf.model_cards.data import ANTEHOC, CardData, Maps, ScoredMap
 from antehoc_hf.model_cards.escape import code, fenced, text
-from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles, texts_of
+from antehoc_hf.model_cards.map_texts import map_is, map_is_not, pass_titles, texts_of, trains_task
 from antehoc_hf.model_cards.measures import TASK_METRICS, Measure, all_measures, bright_measures, fair_measures
 from antehoc_hf.model_cards.metadata import metadata, model_name
 from antehoc_hf.model_cards.snippets import snippet
@@ -52,13 +52,16 @@ def render(card: CardData) -> str:
 def _summary(card: CardData) -> str:
     height, width = card.image_size or (None, None)
     size = f", for images of {height}×{width} pixels" if height else ""
-    on = f", trained on {_data_name(card)}" if card.data else ""
+    how = "trained on" if trains_task(card) else "as it was, and a map fitted to images of"
+    on = f", {how} {_data_name(card)}" if card.data else ""
     shows = " **and shows what it looked at**, in one forward pass: the"
     if card.method != ANTEHOC:  # a baseline, to compare with
         shows = f" (a baseline of antehoc_hf, {code(card.method)}), with the"
-    lines = [f"A model that {_TASKS[card.task]}{shows} timm backbone {code(card.backbone)}{on}{size}."]
+    kind = "network" if ":" in card.backbone else "timm backbone"
+    lines = [f"A model that {_TASKS[card.task]}{shows} {kind} {code(card.backbone)}{on}{size}."]
     if card.base_model:
-        lines.append(f"It started from the pretrained weights {code(card.base_model)}.")
+        known = "It started from the pretrained weights" if trains_task(card) else "Its weights are those of"
+        lines.append(f"{known} {code(card.base_model)}.")
     if card.classes and card.task == "image-classification" and card.problem_type != "regression":
         shown = ", ".join(code(name, 60) for name in card.classes[:20])
         more = f" and {len(card.classes) - 20} more" if len(card.classes) > 20 else ""
@@ -122,11 +125,11 @@ def _map_results(card: CardData) -> str:
         about += f"; in brackets {100 * maps.level:.0f} % bootstrap intervals over the images"
     if maps.seed is not None:
         about += f"; seed {maps.seed} of whatever is drawn"
-    parts = [f"## How far the map can be trusted\n\n{about}."]
+    parts = ["## How far the map can be trusted", *([text(card.verdict, 600)] if card.verdict else []), f"{about}."]
     if maps.about:
-        parts[0] += f" {text(maps.about)}"
+        parts[-1] += f" {text(maps.about)}"
     if maps.partly:
-        parts[0] += f" Of these, {maps.partly[1]} for {maps.partly[0]}."
+        parts[-1] += f" Of these, {maps.partly[1]} for {maps.partly[0]}."
     fair, bright = fair_measures(maps), bright_measures(maps)
     if fair:
         intro = "**What brightness can't buy.** A map shows something if it beats every control here."

@@ -132,7 +132,7 @@ def attach(
         images, processor, max_images=options.max_images, held_out=options.held_out, split=split, seed=options.seed
     )
     say = print if options.progress else _silent
-    say(_announcement(found, model, pictures))
+    say(_announcement(found, model, processor, pictures, crop_is_known=crop_pct is not None))
     device: Any = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     before = _logits(model, pictures, options)
@@ -142,7 +142,7 @@ def attach(
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
 
-    fitted, report, rounds = _fitted(model, pictures, options, save, say)
+    fitted, report, rounds = _fitted(model, pictures, before.argmax(dim=1).cpu(), options, save, say)
     if not torch.equal(before, _logits(model, pictures, options)):
         raise RuntimeError("The network's predictions changed while its map was fitted.")
     verdict = judge(report)
@@ -187,7 +187,12 @@ def _logits(model: Any, pictures: Pictures, options: AttachOptions) -> Tensor:
 
 
 def _fitted(
-    model: Any, pictures: Pictures, options: AttachOptions, save: Callable[[], None], say: Callable[[str], None]
+    model: Any,
+    pictures: Pictures,
+    predicted: Tensor,
+    options: AttachOptions,
+    save: Callable[[], None],
+    say: Callable[[str], None],
 ) -> tuple[FitReport, MapReport, list[dict[str, Any]]]:
     """The best of one fit or several; saved each time before it is measured."""
     chosen: tuple[FitReport, MapReport, dict[str, Tensor]] | None = None
@@ -198,7 +203,7 @@ def _fitted(
         fitted = fit_map(model, pictures.fitted, fit)
         if chosen is None:
             save()
-        report = _measured(model, pictures, options)
+        report = _measured(model, pictures, predicted, options)
         verdict = judge(report)
         rounds.append({"pairs": fit.pairs, "seconds": fitted.seconds, "score": verdict.ours, "trust": verdict.trust})
         previous = None if chosen is None else judge(chosen[1]).ours
@@ -218,7 +223,7 @@ def _fitted(
     return chosen[0], chosen[1], rounds
 
 
-def _measured(model: Any, pictures: Pictures, options: AttachOptions) -> MapReport:
+def _measured(model: Any, pictures: Pictures, predicted: Tensor, options: AttachOptions) -> MapReport:
     """Our map, Grad-CAM where it can explain the network, and the controls, on held-out images."""
     few = pictures.held_out[0]["pixel_values"][None].to(model.device)
     try:
@@ -227,22 +232,22 @@ def _measured(model: Any, pictures: Pictures, options: AttachOptions) -> MapRepo
     except ValueError:  # a network without a layer that it could read
         explainers = {}
     count = len(pictures.held_out)
-    loader: Any = DataLoader(_Unlabelled(pictures.held_out), batch_size=options.batch_size)  # type: ignore[arg-type]
+    loader: Any = DataLoader(_WithPredictions(pictures.held_out, predicted), batch_size=options.batch_size)  # type: ignore[arg-type]
     settings = EvaluationSettings(target="prediction", insertion_deletion_images=count, seed=options.seed)
     return evaluate_maps(model, loader, settings, explainers=explainers, progress=options.progress)
 
 
-class _Unlabelled(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Images with a label that nobody reads: the class watched is the network's own prediction."""
+class _WithPredictions(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Images with the network's own predictions in place of labels: an accuracy says how many of them are kept."""
 
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
+    def __init__(self, rows: Any, predicted: Tensor) -> None:
+        self.rows, self.predicted = rows, predicted
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        return {**self.rows[position], "labels": torch.tensor(0)}
+        return {**self.rows[position], "labels": self.predicted[position]}
 
 
 def _results(
@@ -274,10 +279,16 @@ def _results(
             "seed": options.seed,
             "base_model": found.origin if "/" in found.origin and not Path(found.origin).exists() else None,
             "passes": {
-                "map alone, the network unchanged": {
+                "interpretation": {
+                    "train_task": False,
                     "coalitions": fitted.coalitions,
                     "pairs": max(rounds, key=lambda one: one["score"])["pairs"],
                 }
+            },
+            "objective": {
+                "second_pass": "coalitions of patches",
+                "learned": "by one ridge regression, in closed form, on coalitions: versions of the image in which "
+                "some patches are replaced by the image's mean colour, a blur or black",
             },
         },
         "fit": fitted.to_dict(),
@@ -320,7 +331,9 @@ def _write(folder: Path, model: Any, pictures: Pictures, options: AttachOptions,
     write_card(folder)
 
 
-def _announcement(found: FinishedClassifier, model: Any, pictures: Pictures) -> str:
+def _announcement(
+    found: FinishedClassifier, model: Any, processor: AnteHocImageProcessor, pictures: Pictures, crop_is_known: bool
+) -> str:
     height, width = model.config.image_size
     lines = [
         f"{found.origin}: {model.config.backbone}, {found.num_labels} classes, {height}×{width} pixels; its map is "
@@ -328,7 +341,13 @@ def _announcement(found: FinishedClassifier, model: Any, pictures: Pictures) -> 
     ]
     if found.names is None and model.config.id2label[0] == "LABEL_0":
         lines.append(
-            "The source does not name its classes: they are called LABEL_0 and so on unless id2label is given."
+            "The source does not name its classes: they are called LABEL_0 and so on unless --class_names (id2label "
+            "in Python) names them."
+        )
+    if not crop_is_known and found.preprocessing.crop_pct is None:
+        lines.append(
+            f"The source does not say how images are cropped: {100 * processor.crop_pct:.1f} % of them are kept, "
+            f"after {processor.interpolation} resizing, unless --crop_pct and --interpolation say otherwise."
         )
     if pictures.skipped:
         lines.append(

@@ -151,7 +151,7 @@ def test_a_map_for_each_class_is_described_as_such() -> None:
     written = card(config, found)
     about = section(written, "What the map is")
     for words in (
-        "a map for each class", "(8 of them along its shorter side)", "trained beside the backbone",
+        "a map for each class", "(8 of them along its shorter side)", "trained together with the backbone",
         "some patches are replaced by a blur.", "target=3", "No causal proof", "Not where the object is",
     ):  # fmt: skip
         assert words in about, words
@@ -174,7 +174,7 @@ def test_a_finished_backbone_was_not_trained() -> None:
     assert "It was trained for the finished backbone, which stayed as it was" in section(written, "What the map is")
     assert "### First pass: the image; backbone and head stay as they are" in written
     assert "| train task | `False` |" in written
-    assert "trained beside the backbone" in card()
+    assert "trained together with the backbone" in card()
 
 
 def test_a_baseline_without_maps_claims_none() -> None:
