@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import (
+    batches,
     image_files,
     load_model,
-    opened_images,
     predictions,
     unique_names,
 )
@@ -58,13 +57,8 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
-    with tqdm(total=len(paths), desc="Explaining", unit="image") as progress:
-        for start in range(0, len(paths), options.batch_size):
-            batch = paths[start : start + options.batch_size]
-            opened = list(opened_images(batch, options.on_bad_image, skipped))
-            if opened:
-                found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
-            progress.update(len(batch))
+    for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Explaining"):
+        found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
     results = {
         "model": options.model,
         "target": options.target or "the model's own prediction",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from antehoc_hf.commands.errors import UsageError
@@ -129,6 +130,24 @@ def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) 
             if on_bad_image == "stop":
                 raise BadImageError(f"{str(error).rstrip('.')}; --on_bad_image skip leaves such files out.") from error
             skipped.append(str(error))
+
+
+def batches(
+    paths: Sequence[Path], size: int, on_bad_image: str, skipped: list[str], description: str
+) -> Iterator[list[tuple[Path, Image.Image]]]:
+    """
+    Files with their images, `size` at a time, with a bar; so that only these are in memory. See [`opened_images`].
+
+    Raises:
+        BadImageError: if one cannot be read and `on_bad_image` is "stop".
+    """
+    with tqdm(total=len(paths), desc=description, unit="image") as progress:
+        for start in range(0, len(paths), size):
+            batch = paths[start : start + size]
+            opened = list(opened_images(batch, on_bad_image, skipped))
+            if opened:
+                yield opened
+            progress.update(len(batch))
 
 
 @torch.no_grad()

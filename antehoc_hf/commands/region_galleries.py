@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import image_files, load_model, opened_images, unique_names
+from antehoc_hf.commands.inputs import batches, image_files, load_model, unique_names
 from antehoc_hf.concepts import Region, dominant_regions
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.training.runs.results import write_results
@@ -45,7 +44,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     model, processor = load_model(options.model)
     labels = getattr(model.config, "id2label", None)
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
-        raise UsageError(f"{options.model} is no classifier: a gallery needs classes.")
+        raise UsageError(f"{options.model} is not a classifier: a gallery needs classes.")
     try:
         explainer = load_explainer(
             options.explainer, model, image_mean=processor.image_mean, image_std=processor.image_std
@@ -55,19 +54,14 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     best: dict[int, list[tuple[float, int, Any]]] = {}
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
-    with tqdm(total=len(paths), desc="Looking for regions", unit="image") as progress:
-        for start in range(0, len(paths), options.batch_size):
-            batch = paths[start : start + options.batch_size]
-            opened = list(opened_images(batch, options.on_bad_image, skipped))
-            if opened:
-                pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
-                pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
-                classes, parts = _regions_of(model, explainer, pixel_values, options)
-                for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
-                    found.append({"file": str(path), "class": labels[class_], "regions": [_as_entry(r) for r in own]})
-                    for region in own:
-                        _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
-            progress.update(len(batch))
+    for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Looking for regions"):
+        pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
+        pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
+        classes, parts = _regions_of(model, explainer, pixel_values, options)
+        for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
+            found.append({"file": str(path), "class": labels[class_], "regions": [_as_entry(r) for r in own]})
+            for region in own:
+                _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
     results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
     results |= {"images": found, "skipped": skipped}
     _write(results, best, labels, Path(options.output_dir))
