@@ -170,7 +170,7 @@ class MapHeadConfig(PreTrainedConfig):
 
     def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> nn.Module:
         """The [`MapHead`] of these options; `classifier` is the backbone's own head, if it has one."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say how its map head is built.")
 
 
 # Keywords that transformers itself passes to every configuration.

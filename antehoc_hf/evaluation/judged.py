@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.evaluation.networks import normalisation_of
+
 # What most image classifiers were trained with, where a model does not say.
-_USUAL_MEAN, _USUAL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class JudgedClassifier:
     Args:
         model (`nn.Module`): the classifier.
         image_mean, image_std (*optional*): the normalisation of its images, three numbers each; None: what the model's
-            configuration or timm's says, or else ImageNet's usual one. They say what black is.
+            configuration or timm's says. They say what black is.
 
     Raises:
-        ValueError: if it does not classify images into one of several classes.
+        ValueError: if it does not classify images into one of several classes, or its normalisation is not known.
     """
 
     def __init__(
@@ -116,10 +117,16 @@ def black_pixel(
     Args:
         model: one of ours, of timm, of torchvision or of transformers.
         image_mean, image_std: known better than the model says.
+
+    Raises:
+        ValueError: if the normalisation of the model's images is not known.
     """
-    config = getattr(model, "config", None)
-    own = getattr(getattr(model, "backbone", model), "pretrained_cfg", None) or {}
-    mean = image_mean or getattr(config, "image_mean", None) or own.get("mean") or _USUAL_MEAN
-    std = image_std or getattr(config, "image_std", None) or own.get("std") or _USUAL_STD
+    known = normalisation_of(model) or (None, None)
+    mean, std = image_mean or known[0], image_std or known[1]
+    if mean is None or std is None:
+        raise ValueError(
+            f"It is not known how {type(model).__name__} normalises its images, and so not what black is: pass "
+            "image_mean and image_std."
+        )
     ratio = torch.tensor(list(mean), dtype=torch.float64) / torch.tensor(list(std), dtype=torch.float64)
     return (-ratio).view(1, 3, 1, 1)

@@ -8,8 +8,9 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
+from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers.base import Explainer, RawMaps
-from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_target, is_ante_hoc
+from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_target
 from antehoc_hf.explainers.targets import ClassTarget
 
 

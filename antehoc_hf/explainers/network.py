@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from antehoc_hf.evaluation.networks import body_of, is_ante_hoc, normalisation_of, unwrapped
 from antehoc_hf.explainers.replica import replica
 from antehoc_hf.explainers.targets import (
     AllValues,
@@ -71,7 +72,7 @@ class Network:
             raise ValueError("image_mean and image_std belong together: give both or neither.")
         self.problem_type = problem_type or getattr(self.config, "problem_type", None)
         given = None if image_mean is None or image_std is None else (image_mean, image_std)
-        self._normalisation = given or _normalisation(self.model)
+        self._normalisation = given or normalisation_of(self.model)
 
     @property
     def body(self) -> nn.Module:
@@ -237,45 +238,9 @@ class Question:
         return self._caption
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside `torch.compile`, `DataParallel`, `DistributedDataParallel` or an average of weights."""
-    while True:
-        parts = dict(model.named_children())
-        if "_orig_mod" in parts:
-            model = parts["_orig_mod"]
-        elif set(parts) == {"module"} and type(model).__module__.startswith(_PASSING_ON):
-            model = parts["module"]
-        else:
-            return model
-
-
-_PASSING_ON = ("torch.nn.parallel", "torch.optim.swa_utils", "timm.utils.model_ema")
-
-
-def is_ante_hoc(model: nn.Module) -> bool:
-    """Whether it is one of ours, with a map of its own."""
-    return hasattr(model, "map_head") and hasattr(model, "backbone")
-
-
 def has_map_per_target(model: nn.Module) -> bool:
     """Whether an ante-hoc model has a map for each target, and not one for all."""
     return bool(getattr(getattr(model, "map_head", None), "per_target", False))
-
-
-def body_of(model: nn.Module) -> nn.Module:
-    """The network itself: the backbone of one of ours, timm's own inside transformers' wrapper."""
-    inner = model.backbone if is_ante_hoc(model) else getattr(model, "timm_model", model)
-    assert isinstance(inner, nn.Module)
-    return unwrapped(inner)
-
-
-def _normalisation(model: nn.Module) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and standard deviation of the colours, as far as the model's configuration or timm's says them."""
-    config = getattr(model, "config", None)
-    timm_says = getattr(body_of(model), "pretrained_cfg", None) or {}
-    mean = getattr(config, "image_mean", None) or timm_says.get("mean")
-    std = getattr(config, "image_std", None) or timm_says.get("std")
-    return None if mean is None or std is None else (mean, std)
 
 
 def _scores(outputs: object) -> Tensor:

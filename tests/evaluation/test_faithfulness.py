@@ -1,10 +1,12 @@
 """Drop, Inc, Win and the literature's Average Drop, against numbers worked out by hand."""
 
 import pytest
+import timm
 import torch
 
 from antehoc_hf.evaluation import avg_drop, class_probability, drop_cond, inc_cond, win
 from antehoc_hf.evaluation.faithfulness import inc_conf
+from antehoc_hf.evaluation.judged import black_pixel
 
 # lost 50 %, lost 25 %, gained (0.2 → 0.8), unchanged
 P_IMAGE = torch.tensor([0.8, 0.4, 0.2, 0.5])
@@ -63,3 +65,13 @@ def test_class_probability():
     assert class_probability(logits, torch.tensor([1, 0])).tolist() == pytest.approx([0.5, 0.75])
     with pytest.raises(ValueError, match="span 0 … 2"):
         class_probability(logits, torch.tensor([0, 2]))
+
+
+def test_black_is_that_of_the_network_whatever_it_is_wrapped_in() -> None:
+    network = timm.create_model("test_resnet", num_classes=3).eval()  # mean and deviation 0.5
+    for model in (network, torch.nn.DataParallel(network), torch.compile(network)):
+        assert black_pixel(model).flatten().tolist() == [-1.0, -1.0, -1.0]
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="not known how Sequential normalises its images"):
+        black_pixel(plain)
+    assert black_pixel(plain, [0.25] * 3, [0.5] * 3).flatten().tolist() == [-0.5, -0.5, -0.5]

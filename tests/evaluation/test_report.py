@@ -1,6 +1,7 @@
 """The report on a real model: its rows, its invariances, and what it says about what went wrong."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,10 @@ def model():
         for _ in range(30):  # running statistics that fit the data
             made(pixel_values=data()["pixel_values"])
     return made.eval()
+
+
+# For networks that do not say it themselves.
+NORMALISED: Any = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
 def data(masks=True):
@@ -194,6 +199,8 @@ def test_other_mistakes_end_in_one_sentence(model):
     with pytest.raises(ValueError, match="Either every batch has a"):
         evaluate_maps(model, [data(), data(masks=False)], progress=False)
     with pytest.raises(ValueError, match=r"Conv2d gives no scores \(B, K\)"):
+        evaluate_maps(torch.nn.Conv2d(3, 3, 1), [data()], **NORMALISED, progress=False)
+    with pytest.raises(ValueError, match="not known how Conv2d normalises its images"):
         evaluate_maps(torch.nn.Conv2d(3, 3, 1), [data()], progress=False)
     several = AnteHocForImageClassification.from_backbone(
         "test_resnet", num_labels=4, image_size=SIDE, problem_type="multi_label_classification"
@@ -209,7 +216,7 @@ def test_other_mistakes_end_in_one_sentence(model):
 
     settings = EvaluationSettings(insertion_deletion_images=2, insertion_deletion=("patch-mean",), patches=7)
     with pytest.raises(ValueError, match="cannot be cut into 7 patches a side"):
-        evaluate_maps(model_of_scores(), [data()], settings, progress=False)
+        evaluate_maps(model_of_scores(), [data()], settings, **NORMALISED, progress=False)
 
 
 def model_of_scores():
@@ -241,7 +248,7 @@ def test_any_network_is_judged_by_all_measures():
     generator = torch.Generator().manual_seed(3)
     whole["pixel_values"][:, :, :16, :16] += 2 * torch.randn(NUM_IMAGES, 1, 1, 1, generator=generator).sign()
     explainers = {"truth": corner, "opposite": lambda x, t: 1 - corner(x, t)}
-    found = evaluate_maps(model_of_scores(), [whole], settings, explainers=explainers, progress=False)
+    found = evaluate_maps(model_of_scores(), [whole], settings, explainers=explainers, **NORMALISED, progress=False)
     assert [row.name for row in found.rows] == ["truth", "opposite", *CONTROL_NAMES]
     assert value(found, "truth", "keep_6.25_avg_drop") == pytest.approx(0, abs=1e-3)
     assert value(found, "opposite", "remove_50_avg_drop") < value(found, "truth", "remove_50_avg_drop")
@@ -283,7 +290,9 @@ def test_ties_at_the_edge_of_the_area_are_counted():
         maps[1:] = torch.rand(maps[1:].shape, generator=torch.Generator().manual_seed(0))
         return maps
 
-    found = evaluate_maps(model_of_scores(), [data(masks=False)], explainers={"mine": two_values}, progress=False)
+    found = evaluate_maps(
+        model_of_scores(), [data(masks=False)], explainers={"mine": two_values}, **NORMALISED, progress=False
+    )
     assert found.row("mine").tied == 1
     assert found.row("constant 0.5").tied == NUM_IMAGES
     assert "mine: 1 maps have equal values at the edge of the kept area" in found.to_markdown()
