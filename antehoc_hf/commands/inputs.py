@@ -77,10 +77,12 @@ def model_config(name: str | Path) -> Any:
     The configuration of a model, by its folder or its name on the Hub.
 
     Raises:
-        UsageError: if the folder holds no model, such as that of a training that has not ended.
+        UsageError: if there is no such folder, or it holds no model, as that of a training that has not ended.
         OSError: if it cannot be loaded.
     """
     folder = Path(name)
+    if not folder.exists() and (str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1):
+        raise UsageError(f"There is no folder {str(name)!r}: check the path of the model.")
     if folder.is_dir() and not (folder / "config.json").exists():
         steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
         hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"

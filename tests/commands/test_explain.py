@@ -124,6 +124,12 @@ def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list
     assert "Traceback" not in error
 
 
+def test_a_model_that_is_not_there(pictures: Path, tmp_path: Path, capsys) -> None:
+    for command in ("explain", "regions"):
+        assert main([command, str(pictures), "--model", "/nowhere/at-all", "-o", str(tmp_path / "out")]) == 2
+        assert "There is no folder '/nowhere/at-all': check the path of the model." in capsys.readouterr().err
+
+
 def test_regions_of_a_folder(trained: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ["regions", str(pictures), "--model", str(trained), "--explainer", "sobel", "--per_class", "2"]
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 0

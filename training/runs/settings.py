@@ -128,7 +128,7 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> Ante
     for name in training.report_to or ():
         if name not in available:
             raise UsageError(
-                f"report_to={name!r} is unknown, or its package is not installed: choose of "
+                f"report_to={name!r} is unknown, or its package is not installed: choose one of "
                 f"{', '.join(['none', *available])}, or install it."
             )
     return training

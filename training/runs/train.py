@@ -158,7 +158,7 @@ def _check_best_metric(args: AnteHocTrainingArguments, names: set[str]) -> None:
         return
     if args.metric_for_best_model.removeprefix("eval_") not in names:
         raise UsageError(
-            f"metric_for_best_model={args.metric_for_best_model!r} is not a metric of this run: choose of "
+            f"metric_for_best_model={args.metric_for_best_model!r} is not a metric of this run: choose one of "
             f"{', '.join(sorted(names))}."
         )
 
