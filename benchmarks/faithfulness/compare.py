@@ -33,6 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
+from antehoc_hf.training.runs.results import write_results
 from benchmarks.faithfulness import (
     part_cost,
     part_grid,
@@ -43,7 +44,7 @@ from benchmarks.faithfulness import (
     part_worth,
 )
 from benchmarks.faithfulness.subjects import SHAPES, Subject, check_same, load_subject, trained_with
-from benchmarks.faithfulness.summary import maps_lines, part_lines, picture, plain
+from benchmarks.faithfulness.summary import maps_lines, part_lines, picture
 
 METHODS = (
     *("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"),
@@ -51,7 +52,14 @@ METHODS = (
 )
 WORTH_METHODS = ("grad-cam", "score-cam", "sise")
 GRID_METHODS = ("grad-cam", "grad-cam++", "integrated-grad-cam", "integrated-gradients")
-PARTS = ("maps", "worth", "grid", "sanity", "stability", "shapes", "cost")
+MEASURES = {
+    "worth": part_worth.measure,
+    "grid": part_grid.measure,
+    "sanity": part_sanity.measure,
+    "stability": part_stability.measure,
+    "shapes": part_shapes.measure,
+}
+PARTS = ("maps", *MEASURES, "cost")
 # Four by four positions in the last stage at 32 pixels, eight by eight at 64.
 BACKBONE_KWARGS = {"channels": [32, 64, 96, 128], "stem_width": 16, "output_stride": 8}
 
@@ -80,15 +88,7 @@ def computed(part: str, subject: Subject | None, options: argparse.Namespace) ->
         values = part_maps.image_values(subject, options.methods)
         torch.save(values, file_of("maps", subject.seed, options).with_suffix(".pt"))
         return found | {"scores": part_maps.scores([values]), "verdicts": part_maps.verdicts([values])}
-    if part == "worth":
-        return found | part_worth.measure(subject, options)
-    if part == "grid":
-        return found | part_grid.measure(subject, options)
-    if part == "sanity":
-        return found | part_sanity.measure(subject)
-    if part == "stability":
-        return found | part_stability.measure(subject)
-    return found | part_shapes.measure(subject, options)
+    return found | MEASURES[part](subject, options)
 
 
 def file_of(part: str, seed: int, options: argparse.Namespace) -> Path:
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
         path = file_of(part, seed, options)
         if path.exists():
             kept = json.loads(path.read_text())
-            check_same(kept["settings"], plain(settings_of(part, options)), path)
+            check_same(kept["settings"], settings_of(part, options), path)
             seconds[part] = kept["seconds"]
         else:
             todo.append((seed, part))
@@ -141,9 +141,7 @@ def run(options: argparse.Namespace) -> None:
             continue
         seconds[part] = time.perf_counter() - start
         found |= {"settings": settings_of(part, options), "seconds": round(seconds[part], 1), "part": part}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(plain({**found, "seed": seed}), indent=1))
-        partial.replace(path)
+        write_results(path, {**found, "seed": seed})
         todo.pop(0)
 
 
@@ -181,11 +179,11 @@ def summarise(options: argparse.Namespace) -> str:
         "",
         f"The class is the model's own prediction. Accuracy on these images: {accuracy or 'not measured'}.",
         "",
-        f"Settings: `{json.dumps(plain(settings))}`",
+        f"Settings: `{json.dumps(settings)}`",
     ]
     text = "\n".join([*head, *lines]) + "\n"
     (folder / "summary.md").write_text(text)
-    (folder / "summary.json").write_text(json.dumps(plain(found), indent=1))
+    write_results(folder / "summary.json", found)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ def networks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     yield f"{names[1]} alone", randomised(model, randomisation_steps(model)[1][1])
 
 
-def measure(subject: Subject) -> dict[str, Any]:
+def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     """
     Rank correlations with the trained network's map of its prediction, in [−1, 1].
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from antehoc_hf.evaluation import evaluate_stability
@@ -11,7 +12,7 @@ from benchmarks.faithfulness.subjects import BATCH, Subject
 SHARES = (0.1, 0.2, 0.3)
 
 
-def measure(subject: Subject) -> dict[str, Any]:
+def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     """
     CD, CI and rank correlation of the maps at each share of noisy pixels.
 

@@ -186,14 +186,3 @@ def picture(values: Sequence[part_maps.Values], path: Path) -> None:
         row[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0, 0].invert_yaxis()
     figure.savefig(path)
-
-
-def plain(value: Any) -> Any:
-    """For JSON: what is no number is None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
