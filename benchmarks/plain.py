@@ -3,8 +3,8 @@ What the explanation costs in quality: a model with a map, and the same network 
 
 For every seed two trainings on the same images: ours, by `antehoc train`, and timm's network (with the captioner's
 LSTM) by the stock Trainer, from the same start. Both are judged on the test images, their weights compared bit by bit,
-and our maps set against maps that explain nothing. Finished trainings are not repeated and interrupted ones go on, with
-the same command. All flags but the three of this script are those of `antehoc train`, whatever the task:
+and our maps set against maps that explain nothing. Finished trainings are not repeated and interrupted ones go on,
+with the same command. All flags but the three of this script are those of `antehoc train`, whatever the task:
 
     python -m benchmarks.plain --seeds 0 1 --output outputs/cifar10 --recipe cpu --dataset_name uoft-cs/cifar10
 
