@@ -149,6 +149,7 @@ def needed_gradio() -> Any:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
+        from gradio import Blocks  # noqa: F401 – a folder called gradio where one works is a module as well, an empty one
     except ImportError as error:
         raise UsageError(INSTALL) from error
     return gradio
