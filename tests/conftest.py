@@ -22,6 +22,10 @@ import numpy as np
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from client import Client
+
 torch.set_num_threads(1)
 
 # A warning counts for the module it is raised in or, with `stacklevel`, for the one that called.
@@ -85,6 +89,25 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Another process, which has met none of the models that a test saves."""
+    yield from _other_process(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Another process, where the project is not installed."""
+    yield from _other_process(tmp_path_factory.mktemp("stranger"), "stranger")
+
+
+def _other_process(folder: Path, *arguments: str) -> Iterator[Client]:
+    variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
+    made = Client(folder / "home", variables, *arguments)
+    yield made
+    made.close()
 
 
 @pytest.fixture

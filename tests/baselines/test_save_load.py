@@ -1,26 +1,20 @@
 """Saved, and loaded in a process of its own by the Auto classes and a pipeline: the very same numbers."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from client import Client
 from PIL import Image
 
 from antehoc_hf.baselines import BASELINES, CbahForImageClassification
 from antehoc_hf.modeling import AnteHocImageProcessor
 
-PROGRAM = """
-import json, sys, torch
-torch.set_num_threads(1)
-torch.manual_seed(99)
-import antehoc_hf
+LOAD = """
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 results = []
-for folder in json.loads(sys.argv[1]):
+for folder in folders:
     model, processor = (a.from_pretrained(folder) for a in (AutoModelForImageClassification, AutoImageProcessor))
     with torch.no_grad():
         outputs = model(torch.load(f"{folder}/pixels.pt"))
@@ -28,11 +22,11 @@ for folder in json.loads(sys.argv[1]):
     outputs = {name: value for name, value in outputs.items()}
     size = processor(Image.open(f"{folder}/photo.png"), return_tensors="pt")["pixel_values"].shape
     results.append({"class": type(model).__name__, "outputs": outputs, "told": told, "size": tuple(size)})
-torch.save(results, sys.argv[2])
+torch.save(results, results_file)
 """
 
 
-def test_a_fresh_process_gives_the_same_numbers(tmp_path: Path) -> None:
+def test_another_process_gives_the_same_numbers(tmp_path: Path, installed: Client) -> None:
     expected, folders = [], []
     # Blur kernels, in resnetblur, are buffers that no checkpoint holds.
     for name, backbone in (*((name, "test_resnet") for name in BASELINES), ("cbah", "resnetblur18")):
@@ -52,9 +46,8 @@ def test_a_fresh_process_gives_the_same_numbers(tmp_path: Path) -> None:
             ".safetensors"
         ]
     output = tmp_path / "results.pt"
-    arguments = [sys.executable, "-c", PROGRAM, json.dumps(folders), str(output)]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
+    done = installed.run(LOAD, folders=folders, results_file=str(output))
+    assert done.error is None, done.error[2]
     for (name, outputs), found in zip(expected, torch.load(output), strict=True):
         assert found["class"] == name
         assert set(found["outputs"]) == set(outputs)

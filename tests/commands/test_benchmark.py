@@ -15,14 +15,14 @@ from antehoc_hf.paper.cells import CellStore, spread
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS
 from antehoc_hf.paper.tables import Table, Value
 
-COUNTS = {"image_size": 64, "train": 32, "validation": 16, "test": 24, "seed": 0}
+COUNTS = {"image_size": 32, "train": 16, "validation": 7, "test": 14, "seed": 0}
 
 
 @pytest.fixture
 def tiny_protocol(monkeypatch):
     """The CPU recipe on a few images with a tiny network: what is trained is an input of the command, not its code."""
     flags = (
-        *("--recipe", "cpu", "--backbone", "test_resnet", "--image_size", "64", "--num_train_epochs", "1"),
+        *("--recipe", "cpu", "--backbone", "test_resnet", "--image_size", "32", "--num_train_epochs", "1"),
         *("--dataset_options", json.dumps(COUNTS), "--lr_scheduler_type", "constant"),
     )
     roles = dict.fromkeys(("classifier", "comparison"), flags)
@@ -32,7 +32,7 @@ def tiny_protocol(monkeypatch):
 
 
 def run(folder, *flags):
-    common = ("--dataset", "shapes", "--seeds", "0", "--images", "12", "--slow_images", "2", "--progress", "false")
+    common = ("--dataset", "shapes", "--seeds", "0", "--images", "6", "--slow_images", "1", "--progress", "false")
     return main(["benchmark", "paper", *common, "--explainers", "grad-cam", "--output_dir", str(folder), *flags])
 
 
@@ -55,8 +55,8 @@ def test_tables_are_made_once(tmp_path, tiny_protocol, capsys, monkeypatch):
     assert "== Measuring" not in printed
     assert all(path.stat().st_mtime_ns == before for path, before in made.items())
     # Other settings are no reason to throw away or mix.
-    assert run(tmp_path, "--table", "1", "--images", "13") == 2
-    assert "was computed with images=12, not 13" in capsys.readouterr().err
+    assert run(tmp_path, "--table", "1", "--images", "7") == 2
+    assert "was computed with images=6, not 7" in capsys.readouterr().err
     # Nor is a recipe that has changed since: neither the cell nor the network is taken for the one that is asked for.
     cpu = protocols.PROTOCOLS["cpu"]
     longer = (*cpu.shapes["classifier"], "--num_train_epochs", "2")

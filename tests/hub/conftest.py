@@ -2,16 +2,14 @@
 
 import itertools
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from client import Client
 from PIL import Image
 
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
@@ -71,46 +69,6 @@ RESULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Client:
-    """A fresh process with an empty cache that talks to a Hub, and runs pieces of code."""
-
-    def __init__(self, hub: LocalHub, home: Path, *arguments: str) -> None:
-        known = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        home.mkdir()
-        self.home = home
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "hub_client.py"), *arguments],
-            cwd=home,
-            env={**known, **hub.environment(home / "hf")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, code: str, environment: dict[str, str | None] | None = None, **values: Any) -> Any:
-        """Runs code, with names and environment variables of its own: `.told`, `.output`, `.error`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(
-            json.dumps({"code": code, "values": values, "environment": environment or {}}) + "\n"
-        )
-        self._process.stdin.flush()
-        return SimpleNamespace(**json.loads(self._process.stdout.readline()))
-
-    def command(self, *arguments: str, environment: dict[str, str | None] | None = None) -> tuple[int, str]:
-        """`antehoc …`: exit status and everything it said."""
-        code = "from antehoc_hf.cli import main\ntell(main(arguments))"
-        done = self.run(code, environment, arguments=list(arguments))
-        assert done.error is None, done.error[2]
-        return done.told, done.output
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            pipe.close()  # type: ignore[union-attr]
-
-
 @pytest.fixture(scope="session")
 def hub() -> Iterator[LocalHub]:
     """One Hub and one process of each kind for all tests here; repositories are told apart by name."""
@@ -121,7 +79,8 @@ def hub() -> Iterator[LocalHub]:
 @pytest.fixture(scope="session")
 def client(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Where the project is installed."""
-    made = Client(hub, tmp_path_factory.mktemp("client") / "home")
+    home = tmp_path_factory.mktemp("client") / "home"
+    made = Client(home, hub.environment(home / "hf"))
     yield made
     made.close()
 
@@ -129,7 +88,8 @@ def client(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def stranger(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Where the project is not installed."""
-    made = Client(hub, tmp_path_factory.mktemp("stranger") / "home", "stranger")
+    home = tmp_path_factory.mktemp("stranger") / "home"
+    made = Client(home, hub.environment(home / "hf"), "stranger")
     yield made
     made.close()
 

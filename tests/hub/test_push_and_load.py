@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Client, save_trained
+from client import Client
+from conftest import save_trained
 from local_hub import LocalHub
 from PIL import Image
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Client
+from client import Client
 from local_hub import Fault, LocalHub
 
 from antehoc_hf.model_cards import is_ours

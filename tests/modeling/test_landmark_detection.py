@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -165,35 +162,23 @@ def test_the_papers_network_in_other_sizes(noise):
 
 # -- save and load ----------------------------------------------------------------------------------------------------
 
-_FRESH = """
-import json, sys
-import torch
-if sys.argv[1] == "remote":
-    class Refusal:
-        @staticmethod
-        def find_spec(name, path=None, target=None):
-            if name.split(".")[0] == "antehoc_hf":
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    sys.meta_path.insert(0, Refusal)
-else:
-    import antehoc_hf
-torch.set_num_threads(1)
+LOAD = """
 from transformers import AutoImageProcessor, AutoModelForKeypointDetection
-options = {"trust_remote_code": True} if sys.argv[1] == "remote" else {}
+options = {"trust_remote_code": True} if remote else {}
 results = []
-for folder in sys.argv[3:]:
+for folder in folders:
     model = AutoModelForKeypointDetection.from_pretrained(folder, **options)
     processor = AutoImageProcessor.from_pretrained(folder, **options)
     with torch.no_grad():
         output = model(torch.load(f"{folder}/pixels.pt"))
     points = processor.post_process_keypoint_detection(output, [[100, 200]] * 2, model.config.landmark_names)
     results.append([output.landmarks, output.interpretation_map, points])
-torch.save(results, sys.argv[2])
+torch.save(results, results_file)
 """
 
 
-@pytest.mark.parametrize("how", ["remote", pytest.param("installed", marks=pytest.mark.slow)])
-def test_reloaded_to_the_bit_in_a_fresh_process(build, noise, tmp_path, how):
+@pytest.mark.parametrize("where", ["installed", "stranger"])
+def test_reloaded_to_the_bit_in_another_process(build, noise, tmp_path, request, where):
     names, expected = ["a", "b", "c", "d", "e"], {}
     small = {"image_size": 112, "backbone_kwargs": {"width": 0.25}}
     for backbone, options in (("test_resnet", {}), (LANDMARK_CNN, small)):
@@ -206,21 +191,11 @@ def test_reloaded_to_the_bit_in_a_fresh_process(build, noise, tmp_path, how):
         torch.save(noise(2, size), folder / "pixels.pt")
         with torch.no_grad():
             expected[folder] = model(noise(2, size))
-    done = subprocess.run(
-        [sys.executable, "-c", _FRESH, how, tmp_path / "output.pt", *expected],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_MODULES_CACHE": str(tmp_path / "cache" / "modules"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = torch.load(tmp_path / "output.pt", weights_only=False)
+    client, found = request.getfixturevalue(where), tmp_path / "output.pt"
+    folders = [str(folder) for folder in expected]
+    done = client.run(LOAD, folders=folders, remote=where == "stranger", results_file=str(found))
+    assert done.error is None, done.error[2]
+    results = torch.load(found, weights_only=False)
     for (folder, output), (landmarks, map_, points) in zip(expected.items(), results, strict=True):
         assert torch.equal(landmarks, output.landmarks)
         assert torch.equal(map_, output.interpretation_map)

@@ -2,10 +2,6 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,30 +57,43 @@ def photo(tmp_path):
     return path
 
 
-def in_a_fresh_process(tmp_path, models, **spec):
-    """What [`fresh_process.py`] makes of (folder, images) pairs, and everything it said."""
-    pairs = []
-    for index, (folder, pixels) in enumerate(models):
+# What another process makes of (folder, images, name of an Auto class) each; without the package with remote code.
+LOAD = """
+import transformers
+torch.manual_seed(99)
+options = {"trust_remote_code": True} if remote else {}
+results = []
+for folder, pixels, name in models:
+    model = getattr(transformers, name).from_pretrained(folder, **options)
+    config = transformers.AutoConfig.from_pretrained(folder, **options)
+    with torch.no_grad():
+        output = model(torch.load(pixels))
+    results.append({
+        "class": type(model).__module__, "name": type(model).__name__, "config": type(config).__name__,
+        "model_type": config.model_type, "kind": config.map_head.kind,
+        "logits": output.get("logits"), "map": output.interpretation_map,
+    })
+folder, pixels, _ = models[0]
+bare = transformers.AutoModel.from_pretrained(folder, **options)
+with torch.no_grad():
+    results[0]["features"] = bare(torch.load(pixels)).pooler_output
+processor = transformers.AutoImageProcessor.from_pretrained(folder, **options)
+results[0]["processed"] = processor(photo, return_tensors="pt")["pixel_values"]
+results[0]["classes"] = transformers.pipeline("image-classification", model=folder, **options)(photo)
+torch.save(results, results_file)
+"""
+
+
+def in_another_process(client, tmp_path, models, photo, remote):
+    """What [`LOAD`] makes of (folder, images, Auto class) each, and everything it said; in every way of the first."""
+    given = []
+    for index, (folder, pixels, name) in enumerate(models):
         torch.save(pixels, tmp_path / f"pixels-{index}.pt")
-        pairs.append([str(folder), str(tmp_path / f"pixels-{index}.pt")])
-    (tmp_path / "spec.json").write_text(json.dumps({"models": pairs, "output": str(tmp_path / "output.pt"), **spec}))
-    (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("fresh_process.py"), tmp_path / "spec.json"],
-        cwd=tmp_path / "elsewhere",
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_MODULES_CACHE": str(tmp_path / "cache" / "modules"),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(tmp_path / "output.pt", weights_only=False), done.stdout + done.stderr
+        given.append([str(folder), str(tmp_path / f"pixels-{index}.pt"), name])
+    found = tmp_path / "results.pt"
+    done = client.run(LOAD, models=given, photo=str(photo), remote=remote, results_file=str(found))
+    assert done.error is None, done.error[2]
+    return torch.load(found, weights_only=False), done.output
 
 
 def trained(build, backbone, **config):
@@ -135,32 +144,6 @@ def saved(build, folder, backbone, **config):
         return (folder, pixels), model(pixels)
 
 
-def test_reloaded_to_the_bit_in_a_fresh_process(build, tmp_path, photo):
-    cases = [saved(build, tmp_path / name, name, **config) for name, config in FAMILIES.items()]
-    results, said = in_a_fresh_process(tmp_path, [case for case, _ in cases], photo=str(photo))
-    for result, (case, expected) in zip(results, cases, strict=True):
-        assert result["class"].startswith("antehoc_hf.modeling")
-        assert torch.equal(result["logits"], expected.logits), case[0].name
-        assert torch.equal(result["map"], expected.interpretation_map), case[0].name
-    assert len(results[0]["classes"]) == 4
-    for word in ("custom code", "y/N", "trust_remote_code", "newly initialized", "deprecat"):
-        assert word not in said, said
-
-
-def test_a_checkpoint_explains_itself_where_the_package_is_not_installed(build, tmp_path, photo):
-    case, expected = saved(build, tmp_path / "model", "test_resnet")
-    results, _ = in_a_fresh_process(tmp_path, [case], remote=True, photo=str(photo))
-    result, (folder, pixels) = results[0], case
-    assert result["class"].startswith("transformers_modules")
-    assert torch.equal(result["logits"], expected.logits)
-    assert torch.equal(result["map"], expected.interpretation_map)
-    here = AnteHocImageProcessor.from_pretrained(folder)
-    assert torch.equal(result["processed"], here(photo, return_tensors="pt")["pixel_values"])
-    with torch.no_grad():
-        assert torch.equal(result["features"], AnteHocModel.from_pretrained(folder)(pixels).pooler_output)
-    assert len(result["classes"]) == 4
-
-
 WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 # Class, its options, the Auto class of its task, and what `AutoModel` gives of the same folder.
 TASKS = [
@@ -171,33 +154,39 @@ TASKS = [
 ]
 
 
-@pytest.mark.parametrize("remote", [True, False])
-def test_every_configuration_through_every_auto_class_in_a_fresh_process(build, tmp_path, remote):
-    cases, models = [], []
-    for index, (kind, options, _, _) in enumerate(TASKS):
-        case, expected = saved(build, tmp_path / str(index), "test_resnet", kind=kind, **options)
-        cases += [case, case]
-        models.append((AutoConfig.from_pretrained(case[0]), expected))
-    names = [name for _, _, auto_class, _ in TASKS for name in (auto_class, "AutoModel")]
-    results, _ = in_a_fresh_process(tmp_path, cases, remote=remote, auto_class=names)
-    for index, (kind, _, _, bare) in enumerate(TASKS):
-        config, expected = models[index]
-        for result, name in zip(results[2 * index : 2 * index + 2], (kind.__name__, bare), strict=True):
-            assert result["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
-            assert result["name"] == name
-            assert result["config"] == type(config).__name__
-            assert result["model_type"] == config.model_type
-            assert result["kind"] == config.map_head.kind
-            assert torch.equal(result["map"], expected.interpretation_map)
-
-
-@pytest.mark.parametrize("remote", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_energy_maps_come_back_in_a_fresh_process(build, tmp_path, remote):
-    case, expected = saved(build, tmp_path / "model", "test_resnet", map_head="energy")
-    results, _ = in_a_fresh_process(tmp_path, [case], remote=remote)
-    assert results[0]["class"].startswith("transformers_modules" if remote else "antehoc_hf.modeling")
-    assert torch.equal(results[0]["logits"], expected.logits)
-    assert torch.equal(results[0]["map"], expected.interpretation_map)
+@pytest.mark.parametrize("where", ["installed", "stranger"])
+def test_reloaded_to_the_bit_in_another_process(build, tmp_path, photo, request, where):
+    """Every task and kind of map through every Auto class, and families of networks, with and without the package."""
+    cases, expected = [], []
+    for index, (kind, options, auto_class, bare) in enumerate(TASKS):
+        (folder, pixels), output = saved(build, tmp_path / str(index), "test_resnet", kind=kind, **options)
+        for name, loaded in ((auto_class, kind.__name__), ("AutoModel", bare)):
+            cases.append((folder, pixels, name))
+            expected.append((loaded, AutoConfig.from_pretrained(folder), output))
+    for backbone, options in FAMILIES.items() if where == "installed" else ():
+        (folder, pixels), output = saved(build, tmp_path / backbone, backbone, **options)
+        cases.append((folder, pixels, "AutoModelForImageClassification"))
+        expected.append(("AnteHocForImageClassification", AutoConfig.from_pretrained(folder), output))
+    remote = where == "stranger"
+    results, said = in_another_process(request.getfixturevalue(where), tmp_path, cases, photo, remote)
+    home = "transformers_modules" if remote else "antehoc_hf.modeling"
+    for result, (name, config, output), (folder, _, _) in zip(results, expected, cases, strict=True):
+        assert result["class"].startswith(home)
+        assert result["name"] == name
+        assert result["config"] == type(config).__name__
+        assert result["model_type"] == config.model_type
+        assert result["kind"] == config.map_head.kind
+        assert torch.equal(result["map"], output.interpretation_map), folder.name
+        if "ForImageClassification" in name:
+            assert torch.equal(result["logits"], output.logits), folder.name
+    first, (folder, pixels, _) = results[0], cases[0]
+    here = AnteHocImageProcessor.from_pretrained(folder)
+    assert torch.equal(first["processed"], here(photo, return_tensors="pt")["pixel_values"])
+    with torch.no_grad():
+        assert torch.equal(first["features"], AnteHocModel.from_pretrained(folder)(pixels).pooler_output)
+    assert len(first["classes"]) == 4
+    for word in ("y/N", "newly initialized", "deprecat", *([] if remote else ["custom code", "trust_remote_code"])):
+        assert word not in said, said
 
 
 def test_the_code_of_a_classifier_travels_and_no_other(build, tmp_path):

@@ -1,8 +1,5 @@
 """Networks in memory: the model around one predicts what it does, to the bit, wherever it is loaded again."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +9,22 @@ import timm
 import torch
 import torchvision
 import transformers
+from client import Client
 from torch import nn
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import read_classifier
 
-_LOAD = """
-import json, sys, torch
-folder, remote = sys.argv[1], sys.argv[2] == "remote"
-if not remote:
-    import antehoc_hf
-else:
-    sys.modules["antehoc_hf"] = None
+LOAD = """
 from transformers import AutoModelForImageClassification
-torch.set_num_threads(1)
-names = json.loads(sys.argv[3])
 found = {}
 for name in names:
     model = AutoModelForImageClassification.from_pretrained(f"{folder}/{name}", trust_remote_code=remote).eval()
-    pixels = torch.load(f"{folder}/{name}.pt")
     with torch.no_grad():
-        output = model(pixels)
+        output = model(torch.load(f"{folder}/{name}.pt"))
     found[name] = {"logits": output.logits, "map": output.interpretation_map}
-torch.save(found, f"{folder}/{sys.argv[2]}.pt")
+torch.save(found, results_file)
 """
-
-
-def load_all(folder: Path, how: str, names: Any) -> dict[str, dict[str, torch.Tensor]]:
-    """Logits and maps of saved models, from a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LOAD, str(folder), how, json.dumps(list(names))],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**__import__("os").environ, "HF_HOME": str(folder / "hf")},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder / f"{how}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +52,17 @@ def test_the_model_predicts_what_the_network_does(saved: Any, name: str) -> None
     assert map_.flatten(1).std(dim=1).min() > 0
 
 
-@pytest.mark.parametrize("how", ["installed", "remote"])
-def test_it_does_so_in_a_fresh_process_with_and_without_this_project(saved: Any, how: str) -> None:
+@pytest.mark.parametrize("where", ["installed", "stranger"])
+def test_it_does_so_in_another_process_with_and_without_this_project(
+    saved: Any, where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     folder, expected = saved
-    names = networks.NAMES if how == "installed" else networks.NAMES[::3]
-    found = load_all(folder, how, names)
+    names, results = networks.NAMES if where == "installed" else networks.NAMES[::3], tmp_path / "results.pt"
+    client: Client = request.getfixturevalue(where)
+    remote = where == "stranger"
+    done = client.run(LOAD, folder=str(folder), names=list(names), remote=remote, results_file=str(results))
+    assert done.error is None, done.error[2]
+    found = torch.load(results)
     for name in names:
         assert torch.equal(found[name]["logits"], expected[name][0]), name
         assert torch.equal(found[name]["map"], expected[name][2]), name

@@ -1,6 +1,7 @@
 """Two processes train as one does: same gradients, same log, and all processes hold the same numbers."""
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 PLAIN = {
     "optim": "sgd",
@@ -47,9 +49,30 @@ def launch(tiny, folder, specs):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    results = [torch.load(spec["dump"]) for spec in specs]
-    assert [result["processes"] for result in results] == [2] * len(specs)
-    return results
+    return [torch.load(spec["dump"]) for spec in specs]
+
+
+def fork(tiny, folder, specs):
+    """The same in two forks of this process, which need not import everything again."""
+    path = folder / "specs.json"
+    path.write_text(json.dumps(specs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(rank):
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in places.items()}, ACCELERATE_USE_CPU="true")
+        AcceleratorState._reset_state(reset_partial_state=True)
+        tiny.main(str(path))
+
+    processes = [multiprocessing.get_context("fork").Process(target=run, args=(rank,)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(spec["dump"]) for spec in specs]
 
 
 def make_spec(folder, name, options, batch_size, processes=None, **more):
@@ -93,9 +116,10 @@ def assert_same_training(two, one, relative=1e-5, absolute=1e-6):
                 assert row[name] == pytest.approx(expected[name], rel=max(1e-4, 10 * relative)), name
 
 
-def check_cases(tiny, folder, names):
+def check_cases(tiny, folder, names, launch):
     specs = [make_spec(folder, name, CASES[name], batch_size=4, processes=2) for name in names]
     for name, two in zip(names, launch(tiny, folder, specs), strict=True):
+        assert two["processes"] == 2
         assert two["wrapper"] == "DistributedDataParallel"
         assert two["agree"], name
         one = in_one_process(tiny, folder, name, CASES[name])
@@ -105,12 +129,12 @@ def check_cases(tiny, folder, names):
 
 
 def test_two_processes_train_as_one(tiny, tmp_path):
-    check_cases(tiny, tmp_path, FAST)
+    check_cases(tiny, tmp_path, FAST, fork)
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_options(tiny, tmp_path):
-    check_cases(tiny, tmp_path, [name for name in CASES if name not in FAST])
+    check_cases(tiny, tmp_path, [name for name in CASES if name not in FAST], launch)
 
 
 @pytest.mark.slow
@@ -153,8 +177,17 @@ def test_sharded_processes_train_as_one(tiny, tmp_path, blocks):
     assert_same_training(two, in_one_process(tiny, tmp_path, "fsdp", options))
 
 
+LOAD = """
+from transformers import AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)
+with torch.no_grad():
+    torch.save(model(torch.load(pixels)).logits, output)
+tell(type(model).__module__)
+"""
+
+
 @pytest.mark.slow
-def test_a_sharded_model_is_saved_with_its_own_code(tiny, tmp_path):
+def test_a_sharded_model_is_saved_with_its_own_code(tiny, tmp_path, stranger):
     """It loads in a process where the package cannot be imported, and gives what its weights give here."""
     saving = {
         "fsdp": True,
@@ -168,36 +201,13 @@ def test_a_sharded_model_is_saved_with_its_own_code(tiny, tmp_path):
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["AnteHocForImageClassification"]
     pixels = torch.randn(2, 3, tiny.SIZE, tiny.SIZE, generator=torch.Generator().manual_seed(0))
     torch.save(pixels, tmp_path / "pixels.pt")
-    (tmp_path / "load.json").write_text(
-        json.dumps(
-            {
-                "models": [[str(folder), str(tmp_path / "pixels.pt")]],
-                "output": str(tmp_path / "output.pt"),
-                "remote": True,
-            }
-        )
-    )
-    program = Path(__file__).parents[1] / "modeling" / "fresh_process.py"
-    done = subprocess.run(
-        [sys.executable, program, tmp_path / "load.json"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_MODULES_CACHE": str(tmp_path / "cache" / "modules"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (result,) = torch.load(tmp_path / "output.pt", weights_only=False)
-    assert result["class"].startswith("transformers_modules")
+    done = stranger.run(LOAD, folder=str(folder), pixels=str(tmp_path / "pixels.pt"), output=str(tmp_path / "out.pt"))
+    assert done.error is None, done.error[2]
+    assert done.told.startswith("transformers_modules")
     trained = tiny.build_model("test_nfnet").eval()
     trained.load_state_dict(two["state"])
     with torch.no_grad():
-        assert torch.allclose(result["logits"], trained(pixels).logits, atol=1e-6)
+        assert torch.allclose(torch.load(tmp_path / "out.pt"), trained(pixels).logits, atol=1e-6)
 
 
 @pytest.mark.slow
