@@ -79,7 +79,7 @@ types: install ## mypy
 	@rm -rf build/types && mkdir -p build/types/antehoc_hf
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
-	cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+	cd build/types && $(CURDIR)/$(PY) -m mypy --cache-dir $(CURDIR)/.mypy_cache/package --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
 	$(PY) -m mypy benchmarks docs/*.py
 
 docs: install ## the reference, from the docstrings

@@ -15,14 +15,14 @@ from antehoc_hf.paper.cells import CellStore, spread
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS
 from antehoc_hf.paper.tables import Table, Value
 
-COUNTS = {"image_size": 32, "train": 16, "validation": 7, "test": 14, "seed": 0}
+COUNTS = {"image_size": 64, "train": 16, "validation": 7, "test": 14, "seed": 0}
 
 
 @pytest.fixture
 def tiny_protocol(monkeypatch):
     """The CPU recipe on a few images with a tiny network: what is trained is an input of the command, not its code."""
     flags = (
-        *("--recipe", "cpu", "--backbone", "test_resnet", "--image_size", "32", "--num_train_epochs", "1"),
+        *("--recipe", "cpu", "--backbone", "test_resnet", "--image_size", "64", "--num_train_epochs", "1"),
         *("--dataset_options", json.dumps(COUNTS), "--lr_scheduler_type", "constant"),
     )
     roles = dict.fromkeys(("classifier", "comparison"), flags)

@@ -460,7 +460,8 @@ def background(tiny, tmp_path):
             try:
                 tiny.run(spec)
             except KeyboardInterrupt as stop:
-                sys.exit(f"KeyboardInterrupt: {stop}")
+                print(f"KeyboardInterrupt: {stop}", file=sys.stderr)
+                sys.exit(1)
 
     def start(folder, **options):
         args = {"output_dir": str(folder), **SAVING, "max_steps": 100_000, "save_total_limit": 2, **options}
@@ -502,7 +503,8 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, bac
     assert last is not None
     name = os.path.basename(last)
     step = int(name.rsplit("-", 1)[1])
-    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in (tmp_path / "said").read_text()
+    said = (tmp_path / "said").read_text()
+    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in said
     options = {**common, "max_steps": step + 3}
     resumed = build(tiny, run, **options)
     resumed.train(resume_from_checkpoint=True)
