@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import pipeline
+from transformers import (
+    CLIPImageProcessor,
+    ConvNextImageProcessor,
+    PoolFormerImageProcessor,
+    ViTImageProcessor,
+    pipeline,
+)
+from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.modeling import AnteHocForImageCaptioning
-from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.pipelines.images import open_image, without_ends
 from antehoc_hf.training.data.captions import build_tokenizer
 
 TASKS = ("antehoc-image-classification", "antehoc-landmark-detection", "antehoc-image-captioning")
@@ -115,3 +122,40 @@ def test_a_photo_stored_sideways_comes_upright(tmp_path):
     photo().save(tmp_path / "sideways.jpg", exif=exif)
     assert open_image(tmp_path / "sideways.jpg").size == (60, 90)
     assert open_image(Image.open(tmp_path / "sideways.jpg")).size == (60, 90)
+
+
+SQUARE = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3, "num_classes": 2}
+
+
+@pytest.mark.parametrize("size", [(60000, 1), (1, 10000)])
+@pytest.mark.parametrize(
+    "processor",
+    [
+        CLIPImageProcessor(),
+        ConvNextImageProcessor(size={"shortest_edge": 224}),
+        PoolFormerImageProcessor(size={"shortest_edge": 384}),
+        TimmWrapperImageProcessor(pretrained_cfg=SQUARE),
+    ],
+    ids=lambda processor: type(processor).__name__,
+)
+def test_thin_images_are_bounded_for_processors_of_transformers(processor, size):
+    bounded = without_ends(Image.new("RGB", size), processor)
+    assert max(bounded.size) == 64
+    assert processor(bounded, return_tensors="pt")["pixel_values"].shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "processor", [CLIPImageProcessor(size={"shortest_edge": 32}), ConvNextImageProcessor(size={"shortest_edge": 32})]
+)
+def test_the_middle_of_a_thin_image_is_what_the_crop_keeps(processor):
+    waves = np.sin(np.arange(1000) / 3)[None, :, None] * [100, 50, 20] + 128
+    thin = Image.fromarray(np.broadcast_to(waves, (8, 1000, 3)).astype(np.uint8))
+    whole = processor(thin, return_tensors="pt")["pixel_values"]
+    bounded = processor(without_ends(thin, processor), return_tensors="pt")["pixel_values"]
+    assert (whole - bounded).abs().max() < 0.02
+
+
+def test_processors_that_crop_nothing_see_all_of_a_thin_image():
+    thin = Image.new("RGB", (10000, 1))
+    for processor in (ViTImageProcessor(), ConvNextImageProcessor(size={"shortest_edge": 384})):
+        assert without_ends(thin, processor) is thin

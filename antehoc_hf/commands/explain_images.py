@@ -18,6 +18,7 @@ from antehoc_hf.commands.inputs import (
     unique_names,
 )
 from antehoc_hf.explainers import Attribution, Explainer, load_explainer
+from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison, denormalise
 
@@ -105,7 +106,9 @@ def _explain_batch(
     figures: bool,
 ) -> list[dict[str, Any]]:
     """Every method on one batch; maps and figures are written, what is told of each image is returned."""
-    pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
+    pixel_values = processor(
+        images=[without_ends(image, processor) for _, image in opened], return_tensors="pt"
+    ).pixel_values
     explained: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     for name, explainer in explainers.items():

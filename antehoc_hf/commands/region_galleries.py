@@ -13,6 +13,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import batches, image_files, load_model, unique_names
 from antehoc_hf.concepts import Region, dominant_regions
 from antehoc_hf.explainers import Explainer, load_explainer
+from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.gallery import gallery
@@ -55,7 +56,9 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Looking for regions"):
-        pixel_values = processor(images=[image for _, image in opened], return_tensors="pt")["pixel_values"]
+        pixel_values = processor(
+            images=[without_ends(image, processor) for _, image in opened], return_tensors="pt"
+        ).pixel_values
         pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
         classes, parts = _regions_of(model, explainer, pixel_values, options)
         for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):

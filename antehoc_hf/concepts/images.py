@@ -12,6 +12,7 @@ from torch import Tensor
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import image_files
+from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.images import decode_image, raw_images
 from antehoc_hf.training.data.sources import load_source
@@ -43,6 +44,7 @@ def concept_images(
         raise UsageError(f"{source} holds {found} images, and {count} were asked for.")
     chosen = torch.randperm(found, generator=torch.Generator().manual_seed(seed))[: count or found].sort().values
     images = [decode_image(opened.value(position), opened.name(position)) for position in chosen.tolist()]
+    images = [without_ends(image, processor) for image in images]
     pixel_values: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
     return pixel_values
 

@@ -20,7 +20,7 @@ from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
-from antehoc_hf.pipelines.images import open_image
+from antehoc_hf.pipelines.images import open_image, without_ends
 from antehoc_hf.training.data.images import image_size
 from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import denormalise
@@ -181,7 +181,8 @@ def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
         top_k (`int`): classes that are told at most.
     """
     model, processor = loaded.model, loaded.processor
-    pixel_values = processor(photo, return_tensors="pt")["pixel_values"].to(device=model.device, dtype=model.dtype)
+    pixel_values = processor(without_ends(photo, processor), return_tensors="pt")["pixel_values"]
+    pixel_values = pixel_values.to(device=model.device, dtype=model.dtype)
     with loaded.lock:
         begun = time.perf_counter()
         if loaded.kind == "captions":

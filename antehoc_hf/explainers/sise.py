@@ -28,7 +28,9 @@ class Sise(Explainer):
 
     Of each block's last features those channels are kept whose summed gradient of the class's confidence exceeds
     `threshold` times the largest; each is a mask on the image, scored by the confidence that is left and divided by
-    its area; the layers' maps are fused from fine to coarse, each gated by Otsu's threshold of the next.
+    its area; the layers' maps are fused from fine to coarse, each gated by Otsu's threshold of the next. A network in
+    half precision is run in float32, with its rounded weights; pixels near a hard gate's threshold may still differ
+    from the unrounded network's.
 
     Args:
         layer (`list[str]`, *optional*): the layers, fine to coarse; found by themselves otherwise.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import Pipeline
+from torch import Tensor
 
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
-from antehoc_hf.pipelines.images import map_array, open_image
+from antehoc_hf.pipelines.images import ImagePipeline, Options, map_array
 
 
-class AnteHocImageCaptioningPipeline(Pipeline):
+class AnteHocImageCaptioningPipeline(ImagePipeline):
     """
     Captions, their probability and the map of each image, from one pass of the backbone.
 
@@ -33,42 +33,31 @@ class AnteHocImageCaptioningPipeline(Pipeline):
         ValueError: if the model writes no captions, the tokenizer is another model's, or an image can't be read.
     """
 
-    _load_processor = False  # type: ignore[assignment]
-    _load_image_processor = True  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
     _load_tokenizer = True  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def check(self) -> None:
         if not callable(getattr(self.model, "caption", None)):
             raise ValueError(f"antehoc-image-captioning needs an ante-hoc captioner, not {type(self.model).__name__}.")
         check_tokenizer(self.tokenizer, self.model.config)
 
     def _sanitize_parameters(  # type: ignore[override]
-        self, output_word_maps: bool | None = None, timeout: float | None = None, **generate_options: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        self, output_word_maps: bool | None = None, timeout: float | None = None, **generate_options: object
+    ) -> tuple[Options, Options, Options]:
         if generate_options.get("num_return_sequences", 1) != 1:
             raise ValueError("The pipeline gives one caption an image: use model.caption for num_return_sequences.")
-        forward = dict(generate_options)
-        if output_word_maps is not None:
-            forward["output_word_maps"] = output_word_maps
-        return ({} if timeout is None else {"timeout": timeout}), forward, {}
+        before, _, after = super()._sanitize_parameters(timeout)
+        words = {} if output_word_maps is None else {"output_word_maps": output_word_maps}
+        return before, {**generate_options, **words}, after
 
-    def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]
-        """The image as `pixel_values` (1, 3, H, W)."""
-        assert self.image_processor is not None
-        inputs = self.image_processor(open_image(image, timeout), return_tensors="pt")
-        return inputs.to(self.dtype)
-
-    def _forward(self, model_inputs: Any, **options: Any) -> Any:  # type: ignore[override]
+    def _forward(self, model_inputs: dict[str, Tensor], **options: object) -> Any:  # type: ignore[override]
         model: Any = self.model
         return model.caption(model_inputs["pixel_values"], **options)
 
-    def postprocess(self, model_outputs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def postprocess(self, model_outputs: Any) -> dict[str, object]:  # type: ignore[override]
         """One image's caption and maps."""
         assert self.tokenizer is not None
         sequence = model_outputs["sequences"][0]
-        result: dict[str, Any] = {
+        result: dict[str, object] = {
             "generated_text": self.tokenizer.decode(sequence, skip_special_tokens=True),
             "probability": float(model_outputs["probability"][0]),
             "map": map_array(model_outputs["interpretation_map"]),

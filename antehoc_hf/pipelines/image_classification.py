@@ -6,12 +6,11 @@ from typing import Any
 
 from PIL import Image
 from torch import Tensor
-from transformers import Pipeline
 
-from antehoc_hf.pipelines.images import map_array, open_image
+from antehoc_hf.pipelines.images import ImagePipeline, Options, map_array
 
 
-class AnteHocImageClassificationPipeline(Pipeline):
+class AnteHocImageClassificationPipeline(ImagePipeline):
     """
     The most likely classes of images, and the map of each image, from one forward pass.
 
@@ -38,13 +37,7 @@ class AnteHocImageClassificationPipeline(Pipeline):
         ValueError: if the model names no classes, top_k is below 1, or an image can't be read.
     """
 
-    _load_processor = False  # type: ignore[assignment]
-    _load_image_processor = True  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def check(self) -> None:
         if "logits" not in getattr(self.model, "onnx_outputs", ()):
             raise ValueError(
                 f"antehoc-image-classification needs an ante-hoc classifier, not {type(self.model).__name__}; any "
@@ -53,22 +46,18 @@ class AnteHocImageClassificationPipeline(Pipeline):
 
     def _sanitize_parameters(  # type: ignore[override]
         self, top_k: int | None = None, timeout: float | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    ) -> tuple[Options, Options, Options]:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k={top_k!r} must be at least 1: it is the number of classes returned.")
-        return ({} if timeout is None else {"timeout": timeout}), {}, ({} if top_k is None else {"top_k": top_k})
+        before, during, _ = super()._sanitize_parameters(timeout)
+        return before, during, ({} if top_k is None else {"top_k": top_k})
 
-    def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]
-        """The image as `pixel_values` (1, 3, H, W)."""
-        assert self.image_processor is not None
-        return self.image_processor(open_image(image, timeout), return_tensors="pt").to(self.dtype)
-
-    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]
+    def _forward(self, model_inputs: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         outputs = self.model(model_inputs["pixel_values"])
         kept = {name: outputs[name] for name in ("logits", "interpretation_map", "degenerate")}
         return {**kept, "pixel_values": model_inputs["pixel_values"]}
 
-    def postprocess(self, model_outputs: Any, top_k: int = 5) -> dict[str, Any]:  # type: ignore[override]
+    def postprocess(self, model_outputs: dict[str, Tensor], top_k: int = 5) -> dict[str, object]:  # type: ignore[override]
         """One image's classes, map and overlay."""
         # Not above: matplotlib takes its time, and every import of antehoc_hf registers this pipeline.
         from antehoc_hf.visualization.images import denormalise, overlay
@@ -85,7 +74,7 @@ class AnteHocImageClassificationPipeline(Pipeline):
             "degenerate": bool(model_outputs["degenerate"][0]),
         }
 
-    def _top(self, logits: Tensor, top_k: int) -> list[dict[str, Any]]:
+    def _top(self, logits: Tensor, top_k: int) -> list[dict[str, object]]:
         config: Any = self.model.config
         kind = config.problem_type
         scores = logits

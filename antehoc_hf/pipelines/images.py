@@ -1,4 +1,4 @@
-"""What users give to a pipeline as an image, and what they get back as a map."""
+"""What our pipelines have in common: what users give them as an image, and what they get back as a map."""
 
 from __future__ import annotations
 
@@ -12,15 +12,56 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from transformers import BatchFeature, Pipeline
 
 from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, read_image_file
 from antehoc_hf.training.data.images import upright
 
 # Some servers refuse the name that Python's library gives itself.
 _HEADERS = {"User-Agent": "antehoc_hf"}
+# How many times longer than wide an image may be for processors that enlarge all of it before they crop.
+_MOST_ELONGATED = 64
+# From this length on ConvNeXt's processor, which has a `crop_pct`, resizes to a square and crops nothing.
+_SQUASHED = 384
 
 
-def open_image(image: Any, timeout: float | None = None) -> Any:
+Options = dict[str, object]
+
+
+class ImagePipeline(Pipeline):
+    """From images, in any form that [`open_image`] takes, to a dictionary for each."""
+
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = True  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: if the model is not of the pipeline's kind.
+        """
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self, timeout: float | None = None
+    ) -> tuple[Options, Options, Options]:
+        return ({} if timeout is None else {"timeout": timeout}), {}, {}
+
+    def preprocess(self, image: object, timeout: float | None = None) -> BatchFeature:  # type: ignore[override]
+        """The image as `pixel_values` (1, 3, H, W)."""
+        return self.processed(open_image(image, timeout))
+
+    def processed(self, image: Any) -> BatchFeature:
+        """The same of what [`open_image`] gives."""
+        assert self.image_processor is not None
+        return self.image_processor(without_ends(image, self.image_processor), return_tensors="pt").to(self.dtype)
+
+
+def open_image(image: object, timeout: float | None = None) -> Any:
     """
     A Pillow image, upright and fully read, from a path, a URL, the bytes of a file or a Pillow image; arrays and
     tensors as they are.
@@ -45,6 +86,33 @@ def open_image(image: Any, timeout: float | None = None) -> Any:
     raise ValueError(
         f"An image must be a path, a URL, a Pillow image, the bytes of a file or an array, not {type(image).__name__}."
     )
+
+
+def without_ends(image: Any, processor: Any) -> Any:
+    """
+    An image for an image processor of transformers: the middle of a Pillow image more than 64 times as long as wide,
+    where the processor would bring its shorter side to a length, enlarge the rest and throw it away. Anything else as
+    it is.
+
+    Args:
+        image: what the processor is to be given.
+        processor: any image processor; ours bounds the work itself.
+    """
+    if not isinstance(image, Image.Image) or not _crops_the_ends(processor):
+        return image
+    most = _MOST_ELONGATED * min(image.size)
+    # An even number of pixels is cut off, so that the middle stays where it is.
+    left, top = (max(0, side - most) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
+
+
+def _crops_the_ends(processor: Any) -> bool:
+    """Whether a processor makes the shorter side so long, whatever becomes of the longer one."""
+    if of_timm := getattr(processor, "data_config", None):  # a TimmWrapper's
+        return of_timm.get("crop_mode", "center") == "center"
+    edge = (getattr(processor, "size", None) or {}).get("shortest_edge")
+    squashed = not getattr(processor, "do_center_crop", None) and getattr(processor, "crop_pct", None)
+    return bool(edge and not (squashed and edge >= _SQUASHED))
 
 
 def map_array(maps: Tensor) -> NDArray[np.float32]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from PIL import Image
-from transformers import Pipeline
+from torch import Tensor
+from transformers import BatchFeature
 
 from antehoc_hf.modeling.image_input import as_pil
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
-from antehoc_hf.pipelines.images import map_array, open_image
+from antehoc_hf.pipelines.images import ImagePipeline, map_array, open_image
 
 
-class AnteHocLandmarkDetectionPipeline(Pipeline):
+class AnteHocLandmarkDetectionPipeline(ImagePipeline):
     """
     The points that a model finds in images, and the map of each image, from one pass of the backbone.
 
@@ -35,37 +35,25 @@ class AnteHocLandmarkDetectionPipeline(Pipeline):
         ValueError: if the model finds no points, or an image can't be read.
     """
 
-    _load_processor = False  # type: ignore[assignment]
-    _load_image_processor = True  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def check(self) -> None:
         if not hasattr(self.model, "num_landmarks"):
             raise ValueError(
                 f"antehoc-landmark-detection needs an ante-hoc model of points, not {type(self.model).__name__}."
             )
 
-    def _sanitize_parameters(  # type: ignore[override]
-        self, timeout: float | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return ({} if timeout is None else {"timeout": timeout}), {}, {}
-
-    def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]
+    def preprocess(self, image: object, timeout: float | None = None) -> BatchFeature:  # type: ignore[override]
         """`pixel_values` (1, 3, H, W), and `target_size` (1, 2), height and width of the image."""
-        assert self.image_processor is not None
-        opened: Image.Image = as_pil(open_image(image, timeout))
-        inputs = self.image_processor(opened, return_tensors="pt").to(self.dtype)
+        opened = as_pil(open_image(image, timeout))
+        inputs = self.processed(opened)
         inputs["target_size"] = torch.tensor([[opened.height, opened.width]])
         return inputs
 
-    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]
+    def _forward(self, model_inputs: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         outputs = self.model(model_inputs["pixel_values"])
         kept = {name: outputs[name] for name in ("landmarks", "interpretation_map", "degenerate")}
         return {**kept, "target_size": model_inputs["target_size"]}
 
-    def postprocess(self, model_outputs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def postprocess(self, model_outputs: dict[str, Tensor]) -> dict[str, object]:  # type: ignore[override]
         """One image's points and map."""
         processor: Any = self.image_processor
         outputs = AnteHocLandmarkOutput(landmarks=model_outputs["landmarks"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
@@ -144,3 +146,16 @@ def test_regions_of_a_folder(trained: Path, pictures: Path, tmp_path: Path) -> N
             assert 0.8 <= region["strength"] <= 1
     assert main([*arguments, "--threshold", "1.5"]) == 2
     assert main(["regions", "--model", str(trained)]) == 2
+
+
+def test_a_thin_image_and_a_processor_that_enlarges_it(tmp_path: Path) -> None:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=2)
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 48}).save_pretrained(tmp_path / "model")
+    Image.new("RGB", (60000, 1)).save(tmp_path / "thin.png")
+    arguments = ["--model", str(tmp_path / "model"), "--explainers", "grad-cam", "--figures", "false"]
+    begun = time.monotonic()
+    assert main(["explain", str(tmp_path / "thin.png"), *arguments, "-o", str(tmp_path / "out")]) == 0
+    assert time.monotonic() - begun < 5, "60000 columns enlarged 54 times take longer"
+    with np.load(tmp_path / "out" / "maps" / "thin.npz") as maps:
+        assert maps["grad-cam"].shape == (48, 48)

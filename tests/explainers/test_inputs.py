@@ -99,13 +99,17 @@ def test_a_model_that_was_made_in_inference_mode(method: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
 @pytest.mark.parametrize("method", ["sise", "ada-sise"])
-def test_masks_and_sums_of_half_precision_are_float32(network: nn.Module, method: str) -> None:
-    half = copy.deepcopy(network).bfloat16()
-    maps = load_explainer(method, half)(images(), 1)
-    assert maps.dtype == torch.float32
+def test_only_the_weights_of_a_network_in_half_precision_are_rounded(method: str, name: str) -> None:
+    torch.manual_seed(0)
+    size = {"img_size": 64} if name == "test_vit" else {}
+    half = timm.create_model(name, num_classes=4, **size).eval().bfloat16()
+    expected = load_explainer(method, copy.deepcopy(half).float())(images().bfloat16().float(), 1)
+    maps = load_explainer(method, half)(images().bfloat16(), 1)
     assert next(half.parameters()).dtype == torch.bfloat16
-    assert torch.equal(maps, load_explainer(method, copy.deepcopy(half).float())(images(), 1))
+    assert maps.dtype == torch.float32
+    assert torch.equal(maps, expected)
 
 
 @pytest.mark.parametrize("method", ["antehoc", *POST_HOC])

@@ -1,6 +1,7 @@
 """transformers' own tests of models on ours; `test_transformers_mixin.py` runs them."""
 
 import unittest
+from typing import ClassVar
 
 import torch
 
@@ -107,8 +108,10 @@ class EnergyClassifierTest(ContributionClassifierTest):
 class LandmarksTest(Cases, unittest.TestCase):
     all_model_classes = (AnteHocForLandmarkDetection,)
 
+    map_head: ClassVar[dict[str, str]] = {}
+
     def setUp(self):
-        self.model_tester = Tester(AnteHocLandmarkConfig, num_landmarks=5)
+        self.model_tester = Tester(AnteHocLandmarkConfig, num_landmarks=5, **self.map_head)
 
     def labels(self):
         return torch.rand(3, 5, 2)
@@ -116,11 +119,12 @@ class LandmarksTest(Cases, unittest.TestCase):
 
 class CaptionsTest(Cases, unittest.TestCase):
     all_model_classes = (AnteHocForImageCaptioning,)
+    map_head: ClassVar[dict[str, str]] = {}
 
     def setUp(self):
         words = {"vocab_size": 12, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
         sizes = {"decoder_embedding_size": 16, "decoder_hidden_size": 24, "max_caption_length": 8}
-        self.model_tester = Tester(AnteHocCaptionConfig, **words, **sizes)
+        self.model_tester = Tester(AnteHocCaptionConfig, **words, **sizes, **self.map_head)
 
     def labels(self):
         return torch.tensor([[5, 6, 2], [7, 2, -100], [8, 9, 2]])
@@ -145,3 +149,11 @@ class CaptionsTest(Cases, unittest.TestCase):
         tap.retain_grad()
         outputs.logits.flatten()[0].backward()
         assert tap.grad is not None
+
+
+class EnergyLandmarksTest(LandmarksTest):
+    map_head: ClassVar[dict[str, str]] = {"map_head": "energy"}
+
+
+class EnergyCaptionsTest(CaptionsTest):
+    map_head: ClassVar[dict[str, str]] = {"map_head": "energy"}
