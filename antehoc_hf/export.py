@@ -1,4 +1,4 @@
-"""ONNX: one graph from pixels to prediction and interpretation map."""
+"""ONNX and `torch.export`: one graph from pixels to prediction and interpretation map."""
 
 import contextlib
 import json
@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from antehoc_hf import export_captioning as captioning
 from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.modeling import AnteHocForImageCaptioning
+from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 
 _METADATA = ("image_size", "image_mean", "image_std", "id2label", "landmark_names")
+_OF_THE_PROCESSOR = ("interpolation", "crop_pct", "crop_mode")
 
 
 class _PredictionAndMap(nn.Module):
@@ -30,14 +32,14 @@ class _PredictionAndMap(nn.Module):
         return tuple(outputs[name] for name in self.model.onnx_outputs)
 
 
-def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
+def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None = None) -> Path:
     """
-    Writes a model as ONNX.
+    Writes a model as ONNX, which onnxruntime runs without torch or this project.
 
-    The graph takes `pixel_values` (B, 3, H, W), normalised, of any batch size and the model's own H and W, and gives
-    the model's `onnx_outputs`: `logits` (B, num_labels) or `landmarks` (B, K, 2), and `interpretation_map`
-    (B, 1, H, W) in [0, 1]. Its metadata hold `image_size`, `image_mean`, `image_std`, `id2label` and `landmark_names`
-    as JSON.
+    The graph takes `pixel_values` (B, 3, H, W), normalised, of the model's own H and W, and gives the model's
+    `onnx_outputs`: `logits` (B, num_labels) or `landmarks` (B, K, 2), and `interpretation_map` (B, 1, H, W) in [0, 1].
+    Its metadata hold `image_size`, `image_mean`, `image_std`, `id2label`, `landmark_names` and, of a folder with an
+    image processor, `interpolation`, `crop_pct` and `crop_mode`, as JSON.
 
     A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
     the map, and, in a second file (`…-decoder.onnx`), one step of the decoder.
@@ -46,6 +48,7 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
             of one.
         path (`str` or `Path`): the file to write; folders are made.
+        batch_size (`int`, *optional*): B; None: any.
 
     Returns:
         `Path`: the file (of a captioner, the first).
@@ -56,24 +59,75 @@ def export_onnx(model_or_folder: Any, path: str | Path) -> Path:
     """
     _check_packages()
     model = loaded_model(model_or_folder)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = model.config.image_size
-    # Two images: with one, the batch would be taken for a constant.
-    pixels = torch.zeros(2, 3, height, width, device=model.device, dtype=model.dtype)
-    metadata = {name: json.dumps(getattr(model.config, name, None)) for name in _METADATA}
+    metadata = _metadata(model, model_or_folder)
+    path = _prepared(path)
+    pixels = _example(model, batch_size)
     with evaluation_mode(model):
         if isinstance(model, AnteHocForImageCaptioning):
-            metadata |= {name: json.dumps(getattr(model.config, name)) for name in captioning.METADATA}
             captioner: Any = captioning.EncoderGraph(model)
-            _write(captioner, {"pixel_values": (pixels, 0)}, captioning.ENCODER_OUTPUTS, metadata, path)
-            tokens, *state = captioning.decoder_example(model)
+            inputs = {"pixel_values": (pixels, 0)}
+            _write(captioner, inputs, captioning.ENCODER_OUTPUTS, metadata, path, batch_size)
+            tokens, *state = captioning.decoder_example(model, len(pixels))
             inputs = dict(zip(captioning.DECODER_INPUTS, [(tokens, 0), *((part, 1) for part in state)], strict=True))
             decoder: Any = captioning.DecoderGraph(model)
-            _write(decoder, inputs, captioning.DECODER_OUTPUTS, metadata, captioning.decoder_path(path))
+            second = captioning.decoder_path(path)
+            _write(decoder, inputs, captioning.DECODER_OUTPUTS, metadata, second, batch_size)
         else:
-            _write(_PredictionAndMap(model), {"pixel_values": (pixels, 0)}, model.onnx_outputs, metadata, path)
+            inputs = {"pixel_values": (pixels, 0)}
+            _write(_PredictionAndMap(model), inputs, model.onnx_outputs, metadata, path, batch_size)
     return path
+
+
+def export_program(model_or_folder: Any, path: str | Path, batch_size: int | None = None) -> Path:
+    """
+    Writes a model as a program of `torch.export`, which `torch.export.load` reads without this project.
+
+    The program takes and gives what the graph of [`export_onnx`] does, the outputs as a tuple; the same metadata are
+    in its extra file `metadata.json`.
+
+    Args:
+        model_or_folder, path, batch_size: as of [`export_onnx`].
+
+    Returns:
+        `Path`: the file.
+
+    Raises:
+        ValueError: if it is another model, or a captioner, which is two graphs.
+        OSError: if the model cannot be loaded or the file not written.
+    """
+    model = loaded_model(model_or_folder)
+    metadata = _metadata(model, model_or_folder)
+    if isinstance(model, AnteHocForImageCaptioning):
+        raise ValueError("A captioner is two graphs, which only ONNX can hold: name a file that ends in .onnx.")
+    path = _prepared(path)
+    batch = None if batch_size else ({0: torch.export.Dim("batch")},)
+    with evaluation_mode(model), torch.no_grad():
+        graph = _PredictionAndMap(model).eval()
+        program = torch.export.export(graph, (_example(model, batch_size),), dynamic_shapes=batch)
+    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
+    return path
+
+
+def _prepared(path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _metadata(model: Any, source: Any) -> dict[str, str]:
+    """What whoever runs the graph must know, of the model and, where it is a folder's, of its image processor."""
+    names = (*_METADATA, *(captioning.METADATA if isinstance(model, AnteHocForImageCaptioning) else ()))
+    found = {name: json.dumps(getattr(model.config, name, None)) for name in names}
+    if isinstance(source, str | Path):
+        with contextlib.suppress(OSError):  # it has none
+            processor = AnteHocImageProcessor.from_pretrained(source)
+            found |= {name: json.dumps(getattr(processor, name)) for name in _OF_THE_PROCESSOR}
+    return found
+
+
+def _example(model: Any, batch_size: int | None) -> Tensor:
+    """Two images where the batch is free: with one, it would be taken for a constant."""
+    return torch.zeros(batch_size or 2, 3, *model.config.image_size, device=model.device, dtype=model.dtype)
 
 
 def _write(
@@ -82,8 +136,10 @@ def _write(
     outputs: Sequence[str],
     metadata: dict[str, str],
     path: Path,
+    batch_size: int | None,
 ) -> None:
     """One graph: name of each input → an example and the number of its axis that is the batch."""
+    free = {name: {axis: torch.export.Dim("batch")} for name, (_, axis) in inputs.items()}
     with torch.no_grad(), _quietly():
         program: Any = torch.onnx.export(
             graph.eval(),
@@ -91,11 +147,39 @@ def _write(
             dynamo=True,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes={name: {axis: torch.export.Dim("batch")} for name, (_, axis) in inputs.items()},
+            dynamic_shapes=None if batch_size else free,
             verbose=False,
         )
+    _as_quantisers_expect(program.model.graph)
     program.model.metadata_props.update(metadata)
     program.save(str(path), external_data=False)
+
+
+def _as_quantisers_expect(graph: Any) -> None:
+    """
+    Stores the classifier's weights, which the map reads too, in the order in which a product of matrices takes them:
+    onnxruntime's quantisation transposes those of `Gemm(transB=1)` in place, whoever else reads them.
+    """
+    import onnx_ir
+
+    for node in [node for node in graph if node.op_type == "Gemm" and node.attributes.get_int("transB", 0)]:
+        weight = node.inputs[1]
+        others = [use for use in weight.uses() if use.node is not node]
+        if not others or weight.const_value is None:
+            continue
+        transposed = onnx_ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T), name=f"{weight.name}.T")
+        stored = onnx_ir.Value(
+            name=transposed.name, type=weight.type, shape=onnx_ir.Shape(transposed.shape), const_value=transposed
+        )
+        graph.register_initializer(stored)
+        back = onnx_ir.node("Transpose", [stored], {"perm": [1, 0]})
+        back.outputs[0].type, back.outputs[0].shape = weight.type, weight.shape
+        graph.insert_before(graph[0], back)
+        node.attributes["transB"] = onnx_ir.AttrInt64("transB", 0)
+        node.replace_input_with(1, stored)
+        for use in others:
+            use.node.replace_input_with(use.idx, back.outputs[0])
+        del graph.initializers[weight.name]
 
 
 def loaded_model(model_or_folder: Any) -> Any:

@@ -47,9 +47,9 @@ def decoder_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}-decoder{path.suffix}")
 
 
-def decoder_example(model: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of the decoder's graph, for two captions."""
+def decoder_example(model: Any, captions: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs of the decoder's graph."""
     size = model.config.decoder_hidden_size
-    token_ids = torch.full((2, 1), model.config.bos_token_id, dtype=torch.long, device=model.device)
-    state = torch.zeros(1, 2, size, device=model.device, dtype=model.dtype)
+    token_ids = torch.full((captions, 1), model.config.bos_token_id, dtype=torch.long, device=model.device)
+    state = torch.zeros(1, captions, size, device=model.device, dtype=model.dtype)
     return token_ids, state, torch.zeros_like(state)

@@ -404,6 +404,8 @@ def class_targets(model: Any, logits: Tensor | None) -> Targets:
     """
     several = model.config.problem_type == "multi_label_classification"
     weight = getattr(model.backbone.get_classifier(), "weight", None)
+    if callable(weight):  # a layer that torch has quantised keeps its weights packed
+        weight = weight().dequantize()
     if logits is None:
         nothing = torch.empty(0)
         return Targets(nothing, nothing.long(), weight, exclusive=not several)
@@ -442,7 +444,9 @@ def _checked_target(target: Tensor | int, worth: Tensor) -> Tensor:
 
 
 def _size(pixel_values: Tensor) -> tuple[int, int]:
-    return pixel_values.shape[-2], pixel_values.shape[-1]
+    height, width = pixel_values.shape[-2:]
+    # While `torch.jit.trace` runs they are tensors; what it makes is for this size.
+    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
 
 
 AnteHocModel.register_for_auto_class("AutoModel")

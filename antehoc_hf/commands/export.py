@@ -1,4 +1,4 @@
-"""`antehoc export`: a model as ONNX."""
+"""`antehoc export`: a model as ONNX, or as a program of `torch.export`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, option
 
 
@@ -17,12 +18,25 @@ class ExportArguments:
     group: ClassVar[str] = "export"
 
     model: str = option(help="Folder or Hub name of a trained model.", positional="MODEL")
-    output: str | None = option(None, "The file to write. By default model.onnx in the model's folder.", short="-o")
+    output: str | None = option(
+        None,
+        "The file to write: .onnx, or .pt2 for torch.export. By default model.onnx in the folder.",
+        short="-o",
+    )
+    batch_size: int | None = option(None, "Images that the graph takes at a time; by default any number.")
+
+    def __post_init__(self) -> None:
+        if self.output is not None and Path(self.output).suffix not in (".onnx", ".pt2"):
+            raise UsageError(f"output {self.output!r} must end in .onnx, or in .pt2 for torch.export.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch_size={self.batch_size} must be at least 1.")
 
 
 def parse(argv: Sequence[str]) -> ExportArguments:
     """The options; see [`OptionParser`] for the errors."""
-    parser = OptionParser(ExportArguments, prog="antehoc export", description="Writes a model as ONNX.")
+    parser = OptionParser(
+        ExportArguments, prog="antehoc export", description="Writes a model as ONNX or torch.export."
+    )
     return parser.parse(argv, ExportArguments)[0]
 
 
@@ -34,10 +48,10 @@ def run(options: ExportArguments) -> None:
         ValueError: if it is not a model of ours, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
-    from antehoc_hf.export import export_onnx, loaded_model
+    from antehoc_hf.export import export_onnx, export_program
 
     folder = Path(options.model)
     output = Path(options.output or (folder / "model.onnx" if folder.is_dir() else "model.onnx"))
-    model = loaded_model(options.model)
-    path = export_onnx(model, output)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → {', '.join(model.onnx_outputs)}")
+    write = export_program if output.suffix == ".pt2" else export_onnx
+    path = write(options.model, output, options.batch_size)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → prediction and interpretation_map")

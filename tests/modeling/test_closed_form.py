@@ -90,28 +90,3 @@ def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, no
     for count in (1, 5):
         found, expected = program.module()(noise(count, 64)), Pair(fitted)(noise(count, 64))
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
-
-
-@torch.no_grad()
-@pytest.mark.slow
-def test_a_map_in_closed_form_as_onnx(fitted, noise, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    path = str(tmp_path / "model.onnx")
-    program = torch.onnx.export(
-        Pair(fitted).eval(),
-        (noise(2, 64),),
-        dynamo=True,
-        input_names=["pixel_values"],
-        output_names=["logits", "interpretation_map"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
-        verbose=False,
-    )
-    program.save(path)
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for count in (1, 3):
-        pixels = noise(count, 64, seed=count)
-        logits, maps = session.run(["logits", "interpretation_map"], {"pixel_values": pixels.numpy()})
-        expected = fitted(pixels)
-        assert torch.allclose(torch.from_numpy(logits), expected.logits, atol=1e-4)
-        assert torch.allclose(torch.from_numpy(maps), expected.interpretation_map, atol=1e-3)

@@ -25,8 +25,8 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "ResNet": {**_STAGES, "embedding_size": 16},
     "ConvNext": {**_STAGES, "image_size": 64},
 }
-TORCHVISION = ("mobilenet_v3_small",)
-NAMES = (*TIMM, *TRANSFORMERS, *TORCHVISION)
+TORCHVISION = ("mobilenet_v3_small", "resnet18")
+NAMES = (*TIMM, *TRANSFORMERS, TORCHVISION[0])
 
 
 def network(name: str) -> nn.Module:
@@ -57,3 +57,9 @@ def pixels_for(name: str, count: int = 2) -> torch.Tensor:
     """Images of a size that the network takes."""
     side = 160 if name in TIMM else 64
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(3))
+
+
+def image_of_noise(side: int, seed: int) -> torch.Tensor:
+    """Noise of a few pixels' width, (3, side, side)."""
+    coarse = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")[0]
