@@ -169,7 +169,10 @@ def _as_quantisers_expect(graph: Any) -> None:
             continue
         transposed = onnx_ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T), name=f"{weight.name}.T")
         stored = onnx_ir.Value(
-            name=transposed.name, type=weight.type, shape=onnx_ir.Shape(transposed.shape), const_value=transposed
+            name=transposed.name,
+            type=weight.type,
+            shape=onnx_ir.Shape(transposed.numpy().shape),
+            const_value=transposed,
         )
         graph.register_initializer(stored)
         back = onnx_ir.node("Transpose", [stored], {"perm": [1, 0]})
