@@ -73,7 +73,7 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
 
 
 def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
-    one_layer = ("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam")
+    one_layer = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "score-cam", "integrated-grad-cam")
     try:
         chosen = {"layer": layer} if layer and name in one_layer else {}
         return load_explainer(name, model, image_mean=processor.image_mean, image_std=processor.image_std, **chosen)

@@ -1,4 +1,4 @@
-"""Grad-CAM, Grad-CAM++ and Score-CAM."""
+"""Grad-CAM, Grad-CAM++, LayerCAM, HiResCAM and Score-CAM."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class _GradientCam(LayerExplainer):
         recorded = record(question, question.images, [point], question.own_score)
         features, gradients = recorded.features[0], recorded.gradients[0]
         weights = self._weights(features, gradients)
-        return RawMaps((weights[:, :, None, None] * features).sum(dim=1).relu(), points=[point])
+        return RawMaps((weights * features).sum(dim=1).relu(), points=[point])
 
     @staticmethod
     @abstractmethod
     def _weights(features: Tensor, gradients: Tensor) -> Tensor:
-        """(B, C) from (B, C, h, w)."""
+        """(B, C, 1, 1) or (B, C, h, w) from (B, C, h, w)."""
 
 
 class GradCam(_GradientCam):
@@ -71,7 +71,7 @@ class GradCam(_GradientCam):
 
     @staticmethod
     def _weights(features: Tensor, gradients: Tensor) -> Tensor:
-        return gradients.mean(dim=(2, 3))
+        return gradients.mean(dim=(2, 3), keepdim=True)
 
 
 class GradCamPlusPlus(_GradientCam):
@@ -84,7 +84,33 @@ class GradCamPlusPlus(_GradientCam):
 
     @staticmethod
     def _weights(features: Tensor, gradients: Tensor) -> Tensor:
-        return plus_plus_weights(features, gradients)
+        return plus_plus_weights(features, gradients)[:, :, None, None]
+
+
+class LayerCam(_GradientCam):
+    """
+    LayerCAM (Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 2021,
+    Eq. 6 and 7) of one layer: the weights are the positive part of the gradient, at each position its own.
+    """
+
+    name = "layer-cam"
+
+    @staticmethod
+    def _weights(features: Tensor, gradients: Tensor) -> Tensor:
+        return gradients.relu()
+
+
+class HiResCam(_GradientCam):
+    """
+    HiResCAM (Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    networks", 2020, Eq. 4): gradient times activation, summed over channels; as of Grad-CAM, its positive part.
+    """
+
+    name = "hires-cam"
+
+    @staticmethod
+    def _weights(features: Tensor, gradients: Tensor) -> Tensor:
+        return gradients
 
 
 def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:

@@ -8,17 +8,20 @@ from typing import Any
 from torch import nn
 
 from antehoc_hf.explainers.base import Explainer
-from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, ScoreCam
+from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, ScoreCam
 from antehoc_hf.explainers.controls import AnteHoc, Center, Constant, Random, Sobel
 from antehoc_hf.explainers.integrated_grad_cam import IntegratedGradCam
 from antehoc_hf.explainers.integrated_gradients import IntegratedGradients
+from antehoc_hf.explainers.patches import KernelShap, LeaveOneOut, ShapleySampling
+from antehoc_hf.explainers.rise import Rise
 from antehoc_hf.explainers.sise import AdaSise, Sise
 
 # A class of one's own takes part under any name: EXPLAINERS["mine"] = Mine.
 EXPLAINERS: dict[str, type[Explainer]] = {
     explainer.name: explainer
     for explainer in (
-        *(AnteHoc, GradCam, GradCamPlusPlus, ScoreCam, IntegratedGradCam, Sise, AdaSise, IntegratedGradients),
+        *(AnteHoc, GradCam, GradCamPlusPlus, LayerCam, HiResCam, ScoreCam, IntegratedGradCam, Sise, AdaSise),
+        *(IntegratedGradients, Rise, LeaveOneOut, ShapleySampling, KernelShap),
         *(Constant, Random, Center, Sobel),
     )
 }

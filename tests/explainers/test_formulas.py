@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam
+from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation
 from torch import nn
-from torchcam.methods import GradCAM, ScoreCAM
+from torchcam.methods import GradCAM, LayerCAM, ScoreCAM
 
 from antehoc_hf.evaluation.maps import minmax_maps
 from antehoc_hf.explainers import load_explainer
@@ -43,6 +43,19 @@ def test_grad_cam_is_captums_and_torchcams(network) -> None:
     assert torch.allclose(ours, at_input_size(torchcam[:, None]), atol=1e-5)
 
 
+def test_layer_cam_is_torchcams(network) -> None:
+    ours = load_explainer("layer-cam", network, layer="layer3")(images(), [0, 3])
+    with LayerCAM(network, network.layer3) as method:
+        torchcam = method([0, 3], network(images()))[0]
+    assert torch.allclose(ours, at_input_size(torchcam[:, None]), atol=1e-5)
+
+
+def test_hires_cam_is_captums_before_the_mean(network) -> None:
+    ours = load_explainer("hires-cam", network, layer="layer3")(images(), [0, 3])
+    captum = LayerGradientXActivation(network, network.layer3).attribute(images(), torch.tensor([0, 3]))
+    assert torch.allclose(ours, at_input_size(captum.sum(dim=1, keepdim=True).relu().detach()), atol=1e-5)
+
+
 def test_score_cam_is_torchcams(network) -> None:
     ours = load_explainer("score-cam", network, layer="layer4")(images(), [0, 3])
     with ScoreCAM(network, network.layer4) as method, torch.no_grad():
@@ -66,6 +79,63 @@ def test_grad_cam_plus_plus_by_hand() -> None:
     # The second position's gradient is negative, so its ReLU is 0.
     assert plus_plus_weights(features, gradients).item() == pytest.approx(0.1 * 2)
     assert plus_plus_weights(features, torch.zeros_like(gradients)).item() == 0
+
+
+# -- patches, masks ------------------------------------------------------------------------------------------------
+
+
+class Additive(nn.Module):
+    """Two classes; the logits of the first are the weighted mean colours of four patches, whatever the others show."""
+
+    weights = torch.tensor([[3.0, -1.0], [0.5, 0.0]])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(32)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = (self.pool(pixels).mean(dim=1) * self.weights).sum(dim=(1, 2))
+        return torch.stack([logits, torch.zeros_like(logits)], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("leave-one-out", {}), ("shapley-sampling", {"samples": 2}), ("kernel-shap", {"samples": 60})],
+)
+def test_patches_of_an_additive_network_are_worth_what_they_add(method: str, options: dict[str, int]) -> None:
+    # Quadrants of brightness 1, 2, 3, 6 on their mean, 3: what is taken out changes the value by w · (x − 3).
+    bright = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    pixels = bright.repeat_interleave(32, 0).repeat_interleave(32, 1).expand(1, 3, 64, 64)
+    expected = Additive.weights * (bright - 3)
+    explainer = load_explainer(method, Additive(), grid=2, problem_type="regression", **options)
+    explained = explainer.explain(pixels, 0)
+    by_hand = minmax_maps(expected.repeat_interleave(32, 0).repeat_interleave(32, 1)[None, None])
+    assert torch.allclose(explained.maps, by_hand, atol=1e-4)
+    assert explained.passes.item() == {"leave-one-out": 4, "shapley-sampling": 8, "kernel-shap": 60}[method]
+
+
+def test_rise_finds_the_only_place_that_counts(network) -> None:
+    class Corner(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen = pixels[:, :, 40:56, 8:24].mean(dim=(1, 2, 3))
+            return torch.stack([20 * seen - 10, torch.zeros_like(seen)], dim=1)
+
+    explainer = load_explainer("rise", Corner(), masks=500, cells=4)
+    found = explainer(torch.ones(2, 3, 64, 64), 0)
+    assert torch.equal(found[0], found[1])
+    row, column = divmod(int(found[0].argmax()), 64)
+    assert 40 <= row < 56
+    assert 8 <= column < 24
+    with pytest.raises(ValueError, match="kept=1"):
+        load_explainer("rise", network, kept=1)
+
+
+def test_masks_of_rise_are_binary_cells_cut_at_random(network) -> None:
+    rise = load_explainer("rise", network, cells=2, kept=0.25)
+    masks = rise._drawn(400, (64, 48), torch.Generator().manual_seed(0))
+    assert masks.shape == (400, 1, 64, 48)
+    assert 0 <= float(masks.min()) <= float(masks.max()) <= 1
+    assert float(masks.mean()) == pytest.approx(0.25, abs=0.02)
 
 
 # -- Integrated Grad-CAM -------------------------------------------------------------------------------------------
