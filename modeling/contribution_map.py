@@ -71,8 +71,8 @@ class ContributionMapConfig(MapHeadConfig):
         if self.closed_form and not linear:
             raise ValueError(
                 f"A map in closed form reads the last layer with the weights of the classifier, but that of "
-                f"{config.backbone!r} is not linear on it: use map_head='contributions' without closed_form, or name "
-                "other taps."
+                f"{config.backbone!r} is not linear on it: train its map by steps instead, with antehoc train "
+                "--train_task false, or AnteHocTrainer and map_head='contributions'."
             )
         if self.closed_form:
             return ClosedFormMap(config.tap_channels, num_targets, grid=self.grid)

@@ -30,12 +30,14 @@ _KEYS = ("image", "img", "pixel_values")
 @dataclass(frozen=True)
 class Pictures:
     """
-    Images, some to fit the map and others, which it never sees, to judge it.
+    Images: some to fit the map; others, which it never sees, to judge it; and where several maps are fitted, further
+    ones to choose among them.
 
     Args:
         name (`str`): what to call them.
         fitted (`Dataset`): rows with `pixel_values` (3, H, W), normalised.
         held_out (`Dataset`): the same, of other images.
+        choosing (`Dataset`): the same, of yet others; none unless asked for.
         skipped (`list[str]`): those that could not be read, each with the reason.
         revision (`str`, *optional*): of a data set on the Hub.
     """
@@ -43,6 +45,7 @@ class Pictures:
     name: str
     fitted: Rows
     held_out: Rows
+    choosing: Rows
     skipped: list[str]
     revision: str | None = None
 
@@ -88,6 +91,7 @@ def load_pictures(
     *,
     max_images: int = 2000,
     held_out: int = 200,
+    choosing: bool = False,
     split: str | None = None,
     seed: int = 0,
 ) -> Pictures:
@@ -100,6 +104,7 @@ def load_pictures(
         processor: the model's image processor.
         max_images (`int`): images to fit the map to, at random.
         held_out (`int`): images to judge it on; at most a fifth of all.
+        choosing (`bool`): set as many aside once more, to choose among maps.
         split (`str`, *optional*): of a data set; by default its training split.
         seed (`int`): of the choice.
 
@@ -108,11 +113,12 @@ def load_pictures(
     """
     if max_images < LEAST_IMAGES:
         raise DataError(f"max_images={max_images}: a map needs at least {LEAST_IMAGES} images, better some hundred.")
-    name, count, read, called, revision = _found(source, split, max_images + held_out)
+    most = max_images + (2 if choosing else 1) * held_out
+    name, count, read, called, revision = _found(source, split, most)
     if count == 0:
         raise DataError(f"There are no images in {name}: name a folder of images or a data set.")
     order = np.random.default_rng(seed).permutation(count)
-    wanted = order[: max_images + held_out]
+    wanted = order[:most]
     readable, skipped = _readable(_Values(read, called, wanted.tolist()))
     if not readable:
         raise DataError(f"None of the {len(wanted)} images in {name} can be read; the first: {skipped[0]}.")
@@ -128,8 +134,10 @@ def load_pictures(
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 
-    parts = [Rows(_Values(read, called, chosen), encode) for chosen in (readable[aside:], readable[:aside])]
-    return Pictures(name, parts[0], parts[1], skipped, revision)
+    last = 2 * aside if choosing else aside
+    chosen = (readable[last:], readable[:aside], readable[aside:last])
+    fitted, judging, others = (Rows(_Values(read, called, positions), encode) for positions in chosen)
+    return Pictures(name, fitted, judging, others, skipped, revision)
 
 
 _Found = tuple[str, int, Callable[[int], Any], Callable[[int], str], str | None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,20 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from antehoc_hf.attaching.images import Pictures, load_pictures
-from antehoc_hf.attaching.page import save_page
-from antehoc_hf.attaching.verdict import METRIC, RIVAL, Verdict, judge
+from antehoc_hf.attaching.report import announcement, results, summary, write
+from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
-from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.explainers import measured_explainers
-from antehoc_hf.model_cards import weights_digest, write_card
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import FinishedClassifier, read_classifier
 from antehoc_hf.training.attach import FitOptions, FitReport, fit_map
-from antehoc_hf.training.card import hardware
-from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE, describe_model, versions, write_results
-
-_ON_THE_PAGE = 6
-_SHOWN_CONTROLS = ("random", "center")
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class AttachOptions:
         max_images (`int`): images that the map is fitted to.
         held_out (`int`): further images on which it is judged; at most a fifth of all.
         until (`str`): `"fitted"`: once. `"good"`: with more coalitions, each time twice as many, until the map may be
-            trusted more than Grad-CAM or that no longer helps.
+            trusted more than Grad-CAM or that no longer helps, by images which are neither fitted to nor held out.
         rounds (`int`): at most so many fits with `"good"`.
         batch_size (`int`): images at a time when the map is measured.
         seed (`int`): of the choice of images and of the coalitions.
@@ -123,51 +118,77 @@ def attach(
     """
     options = options or AttachOptions()
     folder = None if output_dir is None else Path(output_dir)
-    if folder is not None:
-        _check_folder(folder)
-    found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
-    model = found.model(**{"map_head": {"kind": "contributions", "closed_form": True}, **config})
-    processor = _processor(found, model, crop_pct, interpolation)
-    pictures = load_pictures(
-        images, processor, max_images=options.max_images, held_out=options.held_out, split=split, seed=options.seed
-    )
-    say = print if options.progress else _silent
-    say(_announcement(found, model, processor, pictures, crop_is_known=crop_pct is not None))
-    device: Any = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    before = _logits(model, pictures, options)
+    with nullcontext() if folder is None else _checked_folder(folder):
+        found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
+        model = found.model(**{"map_head": {"kind": "contributions", "closed_form": True}, **config})
+        processor = _processor(found, model, crop_pct, interpolation)
+        pictures = load_pictures(
+            images,
+            processor,
+            max_images=options.max_images,
+            held_out=options.held_out,
+            choosing=options.until == "good",
+            split=split,
+            seed=options.seed,
+        )
+        say = print if options.progress else _silent
+        say(announcement(found, model, processor, pictures, crop_is_known=crop_pct is not None))
+        return _attached(found, model, processor, pictures, options, folder, say)
 
-    def save() -> None:
-        if folder is not None:
-            model.save_pretrained(folder)
-            processor.save_pretrained(folder)
 
-    fitted, report, rounds = _fitted(model, pictures, before.argmax(dim=1).cpu(), options, save, say)
-    if not torch.equal(before, _logits(model, pictures, options)):
+def _attached(
+    found: FinishedClassifier,
+    model: Any,
+    processor: AnteHocImageProcessor,
+    pictures: Pictures,
+    options: AttachOptions,
+    folder: Path | None,
+    say: Callable[[str], None],
+) -> Attached:
+    """Fitted, saved, measured, written."""
+    model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    before = _logits(model, pictures.held_out, options)
+    fitted, rounds = _fitted(model, processor, pictures, options, folder, say)
+    if not torch.equal(before, _logits(model, pictures.held_out, options)):
         raise RuntimeError("The network's predictions changed while its map was fitted.")
+    report = _measured(model, pictures.held_out, before.argmax(dim=1).cpu(), options)
     verdict = judge(report)
-    if len(rounds) > 1:  # the same images have chosen and judge
-        chosen = f" The best of {len(rounds)} fits was chosen on these images, which flatters it somewhat."
-        verdict = replace(verdict, sentence=verdict.sentence + chosen)
-    results = _results(found, model, pictures, options, fitted, report, verdict, rounds)
+    measured = results(found, model, pictures, options.seed, fitted, report, verdict, rounds)
     if folder is not None:
-        _write(folder, model, pictures, options, results)
-    say(_summary(results, verdict, folder))
-    return Attached(model.cpu(), processor, verdict, results)
+        write(folder, model, pictures, measured)
+    say(summary(measured, verdict, folder))
+    return Attached(model.cpu(), processor, verdict, measured)
 
 
 def _silent(_: str) -> None:
     """Says nothing."""
 
 
-def _check_folder(folder: Path) -> None:
-    """Before any work: the folder can be written to, and nothing in it would be lost."""
+@contextmanager
+def _checked_folder(folder: Path) -> Iterator[None]:
+    """Before any work: it can be written to, and nothing in it would be lost. A failure leaves no empty folders."""
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a model already: name another output_dir, or remove it.")
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    trial = folder / ".antehoc-trial"
-    trial.touch()
-    trial.unlink()
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that holds something is kept
+            for path in new:
+                path.rmdir()
+        raise
+
+
+def _save(model: Any, processor: AnteHocImageProcessor, folder: Path) -> None:
+    """Each file is the old one or the new one, whenever this is interrupted."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as place:
+        model.save_pretrained(place)
+        processor.save_pretrained(place)
+        for path in Path(place).iterdir():
+            path.replace(folder / path.name)
 
 
 def _processor(
@@ -180,60 +201,66 @@ def _processor(
 
 
 @torch.no_grad()
-def _logits(model: Any, pictures: Pictures, options: AttachOptions) -> Tensor:
-    """What the network predicts for the held-out images."""
-    loader: Any = DataLoader(pictures.held_out, batch_size=options.batch_size)
+def _logits(model: Any, rows: Any, options: AttachOptions) -> Tensor:
+    """What the network predicts."""
+    loader: Any = DataLoader(rows, batch_size=options.batch_size)
     return torch.cat([model(batch["pixel_values"].to(model.device), phase="prediction").logits for batch in loader])
 
 
 def _fitted(
     model: Any,
+    processor: AnteHocImageProcessor,
     pictures: Pictures,
-    predicted: Tensor,
     options: AttachOptions,
-    save: Callable[[], None],
+    folder: Path | None,
     say: Callable[[str], None],
-) -> tuple[FitReport, MapReport, list[dict[str, Any]]]:
-    """The best of one fit or several; saved each time before it is measured."""
-    chosen: tuple[FitReport, MapReport, dict[str, Tensor]] | None = None
+) -> tuple[FitReport, list[dict[str, Any]]]:
+    """
+    The best of one fit or several, by images that do not judge it in the end. The first map is saved at once, another
+    one when it is known to be better.
+    """
+    best: FitReport | None = None
+    state: dict[str, Tensor] = {}
     rounds: list[dict[str, Any]] = []
-    pairs = options.fit.pairs
-    for number in range(options.rounds if options.until == "good" else 1):
-        fit = replace(options.fit, pairs=pairs << number, seed=options.seed, progress=options.progress)
+    several = options.until == "good"
+    predicted = _logits(model, pictures.choosing, options).argmax(dim=1).cpu() if several else None
+    for number in range(options.rounds if several else 1):
+        pairs = options.fit.pairs << number
+        fit = replace(options.fit, pairs=pairs, seed=options.seed, progress=options.progress)
         fitted = fit_map(model, pictures.fitted, fit)
-        if chosen is None:
-            save()
-        report = _measured(model, pictures, predicted, options)
-        verdict = judge(report)
-        rounds.append({"pairs": fit.pairs, "seconds": fitted.seconds, "score": verdict.ours, "trust": verdict.trust})
-        previous = None if chosen is None else judge(chosen[1]).ours
-        if previous is None or verdict.ours > previous:
-            state = {name: value.clone() for name, value in model.map_head.state_dict().items()}
-            chosen = fitted, report, state
-            save()
-        if options.until == "good" and verdict.trust == "more":
-            break
-        if previous is not None and verdict.ours <= previous:
+        rounds.append({"pairs": pairs, "seconds": fitted.seconds})
+        if folder is not None and best is None:
+            _save(model, processor, folder)
+        if predicted is None:
+            return fitted, rounds
+        verdict = judge(_measured(model, pictures.choosing, predicted, options))
+        better = best is None or verdict.ours > max(one["score"] for one in rounds[:-1])
+        rounds[-1] |= {"score": verdict.ours, "trust": verdict.trust}
+        if not better:
             say("More coalitions no longer make the map better.")
             break
-        if options.until == "good" and number + 1 < options.rounds:
+        if folder is not None and best is not None:
+            _save(model, processor, folder)
+        best, state = fitted, {name: value.clone() for name, value in model.map_head.state_dict().items()}
+        if verdict.trust == "more":
+            break
+        if number + 1 < options.rounds:
             say(f"{verdict.sentence} Once more, with twice as many coalitions.")
-    assert chosen is not None
-    model.map_head.load_state_dict(chosen[2])
-    return chosen[0], chosen[1], rounds
+    assert best is not None
+    model.map_head.load_state_dict(state)
+    return best, rounds
 
 
-def _measured(model: Any, pictures: Pictures, predicted: Tensor, options: AttachOptions) -> MapReport:
-    """Our map, Grad-CAM where it can explain the network, and the controls, on held-out images."""
-    few = pictures.held_out[0]["pixel_values"][None].to(model.device)
+def _measured(model: Any, rows: Any, predicted: Tensor, options: AttachOptions) -> MapReport:
+    """Our map, Grad-CAM where it can explain the network, and the controls, on images that the map has not seen."""
+    few = rows[0]["pixel_values"][None].to(model.device)
     try:
         explainers = measured_explainers([RIVAL], model)
         explainers[RIVAL](few, torch.zeros(1, dtype=torch.long, device=model.device))
     except ValueError:  # a network without a layer that it could read
         explainers = {}
-    count = len(pictures.held_out)
-    loader: Any = DataLoader(_WithPredictions(pictures.held_out, predicted), batch_size=options.batch_size)  # type: ignore[arg-type]
-    settings = EvaluationSettings(target="prediction", insertion_deletion_images=count, seed=options.seed)
+    loader: Any = DataLoader(_WithPredictions(rows, predicted), batch_size=options.batch_size)  # type: ignore[arg-type]
+    settings = EvaluationSettings(target="prediction", insertion_deletion_images=len(rows), seed=options.seed)
     return evaluate_maps(model, loader, settings, explainers=explainers, progress=options.progress)
 
 
@@ -248,134 +275,3 @@ class _WithPredictions(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         return {**self.rows[position], "labels": self.predicted[position]}
-
-
-def _results(
-    found: FinishedClassifier,
-    model: Any,
-    pictures: Pictures,
-    options: AttachOptions,
-    fitted: FitReport,
-    report: MapReport,
-    verdict: Verdict,
-    rounds: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """As `antehoc train` writes them, so that cards and tables read both."""
-    measured = report.to_dict()
-    measured.pop("accuracy")  # there are no labels
-    return {
-        "model": {**describe_model(model), "source": found.origin},
-        "task": "image-classification",
-        "data": {
-            "name": pictures.name,
-            "revision": pictures.revision,
-            "labels": False,
-            "images": {"fitted": len(pictures.fitted), "held out": len(pictures.held_out)},
-            "skipped_images": len(pictures.skipped),
-        },
-        "training": {
-            "seconds": fitted.seconds,
-            "hardware": hardware(model.device),
-            "seed": options.seed,
-            "base_model": found.origin if "/" in found.origin and not Path(found.origin).exists() else None,
-            "passes": {
-                "interpretation": {
-                    "train_task": False,
-                    "coalitions": fitted.coalitions,
-                    "pairs": max(rounds, key=lambda one: one["score"])["pairs"],
-                }
-            },
-            "objective": {
-                "second_pass": "coalitions of patches",
-                "learned": "by one ridge regression, in closed form, on coalitions: versions of the image in which "
-                "some patches are replaced by the image's mean colour, a blur or black",
-            },
-        },
-        "fit": fitted.to_dict(),
-        "rounds": rounds,
-        "verdict": verdict.to_dict(),
-        "skipped": pictures.skipped[:100],
-        "evaluated_on": "held-out images",
-        "evaluated_images": len(pictures.held_out),
-        "metrics": {"explained_variance": fitted.explained["fitted map"]},
-        "maps": measured,
-        "versions": versions(),
-    }
-
-
-def _write(folder: Path, model: Any, pictures: Pictures, options: AttachOptions, results: dict[str, Any]) -> None:
-    """Numbers first, then the picture, then the card, which shows both; the model is there already."""
-    results["training"]["weights_sha256"] = weights_digest(folder)
-    write_results(folder / RESULTS_FILE, results)
-    count = min(_ON_THE_PAGE, len(pictures.held_out))
-    pixels = torch.stack([pictures.held_out[index]["pixel_values"] for index in range(count)]).to(model.device)
-    with torch.no_grad():
-        output = model(pixels)
-    shares, classes = output.logits.float().softmax(dim=1).max(dim=1)
-    maps = {"antehoc": output.interpretation_map}
-    if any(row["kind"] == "explainer" for row in results["maps"]["rows"]):
-        maps[RIVAL] = measured_explainers([RIVAL], model)[RIVAL](pixels, classes)
-    maps |= {name: CONTROLS[name](pixels, options.seed, 0) for name in _SHOWN_CONTROLS}
-    captions = [
-        f"{str(model.config.id2label[int(index)])[:24]} {100 * float(share):.0f} %"
-        for index, share in zip(classes, shares, strict=True)
-    ]
-    save_page(
-        folder / FIGURE_FILE,
-        pixels,
-        {name: values.detach().float().cpu() for name, values in maps.items()},
-        captions,
-        model.config,
-        output.degenerate.tolist(),
-    )
-    write_card(folder)
-
-
-def _announcement(
-    found: FinishedClassifier, model: Any, processor: AnteHocImageProcessor, pictures: Pictures, crop_is_known: bool
-) -> str:
-    height, width = model.config.image_size
-    lines = [
-        f"{found.origin}: {model.config.backbone}, {found.num_labels} classes, {height}×{width} pixels; its map is "
-        f"fitted to {len(pictures.fitted)} images of {pictures.name} and judged on {len(pictures.held_out)} others."
-    ]
-    if found.names is None and model.config.id2label[0] == "LABEL_0":
-        lines.append(
-            "The source does not name its classes: they are called LABEL_0 and so on unless --class_names (id2label "
-            "in Python) names them."
-        )
-    if not crop_is_known and found.preprocessing.crop_pct is None:
-        lines.append(
-            f"The source does not say how images are cropped: {100 * processor.crop_pct:.1f} % of them are kept, "
-            f"after {processor.interpolation} resizing, unless --crop_pct and --interpolation say otherwise."
-        )
-    if pictures.skipped:
-        lines.append(
-            f"{len(pictures.skipped)} images cannot be read and are left out; the first: {pictures.skipped[0]}."
-        )
-    return "\n".join(lines)
-
-
-def _summary(results: dict[str, Any], verdict: Verdict, folder: Path | None) -> str:
-    """A table for the terminal, the sentence, and where everything is."""
-    fit = results["fit"]
-    lines = ["", f"{'map':14}{'insertion − deletion':>34}{'mean':>8}"]
-    for row in results["maps"]["rows"]:
-        score, mean = row["scores"][METRIC], row["scores"]["map_mean"]["value"]
-        interval = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-        lines.append(f"{row['name']:14}{interval:>34}{mean:>8.2f}")
-    lines += [
-        "",
-        f"Fitted in {fit['seconds']:.0f} s to {fit['images']} images and {fit['coalitions']} coalitions; it explains "
-        f"{100 * fit['explained']['fitted map']:.0f} % of what held-out coalitions gain, the class evidence alone "
-        f"{100 * fit['explained']['class evidence']:.0f} %.",
-    ]
-    if fit["curve"]:
-        steps = "; ".join(
-            f"{images} in {seconds:.0f} s: {100 * share:.0f} %" for images, seconds, share in fit["curve"]
-        )
-        lines.append(f"By the number of images: {steps}.")
-    lines += [verdict.sentence, "The network's predictions are the same to the bit."]
-    if folder is not None:
-        lines.append(f"In {folder}: the model, README.md, {RESULTS_FILE}, {FIGURE_FILE}.")
-    return "\n".join(lines)

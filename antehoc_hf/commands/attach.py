@@ -22,7 +22,7 @@ class AttachArguments:
     )
     images: str = option(help="Images without labels: a folder however nested, or a data set by name.")
     output_dir: str = option(help="Folder for the model, its card, results.json and predictions.png.", short="-o")
-    backbone: str | None = option(None, "The timm architecture, for a file of weights.")
+    backbone: str | None = option(None, "For a file of weights: timm's architecture, or torchvision:resnet50.")
     backbone_kwargs: dict[str, Any] | None = option(None, "Options that the network was made with, as JSON.")
     image_size: list[int] | None = option(None, "Side, or height and width, where the source does not say.")
     image_mean: list[float] | None = option(None, "Mean of the three channels, where the source does not say.")

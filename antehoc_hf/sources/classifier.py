@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,17 +76,17 @@ class FinishedClassifier:
             config: options of [`AnteHocConfig`], e.g. `map_head="energy"`; they go before what the source says.
 
         Raises:
-            ValueError: if the normalisation of its images is not known, the weights do not fit, or the network built
-                from the configuration predicts something else than the one in memory.
+            ValueError: if size or normalisation of its images are not known, the weights do not fit, or the network
+                built from the configuration predicts something else than the one in memory.
         """
         known = self.preprocessing.completed(
             **{name: config.pop(name, None) for name in ("image_size", "image_mean", "image_std")}
         )
-        missing = [name for name in ("image_mean", "image_std") if getattr(known, name) is None]
+        missing = [name for name in ("image_size", "image_mean", "image_std") if getattr(known, name) is None]
         if missing:
             raise ValueError(
-                f"{self.origin} does not say how its images are normalised: give image_mean and image_std, such as "
-                "[0.485, 0.456, 0.406] and [0.229, 0.224, 0.225] for many networks trained on ImageNet."
+                f"{self.origin} does not say how its images are prepared: give {' and '.join(missing)}, which for "
+                "many networks trained on ImageNet are 224, [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]."
             )
         options: dict[str, Any] = {
             "backbone_kwargs": self.backbone_kwargs,
@@ -151,25 +152,16 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
 @torch.no_grad()
 def check_same_predictions(network: nn.Module, model: AnteHocForImageClassification) -> None:
     """
-    Compares logits on two images of noise, to the bit on the network's own device.
+    Compares logits on two images of noise, to the bit: those of a copy of the network that is, as the model, on the
+    CPU, in float32, and in ordinary memory.
 
     Raises:
         ValueError: if they differ.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    parameter = next(network.parameters())
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(2, 3, *model.config.image_size, generator=generator)
-    try:
-        network.eval()
-        expected = network(pixels.to(device=parameter.device, dtype=parameter.dtype))
-        found = model.backbone.to(parameter.device)(pixels.to(device=parameter.device, dtype=parameter.dtype))
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        model.backbone.to(model.device)
-    expected = getattr(expected, "logits", expected)
-    if not torch.allclose(expected.float(), found.float(), rtol=1e-4, atol=1e-5):
+    twin = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    pixels = torch.rand(2, 3, *model.config.image_size, generator=torch.Generator().manual_seed(0))
+    expected = twin(pixels)
+    if not torch.equal(getattr(expected, "logits", expected), model.backbone(pixels)):
         raise ValueError(
             f"A network built as {model.config.backbone!r} with the weights of this {type(network).__name__} predicts "
             "something else: it was made with options that are not known here. Give them as backbone_kwargs."

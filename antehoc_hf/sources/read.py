@@ -43,7 +43,7 @@ def read_classifier(
         source: a network in memory (timm's, torchvision's, or an image classifier of transformers); the folder or Hub
             name of a checkpoint in timm's or transformers' format (`"timm/resnet50.a1_in1k"`, `"hf-hub:org/name"`); a
             timm name, whose pretrained weights are meant; or a file of weights.
-        backbone (`str`, *optional*): the timm architecture, for a file of weights.
+        backbone (`str`, *optional*): for a file of weights: the architecture of timm, or `"torchvision:resnet50"`.
         backbone_kwargs (`dict`, *optional*): options that timm's network was made with.
         token (`str`, *optional*): for a private repository on the Hub.
 
@@ -106,7 +106,8 @@ def _of_file(path: Path, backbone: str | None, backbone_kwargs: dict[str, Any] |
     weights = read_weights(path)
     if backbone is None:
         raise ValueError(
-            f"{path} holds weights alone: say which network they are of, backbone='resnet50' for instance."
+            f"{path} holds weights alone: say which network they are of, backbone='resnet50' for timm's, or "
+            "'torchvision:resnet50'."
         )
     return of_weights(weights, backbone, backbone_kwargs, origin=path.name)
 

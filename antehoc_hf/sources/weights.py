@@ -41,7 +41,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than weights, and reading it would run code from the file. Save the network's "
             "state_dict() alone, best with safetensors.torch.save_file."
         ) from None
-    except (EOFError, RuntimeError) as error:
+    except (EOFError, RuntimeError, OSError) as error:
         raise OSError(
             f"The weights in {path} are cut short or damaged ({' '.join(str(error).split())[:120]})."
         ) from error

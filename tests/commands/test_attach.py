@@ -56,7 +56,7 @@ def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ((), "does not say how its images are normalised: give image_mean and image_std"),
+        ((), "does not say how its images are prepared: give image_mean and image_std"),
         ((*NORMALISED, "--images", "nowhere"), "nowhere"),
         ((*NORMALISED, "--backbone", "resnet18"), "do not fit 'resnet18'"),
         ((*NORMALISED, "--backbone", "test_resnett"), "Did you mean test_resnet"),

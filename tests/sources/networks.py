@@ -1,11 +1,14 @@
 """Finished classifiers of several libraries and families, small and with values of their own."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
 import transformers
+from safetensors.torch import save_file
 from torch import nn
 
 NORMALISATION: dict[str, Any] = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25]}
@@ -63,3 +66,22 @@ def image_of_noise(side: int, seed: int) -> torch.Tensor:
     """Noise of a few pixels' width, (3, side, side)."""
     coarse = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")[0]
+
+
+def save_folders(place: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """Checkpoints as the Hub has them: weights of `test_resnet` in timm's formats, a ViT in transformers'."""
+    cfg = {"mean": [0.4] * 3, "std": [0.2] * 3, "input_size": [3, 96, 96], "classifier": "fc"}
+    cfg |= {"crop_pct": 0.9, "crop_mode": "squash", "interpolation": "bilinear"}
+    common = {"architecture": "test_resnet", "num_classes": 5, "label_names": CLASSES, "pretrained_cfg": cfg}
+    wrapper = {**common, "model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
+    for kind, prefix, config in (("timm", "", common), ("wrapper", "timm_model.", wrapper)):
+        (place / kind).mkdir()
+        named = {prefix + name: value for name, value in weights.items()}
+        save_file(named, place / kind / "model.safetensors", metadata={"format": "pt"})
+        (place / kind / "config.json").write_text(json.dumps(config))
+    network("ViT").save_pretrained(place / "transformers")
+    size = {"height": 64, "width": 64}
+    values = {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": size, "resample": 3}
+    named_processor = {**values, "do_resize": True, "image_processor_type": "ViTImageProcessor"}
+    (place / "transformers" / "preprocessor_config.json").write_text(json.dumps(named_processor))
+    return place

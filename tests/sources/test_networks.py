@@ -146,7 +146,8 @@ class _Home(nn.Module):
 
 
 def test_a_network_with_the_weights_of_timms_is_one_when_it_is_named() -> None:
-    model = AnteHocForImageClassification.from_classifier(_Home(), backbone="test_resnet", **networks.NORMALISATION)
+    known = {**networks.NORMALISATION, "image_size": 160}
+    model = AnteHocForImageClassification.from_classifier(_Home(), backbone="test_resnet", **known)
     pixels = networks.pixels_for("test_resnet")
     assert torch.equal(networks.logits_of(_Home(), pixels), networks.logits_of(model, pixels))
 
@@ -165,9 +166,9 @@ def test_a_network_with_the_weights_of_timms_is_one_when_it_is_named() -> None:
         ),
         (
             lambda: torchvision.models.resnet18(num_classes=5),
-            "does not say how its images are normalised: give image_mean",
+            "does not say how its images are prepared: give image_size and image_mean and image_std",
         ),
-        (lambda: networks.network("ViT"), "does not say how its images are normalised: give image_mean"),
+        (lambda: networks.network("ViT"), "does not say how its images are prepared: give image_mean and image_std"),
     ],
 )
 def test_what_cannot_be_explained_ends_in_one_sentence(made: Any, message: str) -> None:
