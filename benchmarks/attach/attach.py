@@ -37,7 +37,7 @@ def main() -> None:
     images = Imagenette(args.data, "train", args.images, model)
     torch.set_num_threads(args.threads)
     unfitted = {name: value.clone() for name, value in model.map_head.state_dict().items()}
-    report = fit_map(model, images, FitOptions(pairs=args.pairs, seed=args.seed))
+    report = fit_map(model, images, FitOptions(pairs=args.pairs, against=args.against, seed=args.seed))
     print(json.dumps(report.to_dict() | {"curve": None}, indent=1))
     fitted = {name: value.clone() for name, value in model.map_head.state_dict().items()}
     split = "train" if args.on_train else "validation"
@@ -122,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
     parser.add_argument("--images", type=int, default=2000, help="to fit the map to")
     parser.add_argument("--pairs", type=int, default=8, help="of coalitions of each image")
+    parser.add_argument("--against", choices=["complement", "drawn"], default="complement", help="see FitOptions")
     parser.add_argument("--validation", type=int, default=500, help="images to compare the maps on; 0: fit only")
     parser.add_argument("--on_train", action="store_true", help="compare on training images: for choosing")
     parser.add_argument("--grid", type=int, default=8)

@@ -29,7 +29,7 @@ def main() -> None:
     args = _arguments()
     model = classifier(args.network, args.weights)
     start = model.map_head.coefficients.clone()
-    fit_map(model, Imagenette(args.data, "train", args.images, model), FitOptions(pairs=3))
+    fit_map(model, Imagenette(args.data, "train", args.images, model), FitOptions(pairs=3, against="drawn"))
     heads = {"class evidence": start, "fitted map": model.map_head.coefficients.clone()}
     rows = Imagenette(args.data, "train", args.count, model, first=3400)
     judge = Judge(model, torch.stack([rows[index]["pixel_values"] for index in range(8)]))

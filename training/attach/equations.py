@@ -28,6 +28,17 @@ class NormalEquations:
         self.energy += float(values.square().sum())
         self.rows += len(rows)
 
+    def without(self, last: int) -> "NormalEquations":
+        """These rows after the best that their last columns alone can explain; of the other columns."""
+        kept, known = self.gram[:-last, :-last], self.gram[-last:, -last:]
+        beside = self.gram[:-last, -last:] @ torch.linalg.pinv(known, hermitian=True)
+        rest = NormalEquations(len(kept))
+        rest.gram = kept - beside @ self.gram[-last:, :-last]
+        rest.moment = self.moment[:-last] - beside @ self.moment[-last:]
+        explained = self.moment[-last:] @ torch.linalg.pinv(known, hermitian=True) @ self.moment[-last:]
+        rest.energy, rest.rows = self.energy - float(explained), self.rows
+        return rest
+
     def solve(self, penalty: float) -> Tensor:
         """
         The coefficients of least squared error plus `penalty` times the sum of their squares, each column taken in

@@ -22,10 +22,11 @@ from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
 from antehoc_hf.modeling.map_head import Targets
 from antehoc_hf.training.attach.equations import NormalEquations
 from antehoc_hf.training.attach.judge import Judge, Precision, Setting
-from antehoc_hf.training.attach.pairs import Pairs
+from antehoc_hf.training.attach.pairs import Against, Pairs
 from antehoc_hf.training.objectives.patches import Background, Sampling, black_of
 
 _PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+_SIZES = 2  # columns for what the sizes of the two coalitions of a pair explain
 _BATCH = 8
 _LEAST_IMAGES = 20
 
@@ -38,6 +39,8 @@ class FitOptions:
     Args:
         pairs (`int`): pairs of coalitions of each image; each costs two passes of the network without gradient.
         likely, random (`int`): how many of its likeliest and of the other classes an image is asked about.
+        against (`str`): what a coalition is compared with: `"complement"`, the patches that it leaves, or `"drawn"`,
+            another of its size.
         sampling, background (`str`): how coalitions are drawn, see [`CoalitionOptions`]; `"ranked"` needs a map first.
         held_out (`int`): every n-th image does not go into the regression but says how good it is.
         batch_size (`int`, *optional*): images a pass; None: found by a short timing, as the next two.
@@ -53,6 +56,7 @@ class FitOptions:
     pairs: int = 8
     likely: int = 3
     random: int = 1
+    against: Against = "complement"
     sampling: Sampling = "contiguous"
     background: Background = "mixed"
     held_out: int = 8
@@ -69,6 +73,7 @@ class FitOptions:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
         for name, choices in (
+            ("against", get_args(Against)),
             ("sampling", ("contiguous", "shapley")),
             ("background", get_args(Background)),
             ("precision", get_args(Precision)),
@@ -86,8 +91,8 @@ class FitReport:
         images, held_out (`int`): how many went into the regression, and how many judged it.
         coalitions (`int`): images with missing patches that the network has seen.
         seconds (`float`): from beginning to end.
-        explained (`dict`): of what pairs of coalitions of held-out images differ by for the predicted class, the share
-            that each map explains: no map (0), class evidence (the start) and the fitted map.
+        explained (`dict`): of what pairs of coalitions of held-out images differ by for the predicted class, sizes
+            set aside, the share that each map explains: no map (0), class evidence (the start) and the fitted map.
         explained_all (`dict`): the same for all classes asked about.
         penalty (`float`, *optional*): of the ridge regression, chosen on held-out images; None: no regression was
             better than the start, which was kept.
@@ -157,8 +162,15 @@ class _Fit:
         self.model, self.head, self.options = model, model.map_head, options
         self.device = next(model.parameters()).device
         size = self.head.coefficients.numel()
-        self.taught, self.judged, self.judged_first = (NormalEquations(size) for _ in range(3))
-        self.pairs = Pairs(options.pairs, options.sampling, options.background, black_of(model.config), options.seed)
+        self.taught, self.judged, self.judged_first = (NormalEquations(size + _SIZES) for _ in range(3))
+        self.pairs = Pairs(
+            options.pairs,
+            options.against,
+            options.sampling,
+            options.background,
+            black_of(model.config),
+            options.seed,
+        )
         self.nothing: list[Tensor] = []
         self.seen = self.coalitions = 0
         self.steps: list[tuple[int, float, Tensor]] = []
@@ -184,9 +196,10 @@ class _Fit:
                 self._add(batch, judge)
                 bar.update(len(batch))
                 if self.seen % (16 * _BATCH) == 0:
-                    so_far = self.taught.solve(1e-2)
+                    so_far = self.taught.without(_SIZES).solve(1e-2)
                     self.steps.append((self.seen, time.perf_counter() - began, so_far))
-                    bar.set_postfix_str(f"explains {self.judged_first.explained(so_far):.1%} of held-out gains")
+                    share = self.judged_first.without(_SIZES).explained(so_far)
+                    bar.set_postfix_str(f"explains {share:.1%} of held-out gains")
         return self._finish(judge, began)
 
     def _fit_scale(self, images: list[Tensor]) -> None:
@@ -227,7 +240,13 @@ class _Fit:
             raise ValueError("The network gives numbers that are not finite: check its weights and the normalisation.")
         with torch.inference_mode():
             responses = self.head.responses(values, targets, classes).flatten(3)
+            # What all patches have in common is no map: it goes with the sizes.
+            responses = responses - responses.mean(dim=3, keepdim=True)
             rows = torch.einsum("ntfd,npd->nptf", responses, contrasts.flatten(2))
+            larger = contrasts.mean(dim=(2, 3))
+            powers = torch.stack([larger, larger**3], dim=2)
+            worth = targets.worth.gather(1, classes)
+            rows = torch.cat([rows, powers[:, :, None] * worth[:, None, :, None]], dim=3)
             wanted = gains.gather(2, classes[:, None].expand(-1, gains.shape[1], -1))
         for position, index in enumerate(indices):
             held_out = index % self.options.held_out == self.options.held_out - 1
@@ -253,13 +272,14 @@ class _Fit:
 
     def _finish(self, judge: Judge, began: float) -> FitReport:
         """Solves, chooses on the held-out images, and never takes what explains less of them than the start."""
-        start = self.taught.along(self.start)
+        taught, judged, first = (sums.without(_SIZES) for sums in (self.taught, self.judged, self.judged_first))
+        start = taught.along(self.start)
         solved: list[tuple[float | None, Tensor]] = [(None, start)]
-        solved += [(penalty, self.taught.solve(penalty)) for penalty in _PENALTIES]
+        solved += [(penalty, taught.solve(penalty)) for penalty in _PENALTIES]
         # Worse for the class that is shown is worse, however well the other classes are explained.
-        at_most = self.judged_first.error(start)
-        no_worse = [candidate for candidate in solved if self.judged_first.error(candidate[1]) <= at_most]
-        penalty, chosen = min(no_worse, key=lambda candidate: self.judged.error(candidate[1]))
+        at_most = first.error(start)
+        no_worse = [candidate for candidate in solved if first.error(candidate[1]) <= at_most]
+        penalty, chosen = min(no_worse, key=lambda candidate: judged.error(candidate[1]))
         # A start that points the wrong way has nothing to say either, but a map must point somewhere.
         chosen = chosen if bool(chosen.abs().sum() > 0) else self.start
         with torch.no_grad():
@@ -272,11 +292,11 @@ class _Fit:
             held_out=held_out,
             coalitions=self.coalitions,
             seconds=time.perf_counter() - began,
-            explained={name: self.judged_first.explained(values) for name, values in maps.items()},
-            explained_all={name: self.judged.explained(values) for name, values in maps.items()},
+            explained={name: first.explained(values) for name, values in maps.items()},
+            explained_all={name: judged.explained(values) for name, values in maps.items()},
             penalty=penalty,
             setting=judge.setting,
-            curve=[(seen, seconds, self.judged_first.explained(fitted)) for seen, seconds, fitted in self.steps],
+            curve=[(seen, seconds, first.explained(fitted)) for seen, seconds, fitted in self.steps],
         )
 
 

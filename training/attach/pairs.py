@@ -1,7 +1,7 @@
 """Pairs of coalitions for images, one stream of random numbers an image: the same whatever the batches are."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,22 +17,29 @@ from antehoc_hf.training.objectives.patches import (
     shown_images,
 )
 
+Against = Literal["complement", "drawn"]
 _BACKGROUNDS = ("mean", "blur", "black")
 
 
 class Pairs:
     """
-    Plays with images: `pairs` pairs of coalitions each, the two of a pair of one size and on one background.
+    Plays with images: `pairs` pairs of coalitions each, the two of a pair on one background.
 
     Args:
         pairs (`int`): of each image.
+        against (`str`): `"complement"`: a coalition plays against the patches that it leaves, as insertion does
+            against deletion, and what pairs of patches make together cancels (Covert, Lee, "Improving KernelSHAP",
+            AISTATS 2021); `"drawn"`: against another of its size.
         sampling, background (`str`): as in [`CoalitionOptions`].
         black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
         seed (`int`): of the random numbers.
     """
 
-    def __init__(self, pairs: int, sampling: Sampling, background: Background, black: Tensor, seed: int) -> None:
-        self.pairs, self.sampling, self.background, self.black, self.seed = pairs, sampling, background, black, seed
+    def __init__(
+        self, pairs: int, against: Against, sampling: Sampling, background: Background, black: Tensor, seed: int
+    ) -> None:
+        self.pairs, self.against, self.sampling, self.background = pairs, against, sampling, background
+        self.black, self.seed = black, seed
 
     def generator(self, index: int) -> torch.Generator:
         """The random numbers of the image with this index."""
@@ -43,7 +50,8 @@ class Pairs:
         """Of one image (3, H, W): the pairs, (P, 2, g, w) bool, and what is left of the image, (2P, 3, H, W)."""
         generator = self.generator(index)
         sizes = draw_sizes(self.pairs, grid[0] * grid[1], self.sampling, generator)
-        drawn = torch.stack([draw_coalitions(sizes, grid, self.sampling, generator) for _ in range(2)], dim=1)
+        first, second = (draw_coalitions(sizes, grid, self.sampling, generator) for _ in range(2))
+        drawn = torch.stack([first, ~first if self.against == "complement" else second], dim=1)
         kinds = torch.randint(len(_BACKGROUNDS), (self.pairs,), generator=generator).tolist()
         backgrounds = {kind: self._replacement(image, kind) for kind in set(self._kinds(kinds))}
         behind = torch.stack([backgrounds[kind] for kind in self._kinds(kinds)])

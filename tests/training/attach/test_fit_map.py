@@ -59,7 +59,8 @@ def pictures(count, seed=0):
     return list(images)
 
 
-def test_the_contributions_of_a_linear_network_are_recovered():
+@pytest.mark.parametrize("against", ["complement", "drawn"])
+def test_the_contributions_of_a_linear_network_are_recovered(against):
     """Without nonlinearity the Shapley value of a patch is what it adds: w·f / 64 to a logit, a quarter to p."""
     model = classifier(
         "antehoc_linear_network",
@@ -72,7 +73,7 @@ def test_the_contributions_of_a_linear_network_are_recovered():
     with torch.no_grad():
         model.backbone.fc.weight.mul_(0.02)
         model.backbone.fc.bias.zero_()
-    report = fit_map(model, pictures(40), FitOptions(background="black", pairs=4, **QUICK))
+    report = fit_map(model, pictures(40), FitOptions(background="black", pairs=4, against=against, **QUICK))
     assert report.explained["fitted map"] > 0.999
     image = pictures(1, seed=9)[0][None]
     contributions = model(image, output_attention_maps=True).contributions
@@ -112,6 +113,22 @@ def test_normal_equations_are_those_of_all_rows_at_once():
     assert torch.allclose(sums.solve(0.0), expected)
     assert sums.error(expected) == pytest.approx(float((values - rows @ expected).square().sum()))
     assert sums.explained(torch.zeros(4).double()) == 0
+
+
+def test_what_columns_explain_is_set_aside():
+    """Frisch and Waugh: the rest of the coefficients are those of all columns together."""
+    generator = torch.Generator().manual_seed(0)
+    rows, values = torch.randn(50, 5, generator=generator).double(), torch.randn(50, generator=generator).double()
+    rows[:, :3] += rows[:, 3:4]
+    rows = torch.cat([rows, torch.zeros(50, 1).double()], dim=1)  # of coalitions of one size
+    sums = NormalEquations(6)
+    sums.add(rows, values)
+    together = torch.linalg.lstsq(rows[:, :5], values[:, None]).solution[:, 0]
+    assert torch.allclose(sums.without(3).solve(0.0), together[:3])
+    known = torch.linalg.lstsq(rows[:, 3:5], values[:, None]).solution[:, 0]
+    left = float((values - rows[:, 3:5] @ known).square().sum())
+    assert sums.without(3).error(torch.zeros(3).double()) == pytest.approx(left)
+    assert sums.without(3).error(together[:3]) == pytest.approx(sums.error(torch.cat([together, torch.zeros(1)])))
 
 
 def test_nothing_but_the_map_changes():
