@@ -26,7 +26,7 @@ from antehoc_hf.training.attach.pairs import Against, Pairs
 from antehoc_hf.training.objectives.patches import Background, Sampling, black_of
 
 _PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
-_SIZES = 2  # columns for what the sizes of the two coalitions of a pair explain
+_SIZES = 4  # columns for what the sizes of the two coalitions of a pair explain
 _BATCH = 8
 _LEAST_IMAGES = 20
 
@@ -245,8 +245,9 @@ class _Fit:
             rows = torch.einsum("ntfd,npd->nptf", responses, contrasts.flatten(2))
             larger = contrasts.mean(dim=(2, 3))
             powers = torch.stack([larger, larger**3], dim=2)
-            worth = targets.worth.gather(1, classes)
-            rows = torch.cat([rows, powers[:, :, None] * worth[:, None, :, None]], dim=3)
+            powers = powers[:, :, None].expand(-1, -1, classes.shape[1], -1)
+            worth = targets.worth.gather(1, classes)[:, None, :, None]
+            rows = torch.cat([rows, powers, powers * worth], dim=3)
             wanted = gains.gather(2, classes[:, None].expand(-1, gains.shape[1], -1))
         for position, index in enumerate(indices):
             held_out = index % self.options.held_out == self.options.held_out - 1
