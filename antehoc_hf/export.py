@@ -42,7 +42,8 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
     image processor, `interpolation`, `crop_pct` and `crop_mode`, as JSON.
 
     A captioner becomes two graphs, see `antehoc_hf.export_captioning`: from pixels to the decoder's first state and
-    the map, and, in a second file (`…-decoder.onnx`), one step of the decoder.
+    the map, and, in a second file (`…-decoder.onnx`), one step of the decoder. Where each word has a map of its own, a
+    third file (`…-maps.onnx`) makes the maps of a caption's words.
 
     Args:
         model_or_folder (`AnteHocPreTrainedModel`, `str` or `Path`): a model, left as it was, or the folder or Hub name
@@ -66,12 +67,18 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
         if isinstance(model, AnteHocForImageCaptioning):
             captioner: Any = captioning.EncoderGraph(model)
             inputs = {"pixel_values": (pixels, 0)}
-            _write(captioner, inputs, captioning.ENCODER_OUTPUTS, metadata, path, batch_size)
+            _write(captioner, inputs, captioner.outputs, metadata, path, batch_size)
             tokens, *state = captioning.decoder_example(model, len(pixels))
             inputs = dict(zip(captioning.DECODER_INPUTS, [(tokens, 0), *((part, 1) for part in state)], strict=True))
             decoder: Any = captioning.DecoderGraph(model)
             second = captioning.decoder_path(path)
             _write(decoder, inputs, captioning.DECODER_OUTPUTS, metadata, second, batch_size)
+            if model.map_head.per_target:
+                with torch.no_grad():
+                    examples = captioning.map_example(model, captioner(pixels)[-1])
+                inputs = dict(zip(captioning.MAP_INPUTS, zip(examples, (0, 1, 1, 0), strict=True), strict=True))
+                maps: Any = captioning.MapGraph(model)
+                _write(maps, inputs, captioning.MAP_OUTPUTS, metadata, captioning.map_path(path), batch_size)
         else:
             inputs = {"pixel_values": (pixels, 0)}
             _write(_PredictionAndMap(model), inputs, model.onnx_outputs, metadata, path, batch_size)

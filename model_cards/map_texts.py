@@ -12,7 +12,7 @@ class MapTexts:
     What is said about maps of one kind.
 
     Args:
-        about: what the map is; with places for `when` and how it `learned`, and for `grid`.
+        about: what the map is; with places for `when` and how it `learned`, for `grid`, and for the words on targets.
         learned: how such a map usually learns.
         second_pass: what usually goes through the network then.
         causality: why the map is not a causal proof, unless its objective says so itself.
@@ -53,14 +53,12 @@ show nothing.""",
 _MISSING = "the image's mean colour, a blur or black"
 _CONTRIBUTIONS = MapTexts(
     about="""\
-There is a map for each class. In the same forward pass as the prediction a small network reads layers of the backbone
-and estimates what each patch of the image{grid} contributes to the probability of each class. Together the
-contributions make up the difference between the whole image and one without any patch. It was trained {when},
-{learned}.
+There is a map for each {target}. In the same forward pass as the prediction a small network reads layers of the
+backbone and estimates what each patch of the image{grid} contributes to {worth}. Together the contributions make up
+the difference between the whole image and one without any patch. It was trained {when}, {learned}.
 
-`outputs.interpretation_map`, (batch, 1, height, width) in [0, 1], is the map of the predicted class: 0 is what speaks
-most against it. `model.interpretation(pixel_values, target=3)` gives the map of class 3. `outputs.degenerate` marks
-maps that show nothing.""",
+`outputs.interpretation_map`, (batch, 1, height, width) in [0, 1], {shown}. `outputs.degenerate` marks maps that show
+nothing.""",
     learned=f"by least squares on coalitions: versions of the image in which some patches are replaced by {_MISSING}",
     second_pass="coalitions of patches",
     causality=f"**No causal proof.** It estimates how the prediction changes when patches are replaced by {_MISSING}; "
@@ -76,6 +74,35 @@ maps that show nothing.""",
     method="The work that this one starts from:",
     per_target=True,
 )
+_CLASSES = {
+    "target": "class",
+    "worth": "the probability of each class",
+    "shown": "is the map of the predicted class: 0 is what speaks most against it. "
+    "`model.interpretation(pixel_values, target=3)` gives the map of class 3",
+}
+_VALUES = {
+    "target": "value",
+    "worth": "each value that is predicted",
+    "shown": "is the map of the sum of all values: 0 is what lowers it most. `model.interpretation(pixel_values, "
+    "target=0)` gives the map of the first",
+}
+_TARGETS = {
+    "landmark-detection": {
+        "target": "point",
+        "worth": "how near each point stays to where the whole image has it, exp(−‖Δ‖² / 2σ²) with σ = 0.05 of the "
+        "image's sides",
+        "shown": "is the map of all points together: 0 is what contributes nothing. `model.interpretation("
+        "pixel_values, target=…)` gives the map of a part or a point, by name or number",
+    },
+    "image-captioning": {
+        "target": "word",
+        "worth": "the log-probability of each word, given those before it",
+        "shown": "is the map of all words of the caption together: 0 is what contributes nothing. `model.caption("
+        "pixel_values, output_word_maps=True)` gives the map of each word",
+    },
+}
+"""Task → what its contributions contribute to."""
+
 MAP_TEXTS = {"contributions": _CONTRIBUTIONS, "energy": _ENERGY}
 """Kind of map, as in the configuration → what is said about it."""
 
@@ -90,7 +117,8 @@ def map_is(card: CardData) -> str:
     texts = texts_of(card)
     when = "together with the backbone" if trains_task(card) else "for the finished backbone, which stayed as it was"
     grid = f" ({card.map_grid} of them along its shorter side)" if card.map_grid else ""
-    return texts.about.format(when=when, grid=grid, learned=_said(card, "learned") or texts.learned)
+    words = _TARGETS.get(card.task, _VALUES if card.problem_type == "regression" else _CLASSES)
+    return texts.about.format(when=when, grid=grid, learned=_said(card, "learned") or texts.learned, **words)
 
 
 def map_is_not(card: CardData) -> str:

@@ -22,6 +22,7 @@ _HEADS = {
     "landmark-detection": "AutoModelForKeypointDetection",
     "image-captioning": "AutoModelForImageTextToText",
 }
+_FIRST_TARGETS = {"image-classification": "class 0", "landmark-detection": "point 0"}
 _LANDMARKS = """\
 outputs = model(**inputs)
 sizes = [(image.height, image.width)]
@@ -49,8 +50,9 @@ def snippet(card: CardData) -> str:
     ours = card.method == ANTEHOC
     size = "".join(f", {side}" for side in card.image_size or ())
     shape = f"\nprint(outputs.interpretation_map.shape)  # (1, 1{size}): where it looked, in [0, 1]"
-    if texts_of(card).per_target:
-        shape += '\nof_class = model.interpretation(inputs["pixel_values"], target=0).interpretation_map  # of class 0'
+    if texts_of(card).per_target and card.task in _FIRST_TARGETS:
+        first = _FIRST_TARGETS[card.task]
+        shape += f'\nfirst = model.interpretation(inputs["pixel_values"], target=0).interpretation_map  # of {first}'
     return _LOADING.format(
         first="" if ours else "import antehoc_hf  # makes the model known to transformers\n",
         imports=", ".join(sorted(names)),

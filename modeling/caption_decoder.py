@@ -75,9 +75,14 @@ class CaptionDecoder(nn.Module):
         Returns:
             Logits (B, T, V) of the word after each, and the memory after the last.
         """
+        read, state = self.read(token_ids, state)
+        return self.output(self.dropout(read)), state
+
+    def read(self, token_ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """The LSTM's output (B, T, H) after each word, and the memory after the last."""
         words = self.dropout(self.embedding(token_ids))
         read, (hidden, cell) = self.lstm(words, (state.hidden, state.cell))
-        return self.output(self.dropout(read)), DecoderState(hidden, cell, state.length + token_ids.shape[1])
+        return read, DecoderState(hidden, cell, state.length + token_ids.shape[1])
 
     @torch.no_grad()
     def greedy(

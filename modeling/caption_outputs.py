@@ -15,7 +15,10 @@ class AnteHocImageEncoderOutput(ModelOutput):
     Args:
         last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
         features (`Tensor`, *optional*): the backbone's features before pooling, if asked for.
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, contributions: as in [`Explanation`].
+        interpretation_map, degenerate, soft_attention_maps, weight_maps: as in [`Explanation`], where there is one map
+            an image.
+        tap_values (`Tensor`, *optional*): what the map head has kept, where each word has a map of its own: the words
+            are still to come.
     """
 
     last_hidden_state: Tensor | None = None
@@ -24,7 +27,7 @@ class AnteHocImageEncoderOutput(ModelOutput):
     degenerate: Tensor | None = None
     soft_attention_maps: Tensor | None = None
     weight_maps: Tensor | None = None
-    contributions: Tensor | None = None
+    tap_values: Tensor | None = None
 
 
 @dataclass

@@ -137,7 +137,7 @@ class AnteHocConfig(BackboneConfig):
             The kind of map and its options: `"contributions"` ([`ContributionMapConfig`]: a map for each class,
             learned from coalitions of patches), `"energy"` ([`EnergyMapConfig`]: one map an image, the paper's), or a
             dictionary such as `{"kind": "contributions", "grid": 16}`. Defaults to contributions where the model
-            predicts two or more classes, else to energy.
+            predicts two or more classes, or points, else to energy.
         num_attention_maps (`int`, *optional*):
             Number η of taps, the layers that the map head reads. Defaults to 8, or to as many as the backbone and the
             image size allow.
@@ -193,8 +193,35 @@ class AnteHocConfig(BackboneConfig):
         super().__post_init__(**kwargs)
         self._check_taps()
         if self.map_head is None:
-            self.map_head = "contributions" if self.has_classes and self.num_labels != 1 else "energy"
+            self.map_head = self.default_map
         self.map_head.fit(self)
+
+    map_floor: ClassVar[str] = "least"  # of contributions, unless named
+
+    @property
+    def num_targets(self) -> int:
+        """Number K of the targets that can have maps of their own: here classes, or values of a regression."""
+        return self.num_labels or 0
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the backbone's own classifier; 0 where it has none."""
+        return self.num_labels or 0
+
+    @property
+    def worth_of_nothing(self) -> float:
+        """What an image of which nothing is left is taken to be worth to a target, before training has met some."""
+        return 1 / self.num_targets if self.has_classes else 0.0
+
+    @property
+    def default_map(self) -> str:
+        """The kind of map where none is named."""
+        return "contributions" if self.has_classes and self.num_labels != 1 else "energy"
+
+    @property
+    def query_size(self) -> int:
+        """Numbers that describe a target, where each image has targets of its own; 0: they are the same for all."""
+        return 0
 
     @property
     def has_classes(self) -> bool:

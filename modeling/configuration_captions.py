@@ -1,6 +1,7 @@
 """Configuration of the captioner, and whether a tokenizer is the model's own."""
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 from .configuration_antehoc import AnteHocConfig, check_count, is_number, is_whole
 
@@ -66,9 +67,31 @@ class AnteHocCaptionConfig(AnteHocConfig):
         if self.vocab_size is not None:
             self._check_words()
 
+    map_floor: ClassVar[str] = "zero"
+
+    @property
+    def num_targets(self) -> int:
+        """The words that there are."""
+        return self.vocab_size or 0
+
+    @property
+    def num_outputs(self) -> int:
+        """0: the pooled feature goes to the decoder."""
+        return 0
+
+    @property
+    def query_size(self) -> int:
+        """The decoder's state before a word, the weights by which it says that word, and its log-probability."""
+        return 2 * self.decoder_hidden_size + 1
+
+    @property
+    def worth_of_nothing(self) -> float:
+        """The log-probability of a word if all are as likely."""
+        return -math.log(self.num_targets)
+
     @property
     def has_classes(self) -> bool:
-        """False: words have probabilities, but a map for each of them is made otherwise."""
+        """False: an image has as many words as its caption, and another caption has others."""
         return False
 
     def _check_words(self) -> None:

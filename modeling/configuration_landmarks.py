@@ -1,6 +1,6 @@
 """Configuration of landmark detection."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .configuration_antehoc import AnteHocConfig, check_count, is_whole
 from .landmark_cnn import NAME as LANDMARK_CNN  # noqa: F401  makes it known to timm
@@ -45,6 +45,23 @@ class AnteHocLandmarkConfig(AnteHocConfig):
             self._check_points(self.num_landmarks)
         elif described:
             raise ValueError(f"{described[0]} says something about points, but num_landmarks is not given.")
+
+    map_floor: ClassVar[str] = "zero"
+
+    @property
+    def num_targets(self) -> int:
+        """Each point can have a map."""
+        return self.num_landmarks or 0
+
+    @property
+    def num_outputs(self) -> int:
+        """x and y of each point."""
+        return 2 * (self.num_landmarks or 0)
+
+    @property
+    def default_map(self) -> str:
+        """Contributions."""
+        return "contributions"
 
     @property
     def has_classes(self) -> bool:

@@ -1,6 +1,6 @@
 """The contribution map: what each patch of the image contributes to the worth of each target."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +24,9 @@ class ContributionMapConfig(MapHeadConfig):
         width (`int`, *optional*, defaults to 64): Channels inside the network.
         closed_form (`bool`, *optional*, defaults to `False`): A [`ClosedFormMap`] instead of a network: a few dozen
             coefficients, fitted to a finished classifier without any gradient.
+        floor (`str`, *optional*): What is 0 in the map: `"least"`, the patch that speaks most against the target;
+            `"zero"`, every patch that does not speak for it. Defaults to `"least"`, and to `"zero"` where targets are
+            points or words, which have no opposite.
 
     Raises:
         ValueError: for a value that makes no sense, or a task that this kind of map cannot explain.
@@ -34,12 +37,14 @@ class ContributionMapConfig(MapHeadConfig):
     objective: ClassVar[str] = "coalitions"
     per_target: ClassVar[bool] = True
     counts: ClassVar[tuple[str, ...]] = ("grid", "width")
+    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {"floor": (None, "least", "zero")}
 
     grid: int = field(
         default=8, metadata={"help": "Patches along the image's shorter side.", "flag": "contribution_grid"}
     )
     width: int = 64
     closed_form: bool = False
+    floor: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -49,24 +54,21 @@ class ContributionMapConfig(MapHeadConfig):
             raise ValueError(f"closed_form={self.closed_form!r} must be true or false.")
 
     def fit(self, config: "AnteHocConfig") -> None:
-        """Only the probabilities of two or more classes can be shared out among patches."""
-        if not config.has_classes:
-            raise ValueError(
-                "map_head='contributions' explains the probabilities of classes, which regression (num_labels=1 is "
-                "one), landmarks and captions do not have: use map_head='energy'."
-            )
-        if config.num_labels == 1:
-            raise ValueError("map_head='contributions' explains classes: num_labels must be at least 2.")
+        """The closed form reads probabilities of classes; what is 0 in a map depends on the task."""
+        if self.closed_form and not config.has_classes:
+            raise ValueError("A map in closed form explains the probabilities of classes: leave closed_form out.")
+        self.floor = self.floor or config.map_floor
 
     def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> "ContributionMap | ClosedFormMap":
         """
-        A new head; it learns the classes' vectors itself where the classifier is not linear on the last tap.
+        A new head; it learns the targets' vectors itself where there is no classifier with a weight vector for each
+        target that is linear on the last tap.
 
         Raises:
             ValueError: if it is not, and a map in closed form was asked for.
         """
         assert config.tap_channels is not None
-        num_targets, weight = config.num_labels or 0, getattr(classifier, "weight", None)
+        num_targets, weight = config.num_targets, getattr(classifier, "weight", None)
         linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (num_targets, config.tap_channels[-1])
         if self.closed_form and not linear:
             raise ValueError(
@@ -75,8 +77,17 @@ class ContributionMapConfig(MapHeadConfig):
                 "--train_task false, or AnteHocTrainer and map_head='contributions'."
             )
         if self.closed_form:
-            return ClosedFormMap(config.tap_channels, num_targets, grid=self.grid)
-        return ContributionMap(config.tap_channels, num_targets, self.width, own_vectors=not linear, grid=self.grid)
+            return ClosedFormMap(config.tap_channels, num_targets, grid=self.grid, floor=self.floor or "least")
+        return ContributionMap(
+            config.tap_channels,
+            num_targets,
+            self.width,
+            own_vectors=not linear,
+            grid=self.grid,
+            query_size=config.query_size,
+            worth_of_nothing=config.worth_of_nothing,
+            floor=self.floor or "least",
+        )
 
 
 class ContributionMap(nn.Module):
@@ -97,6 +108,10 @@ class ContributionMap(nn.Module):
         own_vectors (`bool`): learn the vectors w_k, for networks whose head has none.
         depth (`int`): 3×3 convolutions.
         grid (`int`): patches along the image's shorter side.
+        query_size (`int`): D, of the queries from which the vectors are made where the targets of each image are its
+            own; 0: they are the same for all.
+        worth_of_nothing (`float`): what an image without any patch is taken to be worth before training.
+        floor (`str`): what is 0 in the map, see [`contribution_map`].
     """
 
     per_target = True
@@ -111,9 +126,12 @@ class ContributionMap(nn.Module):
         own_vectors: bool = False,
         depth: int = 2,
         grid: int = 8,
+        query_size: int = 0,
+        worth_of_nothing: float = 0.0,
+        floor: str = "least",
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.floor = grid, floor
         self.entry = nn.Conv2d(sum(tap_channels), width, kernel_size=1)
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.context = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
@@ -121,10 +139,14 @@ class ContributionMap(nn.Module):
         for parameter in self.gates.parameters():
             nn.init.zeros_(parameter)
         self.gain = nn.Parameter(torch.full((1,), 0.3))
-        vectors = torch.randn(num_targets, tap_channels[-1]) / tap_channels[-1] ** 0.5
-        self.own_vectors = nn.Parameter(vectors) if own_vectors else None
+        self.own_vectors: nn.Parameter | None = None
+        self.query: nn.Module | None = None
+        if query_size:
+            self.query = nn.Sequential(nn.Linear(query_size, width), nn.ReLU(), nn.Linear(width, tap_channels[-1]))
+        elif own_vectors:
+            self.own_vectors = nn.Parameter(torch.randn(num_targets, tap_channels[-1]) / tap_channels[-1] ** 0.5)
         # Mean worth to each target of images of which nothing is left, as met in training.
-        self.register_buffer("baseline_worth", torch.full((num_targets,), 1 / num_targets))
+        self.register_buffer("baseline_worth", torch.full((num_targets,), worth_of_nothing))
 
     def keep(self, features: Tensor, size: Size) -> Tensor:
         """One tap's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32."""
@@ -156,15 +178,12 @@ class ContributionMap(nn.Module):
             targets (`Targets`): of the prediction.
         """
         assert targets is not None
-        chosen, to_share = targets.chosen, targets.worth
         contributions = self.contributions(tap_values, targets, of_all=detailed)
         with full_precision(tap_values):
-            to_share = to_share - self.baseline_worth.float()
-            if not detailed:
-                to_share = to_share.gather(1, chosen[:, None])
-            contributions = with_total(contributions, to_share)
-            of_chosen = of_target(contributions, chosen) if detailed else contributions
-            map_, degenerate = contribution_map(of_chosen, size)
+            to_share = worth_to_share(targets, self.baseline_worth)
+            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
+            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
+            map_, degenerate = contribution_map(of_chosen, size, self.floor)
         return Explanation(
             interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
         )
@@ -183,17 +202,27 @@ class ContributionMap(nn.Module):
         Returns:
             `Tensor`: (B, K, g, w), or with `of_all=False` of the chosen target alone, (B, 1, g, w), float32.
         """
-        dtype = self.entry.weight.dtype
-        chosen = None if of_all else targets.chosen
-        if self.own_vectors is not None:
-            vectors = self.own_vectors if chosen is None else self.own_vectors[chosen]
+        dtype, chosen = self.entry.weight.dtype, targets.chosen
+        if self.query is not None:
+            assert targets.queries is not None
+            vectors = self.query(targets.queries.to(dtype))
+            if targets.counted is not None:
+                vectors = vectors * targets.counted[..., None]
+        elif self.own_vectors is not None:
+            vectors = self.own_vectors
         else:  # the model's own head, which learns nothing here
             assert targets.vectors is not None
-            vectors = scaled_vectors(targets.vectors.detach().flatten(1), targets.exclusive, chosen).to(dtype)
-        return self._gated_evidence(tap_values.to(dtype), vectors if chosen is None else vectors.unsqueeze(1))
+            single = not of_all and chosen is not None and chosen.ndim == 1
+            weight = targets.vectors.detach().flatten(1)
+            vectors = scaled_vectors(weight, targets.exclusive, chosen if single else None).to(dtype)
+            if single:
+                return self._gated_evidence(tap_values.to(dtype), vectors.unsqueeze(1))
+        if not of_all:
+            vectors = of_target(vectors.expand(tap_values.shape[0], -1, -1), chosen)
+        return self._gated_evidence(tap_values.to(dtype), vectors)
 
     def _gated_evidence(self, features: Tensor, vectors: Tensor) -> Tensor:
-        """φ of vectors (K, C_η), or (B, 1, C_η) for one target an image."""
+        """φ of vectors (K, C_η), or (B, K, C_η) if those of each image are its own."""
         hidden = F.relu(self.entry(features))
         for convolution, context in zip(self.convolutions, self.context, strict=True):
             hidden = hidden + context(hidden.mean(dim=(2, 3)))[:, :, None, None]
@@ -232,6 +261,7 @@ class ClosedFormMap(nn.Module):
         tap_channels (`list[int]`): channels C_n of the η taps, the one that the head pools last.
         num_targets (`int`): K.
         grid (`int`): patches along the image's shorter side.
+        floor (`str`): what is 0 in the map, see [`contribution_map`].
     """
 
     per_target = True
@@ -241,8 +271,9 @@ class ClosedFormMap(nn.Module):
     coefficients: Tensor
     logit_scale: Tensor
 
-    def __init__(self, tap_channels: list[int], num_targets: int, grid: int = 8) -> None:
+    def __init__(self, tap_channels: list[int], num_targets: int, grid: int = 8, floor: str = "least") -> None:
         super().__init__()
+        self.floor = floor
         self.grid, self.taps, self.channels = grid, len(tap_channels), tap_channels[-1]
         responses = 2 + len(_STRENGTHS) + 2 * self.taps + 1
         self.register_buffer("coefficients", torch.zeros(_BLURS, responses))
@@ -279,13 +310,12 @@ class ClosedFormMap(nn.Module):
         """As of [`ContributionMap`]."""
         assert targets is not None
         with full_precision(tap_values):
+            assert targets.chosen is not None
             contributions = self.contributions(tap_values, targets, None if detailed else targets.chosen[:, None])
-            to_share = targets.worth - self.baseline_worth.float()
-            if not detailed:
-                to_share = to_share.gather(1, targets.chosen[:, None])
-            contributions = with_total(contributions, to_share)
+            to_share = worth_to_share(targets, self.baseline_worth)
+            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
             of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
-            map_, degenerate = contribution_map(of_chosen, size)
+            map_, degenerate = contribution_map(of_chosen, size, self.floor)
         return Explanation(
             interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
         )
@@ -429,24 +459,39 @@ def with_total(contributions: Tensor, total: Tensor) -> Tensor:
     return contributions + (missing / patches)[:, :, None, None]
 
 
-def contribution_map(contributions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def contribution_map(contributions: Tensor, size: tuple[int, int], floor: str = "least") -> tuple[Tensor, Tensor]:
     """
     The map of one target an image.
 
     Args:
-        contributions (`Tensor`): (B, 1, g, w), to that target.
+        contributions (`Tensor`): (B, 1, g, w), to that target; or (B, K, g, w), for a map of each of K.
         size (`tuple[int, int]`): height and width H, W of the input.
+        floor (`str`): what is 0 in the map: `"least"`, the patch that speaks most against the target, or `"zero"`,
+            every patch that does not speak for it.
 
     Returns:
-        `tuple[Tensor, Tensor]`: the contributions, (B, 1, H, W) float32 stretched to [0, 1] (0: the patch that speaks
-            most against the target), and (B,) bool, true where a map shows nothing.
+        `tuple[Tensor, Tensor]`: the contributions, (B, K, H, W) float32 stretched to [0, 1], and (B · K,) bool, true
+            where a map shows nothing.
     """
-    maps = resize(contributions.float(), size)
+    maps = contributions.float()
+    maps = resize(maps.clamp(min=0) if floor == "zero" else maps, size)
     low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
     shows_something = has_contrast(low, high)
+    low = torch.zeros_like(low) if floor == "zero" else low
     return torch.where(shows_something, stretch(maps, low, high), torch.zeros_like(maps)), ~shows_something.flatten()
 
 
-def of_target(contributions: Tensor, targets: Tensor) -> Tensor:
-    """Of contributions (B, K, g, w) those to one target an image, (B,): (B, 1, g, w)."""
-    return contributions.gather(1, targets.view(-1, 1, 1, 1).expand(-1, 1, *contributions.shape[-2:]))
+def of_target(values: Tensor, targets: Tensor | None) -> Tensor:
+    """Of values (B, K, …) those of one target an image, (B,), or the sum over several, (B, M), or all: (B, 1, …)."""
+    if targets is None:
+        return values.sum(dim=1, keepdim=True)
+    index = targets.view(values.shape[0], -1, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    picked = values.gather(1, index)
+    return picked if index.shape[1] == 1 else picked.sum(dim=1, keepdim=True)
+
+
+def worth_to_share(targets: Targets, baseline_worth: Tensor) -> Tensor:
+    """v(image) − v(nothing), (B, K) float32; `baseline_worth` holds what nothing is worth, as met in training."""
+    nothing = baseline_worth.float()
+    to_share = targets.worth - (nothing if targets.baseline is None else nothing[targets.baseline])
+    return to_share if targets.counted is None else to_share * targets.counted

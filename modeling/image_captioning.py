@@ -1,6 +1,6 @@
 """The captioner: timm's network, an LSTM that puts its pooled feature into words, and the map."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +11,32 @@ from transformers.utils.generic import can_return_tuple
 from .caption_decoder import CaptionDecoder, DecoderState
 from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, wants_hidden
+from .contribution_map import contribution_map
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, size_of, wants_hidden
 from .phases import Phase
 from .scaling import full_precision
-from .word_maps import position_features, word_evidence, word_maps
+from .word_maps import position_features, word_evidence, word_maps, word_targets, word_worth
 
 
 class AnteHocCaptionModel(AnteHocModel):
-    """The bare model of a captioner's checkpoint: features and maps."""
+    """The bare model of a captioner's checkpoint: features and, unless each word has its own, the map."""
 
     config_class = AnteHocCaptionConfig
+
+    def _targets(self, prediction: Any) -> Targets | None:
+        """None: it says no words."""
+        return None
+
+
+class Said(NamedTuple):
+    """What the decoder made of images: their pooled feature, and of each word read its output, logits and follower."""
+
+    features: Tensor
+    labels: Tensor  # (B, T), -100 where there is none
+    read: Tensor
+    logits: Tensor
+    state: DecoderState
 
 
 class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
@@ -30,6 +45,9 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
 
     `generate` of transformers writes captions from `pixel_values` alone, greedily, with beams or by sampling;
     [`caption`] gives caption, probability and map from one pass of the backbone.
+
+    With `map_head="contributions"` each word has a map of its own, and that of a caption is of the sum of the
+    log-probabilities of its words. [`explain_words`] makes them of any caption.
     """
 
     config_class = AnteHocCaptionConfig
@@ -72,11 +90,86 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         labels = inputs.get("labels")
         return None if labels is None else labels != IGNORED
 
-    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Tensor]:
-        """Inputs of the second pass that the first has made: its own caption, with `caption_target="generated"`."""
-        if outputs.generated_logits is None:
-            return {}
-        return {"decoder_input_ids": outputs.generated_input_ids, "labels": outputs.generated_labels}
+    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Any]:
+        """
+        Inputs of the second pass that the first has made: its own caption, with `caption_target="generated"`; where
+        each word has a map, the features that the words are said from.
+        """
+        made: dict[str, Any] = {}
+        if outputs.generated_logits is not None:
+            made = {"decoder_input_ids": outputs.generated_input_ids, "labels": outputs.generated_labels}
+        if self.map_head.per_target:
+            made["encoder_outputs"] = {"last_hidden_state": outputs.encoder_last_hidden_state.detach()}
+        return made
+
+    # -- words as targets of maps -------------------------------------------------------------------------------
+
+    def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """The log-probability of each word of `labels` (B, T), given those before it, see [`word_worth`]."""
+        assert labels is not None
+        return word_worth(prediction, labels)
+
+    def _targets(self, prediction: Said | None) -> Targets | None:
+        """The words, all of which are explained together unless one is named."""
+        if not self.map_head.per_target:
+            return None
+        assert prediction is not None
+        weight = self.decoder.output.weight
+        return word_targets(prediction.logits, prediction.labels, prediction.read, weight, self.config.pad_token_id)
+
+    def explain_words(
+        self,
+        encoder_outputs: Any,
+        sequences: Tensor,
+        size: Size,
+        counted: Tensor | None = None,
+        detailed: bool = False,
+    ) -> Explanation:
+        """
+        The map of captions: where each word has its own, of the words that count together; else that of the images.
+
+        Args:
+            encoder_outputs (`AnteHocImageEncoderOutput`): of [`encode`]; or a dictionary of its `tap_values` and the
+                decoder's `state` before the first word.
+            sequences (`Tensor`): (B, T) token ids, beginning with the start token, padded after the end token.
+            size (`tuple[int, int]`): height and width of the images.
+            counted (`Tensor`, *optional*): (B, T - 1) bool, the words to explain; None: all but padding.
+            detailed (`bool`): also the contributions to each word, (B, T - 1, g, w).
+
+        Raises:
+            ValueError: if a word is not in the vocabulary.
+        """
+        if not torch.compiler.is_compiling():
+            check_token_ids(sequences, self.config, "sequences")
+        if not self.map_head.per_target:
+            return Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
+        left_out = sequences[:, 1:] == self.config.pad_token_id
+        if counted is not None:
+            left_out = left_out | ~counted
+        labels = sequences[:, 1:].masked_fill(left_out, IGNORED)
+        state = encoder_outputs.get("state")
+        features = state.hidden if state is not None else encoder_outputs["last_hidden_state"].squeeze(1)
+        said = self._say(features, sequences[:, :-1], labels, state)
+        return self.map_head(encoder_outputs["tap_values"], size, self._targets(said), detailed)
+
+    def interpretation(self, pixel_values: Tensor, target: Any = None) -> Explanation:
+        """
+        The map of normalised images alone.
+
+        Args:
+            pixel_values (`Tensor`): normalised images, (B, 3, H, W).
+            target (*optional*): where each word has a map: token ids (B, T) of captions, beginning with the start
+                token, or a tuple of these and of which words to explain, (B, T - 1) bool; None: the greedy caption.
+
+        Raises:
+            ValueError: if these are no ids of the vocabulary, or the model has one map an image.
+        """
+        self._check_named(target)
+        encoded = self.encode(pixel_values, output_attention_maps=True)
+        if target is None:
+            target = self.generate(pixel_values, encoder_outputs=encoded)  # type: ignore[misc,operator]
+        sequences, counted = target if isinstance(target, tuple) else (target, None)
+        return self.explain_words(encoded, sequences, size_of(pixel_values), counted, detailed=True)
 
     def get_encoder(self, modality: str | None = None) -> Any:
         """The image's part, as `generate` calls it once an image."""
@@ -115,48 +208,61 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if images or words have a wrong shape, or a word is not in the vocabulary.
         """
-        hidden = wants_hidden(self, output_hidden_states)
-        features, explained, taps = self._features(
-            pixel_values, encoder_outputs, phase, tap_values, output_attention_maps, hidden
-        )
-        if labels is not None and not torch.compiler.is_compiling():
-            check_token_ids(labels, self.config, "labels")
-        words = self._words_to_read(decoder_input_ids, labels, features)
-        start = self.decoder.start(features) if past_key_values is None else past_key_values
-        logits, state = self.decoder(words, start)
-        # The second pass is compared with the first, not with the labels.
-        learns = labels is not None and phase != "interpretation"
-        return AnteHocImageCaptioningOutput(
-            loss=_word_loss(logits, labels) if learns and labels is not None else None,
-            logits=logits,
-            past_key_values=state if use_cache else None,
-            encoder_last_hidden_state=features.unsqueeze(1),
-            **map_fields(explained, output_attention_maps, training=phase is not None),
-            **self._own_caption(features, phase),
-            hidden_states=taps,
-        )
+        if not torch.compiler.is_compiling():
+            for name, ids in (("labels", labels), ("decoder_input_ids", decoder_input_ids)):
+                if ids is not None:
+                    check_token_ids(ids, self.config, name)
 
-    def _features(
-        self,
-        pixel_values: Tensor | None,
-        encoder_outputs: Any,
-        phase: Phase | None,
-        tap_values: Tensor | None,
-        detailed: bool,
-        hidden_states: bool,
-    ) -> tuple[Tensor, Explanation, tuple[Tensor, ...] | None]:
-        """The pooled feature (B, C), the map and the taps, from the images or from what `encode` made of them."""
-        if encoder_outputs is None:
+        def say(features: Tensor) -> Said:
+            return self._say(features, decoder_input_ids, labels, past_key_values)
+
+        known, explained, taps = None, Explanation(), None
+        if encoder_outputs is not None:
+            known = say(encoder_outputs["last_hidden_state"].squeeze(1))
+            explained = Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
+        said = known
+        if encoder_outputs is None or phase == "interpretation":
             if pixel_values is None:
                 raise ValueError("A captioner needs pixel_values, or the encoder_outputs of an earlier pass.")
-            return self._run_phase(pixel_values, self.backbone, phase, tap_values, detailed, hidden_states)
-        known = Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
-        return encoder_outputs["last_hidden_state"].squeeze(1), known, None
+            said, explained, taps = self._run_phase(
+                pixel_values,
+                lambda images: say(self.backbone(images)),
+                phase,
+                tap_values,
+                output_attention_maps,
+                wants_hidden(self, output_hidden_states),
+                known,
+            )
+        parts: dict[str, Any] = {}
+        if said is not None:  # contributions have no prediction of a second pass
+            parts = {"logits": said.logits, "encoder_last_hidden_state": said.features.unsqueeze(1)}
+            parts["past_key_values"] = said.state if use_cache else None
+            # The second pass is compared with the first, not with the labels.
+            if labels is not None and phase != "interpretation":
+                parts["loss"] = _word_loss(said.logits, labels)
+            parts |= self._own_caption(said.features, phase)
+        return AnteHocImageCaptioningOutput(
+            **parts, **map_fields(explained, output_attention_maps, training=phase is not None), hidden_states=taps
+        )
+
+    def _say(
+        self,
+        features: Tensor,
+        decoder_input_ids: Tensor | None,
+        labels: Tensor | None,
+        state: DecoderState | None = None,
+    ) -> Said:
+        """
+        The decoder's pass over the words to read, of pooled features (B, C). Without labels the words are those that
+        are likeliest to follow.
+        """
+        words = self._words_to_read(decoder_input_ids, labels, features)
+        read, state = self.decoder.read(words, self.decoder.start(features) if state is None else state)
+        logits = self.decoder.output(self.decoder.dropout(read))
+        return Said(features, logits.detach().argmax(dim=-1) if labels is None else labels, read, logits, state)
 
     def _words_to_read(self, decoder_input_ids: Tensor | None, labels: Tensor | None, features: Tensor) -> Tensor:
         if decoder_input_ids is not None:
-            if not torch.compiler.is_compiling():
-                check_token_ids(decoder_input_ids, self.config, "decoder_input_ids")
             return decoder_input_ids
         if labels is not None:
             return self.prepare_decoder_input_ids_from_labels(labels)
@@ -209,14 +315,12 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             return features, self.backbone.forward_head(features)
 
         (features, pooled), values, _ = self._run_backbone(pixel_values, run)
-        explained = self.map_head(
-            values, (pixel_values.shape[-2], pixel_values.shape[-1]), None, output_attention_maps
-        )
-        return AnteHocImageEncoderOutput(
-            last_hidden_state=pooled.unsqueeze(1),
-            features=features,
-            **map_fields(explained, output_attention_maps),
-        )
+        parts: dict[str, Any] = {"tap_values": values}
+        if not self.map_head.per_target:
+            explained = self.map_head(values, size_of(pixel_values), None, output_attention_maps)
+            parts = map_fields(explained, output_attention_maps)
+            parts.pop("contributions", None)
+        return AnteHocImageEncoderOutput(last_hidden_state=pooled.unsqueeze(1), features=features, **parts)
 
     @torch.no_grad()
     def caption(self, pixel_values: Tensor, output_word_maps: bool = False, **options: Any) -> AnteHocCaptionOutput:
@@ -232,21 +336,23 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if the images have a wrong shape, or, for maps of words, the backbone's features are no grid.
         """
-        encoded = self.encode(pixel_values, output_features=output_word_maps)
+        of_evidence = output_word_maps and not self.map_head.per_target
+        encoded = self.encode(pixel_values, output_features=of_evidence)
         pooled = AnteHocImageEncoderOutput(last_hidden_state=encoded.last_hidden_state)
         writer: Any = self  # transformers declares `generate` for a protocol of its own
         written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
         sequences = written if isinstance(written, Tensor) else written.sequences
         encoded = _repeated(encoded, len(sequences) // len(pixel_values))
         said = self.log_probabilities(encoded, sequences)
-        words = sequences[:, 1:] != self.config.pad_token_id
+        words, size = sequences[:, 1:] != self.config.pad_token_id, size_of(pixel_values)
+        explained = self.explain_words(encoded, sequences, size)
         return AnteHocCaptionOutput(
             sequences=sequences,
             log_probabilities=said,
             probability=(said.sum(dim=1) / words.sum(dim=1).clamp_min(1)).exp(),
-            interpretation_map=encoded.interpretation_map,
-            degenerate=encoded.degenerate,
-            word_maps=self._word_maps(encoded, sequences) if output_word_maps else None,
+            interpretation_map=explained.interpretation_map,
+            degenerate=explained.degenerate,
+            word_maps=self.maps_of_words(encoded, sequences, size) if output_word_maps else None,
         )
 
     def log_probabilities(self, encoder_outputs: Any, sequences: Tensor) -> Tensor:
@@ -270,8 +376,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
     @torch.no_grad()
     def word_maps(self, pixel_values: Tensor, sequences: Tensor) -> Tensor:
         """
-        A map for each word of a caption: the interpretation map, weighted by where the decoder finds that word. An
-        extension of ours; the paper has one map an image.
+        A map for each word of a caption: what each patch contributes to its log-probability; with one map an image,
+        that map, weighted by where the decoder finds the word. An extension of ours; the paper has one map an image.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -286,16 +392,23 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         if len(sequences) != len(pixel_values):
             raise ValueError(f"There are {len(pixel_values)} images, but {len(sequences)} captions.")
         check_token_ids(sequences, self.config, "sequences")
-        return self._word_maps(self.encode(pixel_values, output_features=True), sequences)
+        encoded = self.encode(pixel_values, output_features=not self.map_head.per_target)
+        return self.maps_of_words(encoded, sequences, size_of(pixel_values))
 
-    def _word_maps(self, encoded: AnteHocImageEncoderOutput, sequences: Tensor) -> Tensor:
-        assert encoded.features is not None
-        assert encoded.last_hidden_state is not None
-        assert encoded.interpretation_map is not None
-        positions, grid = position_features(self.backbone, encoded.features)
-        evidence = word_evidence(self.decoder, encoded.last_hidden_state.squeeze(1), positions, sequences)
-        with full_precision(evidence):
-            maps = word_maps(evidence, grid, encoded.interpretation_map)
+    def maps_of_words(self, encoded: Any, sequences: Tensor, size: Size) -> Tensor:
+        """As [`word_maps`], of what [`encode`] made of images of this height and width."""
+        if self.map_head.per_target:
+            contributions = self.explain_words(encoded, sequences, size, detailed=True).contributions
+            assert contributions is not None
+            maps = contribution_map(contributions, size, self.map_head.floor)[0].unsqueeze(2)
+        else:
+            assert encoded.features is not None
+            assert encoded.last_hidden_state is not None
+            assert encoded.interpretation_map is not None
+            positions, grid = position_features(self.backbone, encoded.features)
+            evidence = word_evidence(self.decoder, encoded.last_hidden_state.squeeze(1), positions, sequences)
+            with full_precision(evidence):
+                maps = word_maps(evidence, grid, encoded.interpretation_map)
         padding = sequences[:, 1:] == self.config.pad_token_id
         return maps.masked_fill(padding[:, :, None, None, None], 0.0)
 

@@ -12,7 +12,15 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_antehoc import AnteHocConfig
 from .map_head import Targets
-from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind, class_targets, map_fields, wants_hidden
+from .modeling_antehoc import (
+    AnteHocPreTrainedModel,
+    PredictionKind,
+    chosen_class,
+    class_targets,
+    class_worth,
+    map_fields,
+    wants_hidden,
+)
 from .phases import Phase
 
 
@@ -99,9 +107,17 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         }
         return kinds.get(self.config.problem_type, "vector" if self.num_labels == 1 else "categorical")
 
-    def _targets(self, prediction: Tensor | None) -> Targets | None:
+    def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """See [`class_worth`]: probabilities of classes, or the values of a regression."""
+        return class_worth(self.config, prediction)
+
+    def explained_target(self, prediction: Tensor) -> Tensor | None:
+        """The predicted class; of a regression all values together."""
+        return chosen_class(self.config, prediction)
+
+    def _targets(self, prediction: Any) -> Targets | None:
         """The classes and their probabilities."""
-        return class_targets(self, prediction) if self.config.has_classes or self.map_head.per_target else None
+        return class_targets(self, prediction)
 
     @can_return_tuple
     def forward(

@@ -10,12 +10,23 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, wants_hidden
+from .map_head import Targets
+from .modeling_antehoc import (
+    AnteHocModel,
+    AnteHocPreTrainedModel,
+    PredictionKind,
+    checked_class,
+    map_fields,
+    wants_hidden,
+)
 from .phases import Phase
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].
 SMOOTH_L1_BETA = 0.01
+
+# How far a point may move before it is worth less than e^-½ of a point that stays, as a share of the image's sides.
+TOLERANCE = 0.05
 
 
 @dataclass
@@ -49,16 +60,28 @@ class AnteHocLandmarkModel(AnteHocModel):
 
     config_class = AnteHocLandmarkConfig
 
+    def _targets(self, prediction: Any) -> Targets | None:
+        """The points, where the model has kept its head."""
+        return point_targets(prediction) if self.map_head.per_target else None
+
+    def _checked_target(self, target: Any, worth: Tensor) -> Tensor:
+        return named_points(self.config, target, worth)
+
 
 class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
     """
     A network that finds K points in an image and shows what it looked at.
 
     The backbone's own classifier, with 2·K outputs, is the head: direct regression, as in the paper's landmark models.
+
+    With `map_head="contributions"` each point has a map of its own, and the map of several is that of the sum of what
+    they are worth: of all points, unless `interpretation(pixel_values, target="mouth")` names a part of
+    `config.landmark_parts`, a point by its name or number, or a list of points.
     """
 
     config_class = AnteHocLandmarkConfig
     bare_model: ClassVar[str] = "landmark_detection.AnteHocLandmarkModel"
+    worth_is_nearness: ClassVar[bool] = True
     onnx_outputs: ClassVar[tuple[str, ...]] = ("landmarks", "interpretation_map")
 
     def __init__(self, config: AnteHocLandmarkConfig) -> None:
@@ -77,6 +100,17 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
     def prediction_kind(self) -> PredictionKind:
         """Plain numbers."""
         return "vector"
+
+    def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """See [`landmark_worth`]."""
+        assert whole is not None
+        return landmark_worth(prediction, whole)
+
+    def _targets(self, prediction: Any) -> Targets | None:
+        return point_targets(prediction)
+
+    def _checked_target(self, target: Any, worth: Tensor) -> Tensor:
+        return named_points(self.config, target, worth)
 
     @can_return_tuple
     def forward(
@@ -114,13 +148,71 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
             detailed=output_attention_maps,
             hidden_states=wants_hidden(self, output_hidden_states),
         )
-        landmarks = flat.unflatten(1, (self.num_landmarks, 2))
+        landmarks, loss = None if flat is None else flat.unflatten(1, (self.num_landmarks, 2)), None
+        if labels is not None and landmarks is not None:
+            loss = landmark_loss(landmarks, labels, self.config.landmark_loss)
         return AnteHocLandmarkOutput(
-            loss=None if labels is None else landmark_loss(landmarks, labels, self.config.landmark_loss),
+            loss=loss,
             landmarks=landmarks,
             **map_fields(explained, output_attention_maps, training=phase is not None),
             hidden_states=features,
         )
+
+
+def landmark_worth(found: Tensor, whole: Tensor) -> Tensor:
+    """
+    How near points stay to where the whole image has them: exp(−‖Δ‖² / 2σ²) with σ = 0.05 of the image's sides.
+
+    Args:
+        found (`Tensor`): (B, 2·K), the points that are found in what is left of the images.
+        whole (`Tensor`): (B, 2·K), those of the whole images.
+
+    Returns:
+        `Tensor`: (B, K) float32, without unit, in [0, 1]; 1 for a point that has not moved.
+    """
+    moved = (found.detach().float() - whole.detach().float()).unflatten(1, (-1, 2))
+    return torch.exp(moved.square().sum(dim=2) / (-2 * TOLERANCE**2))
+
+
+def point_targets(prediction: Tensor | None) -> Targets:
+    """
+    The points, all of which are explained together unless some are named. The map head learns a vector for each.
+
+    Args:
+        prediction (`Tensor`, *optional*): (B, 2·K); None where nothing has been found.
+    """
+    worth = torch.empty(0) if prediction is None else landmark_worth(prediction, prediction)
+    return Targets(worth, None, exclusive=False)
+
+
+def named_points(config: Any, target: Any, worth: Tensor) -> Tensor:
+    """
+    Points by name or number.
+
+    Args:
+        config ([`AnteHocLandmarkConfig`]): names points and parts.
+        target: a part, a point or a list of these, for all images; or a tensor, (B,), of a point for each image.
+        worth (`Tensor`): (B, K).
+
+    Returns:
+        `Tensor`: (B, M) int64, or (B,).
+
+    Raises:
+        ValueError: if there is no such point.
+    """
+    if isinstance(target, Tensor):
+        return checked_class(target, worth)
+    names = {name: [index] for index, name in enumerate(config.landmark_names or [])}
+    known: dict[Any, list[int]] = {**names, **(config.landmark_parts or {})}
+    found: list[Any] = []
+    for wanted in target if isinstance(target, (list, tuple)) else [target]:
+        found += known.get(wanted, [wanted]) if isinstance(wanted, str) else [wanted]
+    if not found or not all(type(point) is int and 0 <= point < config.num_landmarks for point in found):
+        called = f" or one of {', '.join([*(config.landmark_parts or {}), *names][:6])} …" if known else ""
+        raise ValueError(
+            f"target must be a point, 0…{config.num_landmarks - 1},{called} or a list of these, not {target!r}."
+        )
+    return torch.tensor(found, device=worth.device).expand(len(worth), -1)
 
 
 def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tensor:

@@ -1,6 +1,6 @@
 """The seam between a model and its map: what a map head reads at the taps, what it is given, what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -51,15 +51,25 @@ class Targets:
     What a map of one target needs to know of the prediction; a head with one map an image takes no notice of it.
 
     Args:
-        worth (`Tensor`): (B, K) float32, what each image is worth to each target, e.g. the probability of a class.
-        chosen (`Tensor`): (B,) int64, the target that each image's map is to explain.
+        worth (`Tensor`): (B, K) float32, what each image is worth to each target, see
+            [`AnteHocPreTrainedModel.worth`].
+        chosen (`Tensor`, *optional*): (B,) int64, the target that each image's map is to explain; (B, M): several,
+            whose worths are added up, and so are their contributions; None: all of them.
         vectors (`Tensor`, *optional*): (K, C), the weights with which the model's own linear head reads the last tap.
+        queries (`Tensor`, *optional*): (B, K, D), what the model knows of each target of each image, where they
+            differ from image to image, as words do.
+        baseline (`Tensor`, *optional*): (B, K) int64, which of the remembered worths of nothing belongs to each
+            target; None: they are the same K targets for all images.
+        counted (`Tensor`, *optional*): (B, K) bool, false where an image has fewer targets (padding).
         exclusive (`bool`): the targets share one probability (softmax).
     """
 
     worth: Tensor
-    chosen: Tensor
+    chosen: Tensor | None
     vectors: Tensor | None = None
+    queries: Tensor | None = None
+    baseline: Tensor | None = None
+    counted: Tensor | None = None
     exclusive: bool = True
 
 
@@ -126,7 +136,7 @@ class MapHeadConfig(PreTrainedConfig):
     kind: ClassVar[str]
     objective: ClassVar[str]  # the objective that teaches such a map unless another is named
     per_target: ClassVar[bool] = False
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {}
     counts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:

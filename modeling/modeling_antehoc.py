@@ -131,7 +131,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         The backbone's result, without gradient what the map head keeps of its taps, and, if asked for, the taps'
         activations (B, C, h, w).
         """
-        size = _size(pixel_values)
+        size = size_of(pixel_values)
         seen: list[Tensor] = []
 
         def read(features: Tensor) -> Tensor:
@@ -155,18 +155,34 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         Raises:
             ValueError: if there is no such target, or the model has one map an image.
         """
+        self._check_named(target)
+        pixel_values = self._checked_pixels(pixel_values)
+        prediction, values, _ = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
+        targets = self._targets(prediction) if self.map_head.per_target else None
+        if targets is None and self.map_head.per_target:
+            raise ValueError(
+                f"{type(self).__name__} says no words, which its maps explain: load it with a task's class, such as "
+                "AnteHocForImageCaptioning."
+            )
+        if target is not None:
+            assert targets is not None
+            targets.chosen = self._checked_target(target, targets.worth)
+        return self.map_head(values, size_of(pixel_values), targets, detailed=True)
+
+    def _check_named(self, target: Any) -> None:
+        """
+        Raises:
+            ValueError: if a target is named and the model has one map for all.
+        """
         if target is not None and not self.map_head.per_target:
             raise ValueError(
                 f"A map of kind {self.config.map_head.kind!r} is the same for every target: leave target out, or "
                 "train a model with map_head='contributions'."
             )
-        pixel_values = self._checked_pixels(pixel_values)
-        prediction, values, _ = self._run_backbone(pixel_values, lambda: self.backbone(pixel_values))
-        targets = self._targets(prediction) if self.map_head.per_target else None
-        if target is not None:
-            assert targets is not None
-            targets.chosen = _checked_target(target, targets.worth)
-        return self.map_head(values, _size(pixel_values), targets, detailed=True)
+
+    def _checked_target(self, target: Any, worth: Tensor) -> Tensor:
+        """What is explained, as in [`Targets`]; a user's mistake is reported."""
+        return checked_class(target, worth)
 
     def energy_map(self, pixel_values: Tensor, interpretation_map: Tensor) -> Tensor:
         """
@@ -183,28 +199,35 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         std = torch.tensor(self.config.image_std, device=pixel_values.device).view(1, 3, 1, 1)
         return apply_map(pixel_values, interpretation_map, mean, std, self.map_head.mask_space)
 
-    def worth(self, outputs: Any) -> Tensor:
+    # Whether what a part of an image is worth is a matter of how near its prediction comes to the whole image's.
+    worth_is_nearness: ClassVar[bool] = False
+
+    def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """
-        What the images are worth to each of the model's targets.
+        What images, or what is left of them, are worth to each of the model's targets. Contributions share out this
+        and nothing else, whatever the task.
 
         Args:
-            outputs: of the model, with its prediction.
+            prediction (`Tensor`): on these images, see [`prediction`].
+            whole (`Tensor`, *optional*): that on the whole images, where `worth_is_nearness`.
+            labels (`Tensor`, *optional*): (B, T), the words that are explained, of a captioner.
 
         Returns:
-            `Tensor`: (B, K) float32; for a classifier the probabilities of its classes.
+            `Tensor`: (B, K) float32.
 
         Raises:
             ValueError: if the model has no targets with maps of their own.
         """
-        targets = self._targets(self.prediction(outputs))
-        if targets is None:
-            raise ValueError(f"{type(self).__name__} has no targets to which a part of an image is worth something.")
-        return targets.worth
+        raise ValueError(f"{type(self).__name__} has no targets to which a part of an image is worth something.")
 
-    def _targets(self, prediction: Tensor | None) -> Targets | None:
+    def explained_target(self, prediction: Tensor) -> Tensor | None:
+        """(B,), the target that each image's map explains unless another is named; None: all targets together."""
+        return None
+
+    def _targets(self, prediction: Any) -> Targets | None:
         """
-        What a map of one target needs to know of a prediction, or, without one, of the model alone; None for models
-        without such targets.
+        What a map of one target needs to know of what the model has predicted, or, where that is None, of the model
+        alone; None for models without such targets.
         """
         return None
 
@@ -216,6 +239,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         tap_values: Tensor | None = None,
         detailed: bool = False,
         hidden_states: bool = False,
+        known: Any = None,
     ) -> tuple[Any, Explanation, tuple[Tensor, ...] | None]:
         """
         One forward pass, with as much of the map as the phase needs.
@@ -229,6 +253,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
             tap_values (`Tensor`, *optional*): of the first pass, for the second.
             detailed: also what the map was made from.
             hidden_states: also the activations of the taps.
+            known: what the second pass knows of the first one's prediction, for [`_targets`].
 
         Returns:
             What `predict` gave, the explanation and the activations.
@@ -237,7 +262,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
             ValueError: if the images have a wrong shape, or phase and values do not fit.
         """
         pixel_values = self._checked_pixels(pixel_values)
-        size = _size(pixel_values)
+        size = size_of(pixel_values)
         if phase not in (None, "task", "interpretation", "prediction"):
             raise ValueError(f"phase={phase!r} is not one of None, 'task', 'interpretation', 'prediction'.")
         if phase == "prediction":
@@ -247,7 +272,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                 raise ValueError("phase='interpretation' needs the tap_values of the first pass.")
             self.map_head.check(tap_values)
             prediction, explained = self.map_head.second_pass(
-                tap_values, size, self._targets(None), lambda map_: predict(self.energy_map(pixel_values, map_))
+                tap_values, size, self._targets(known), lambda map_: predict(self.energy_map(pixel_values, map_))
             )
             return prediction, explained, None
         prediction, values, features = self._run_backbone(pixel_values, partial(predict, pixel_values), hidden_states)
@@ -311,8 +336,8 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         """(B, …) bool, the positions of the prediction that count; None: all of them."""
         return None
 
-    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Tensor]:
-        """Of the `interpretation_inputs` those that the first pass has made itself."""
+    def interpretation_inputs_from(self, outputs: Any) -> dict[str, Any]:
+        """Inputs of the second pass that the first pass has made itself."""
         return {}
 
     @property
@@ -347,20 +372,20 @@ class AnteHocModel(AnteHocPreTrainedModel):
     """
     The bare model: features and maps. This is what `AutoModel` gives.
 
-    It has no head, unless each class has a map of its own: then it keeps the classifier, and gives the map of the most
-    likely class.
+    It has no head, unless each target has a map of its own: then it keeps the classifier, and gives the map of what
+    that predicts.
     """
 
     def __init__(self, config: AnteHocConfig) -> None:
         super().__init__(config)
-        self._build(num_outputs=(config.num_labels or 0) if config.map_head.per_target else 0)
+        self._build(num_outputs=config.num_outputs if config.map_head.per_target else 0)
         self.post_init()
 
     def prediction(self, outputs: Any) -> Tensor:
         """The pooled features, (B, C)."""
         return outputs.pooler_output
 
-    def _targets(self, prediction: Tensor | None) -> Targets | None:
+    def _targets(self, prediction: Any) -> Targets | None:
         """The classes, where the model has kept its classifier."""
         return class_targets(self, prediction) if self.map_head.per_target else None
 
@@ -384,8 +409,11 @@ class AnteHocModel(AnteHocPreTrainedModel):
             lambda: self.backbone.forward_features(pixel_values),
             wants_hidden(self, output_hidden_states),
         )
-        targets = self._targets(self.backbone.forward_head(features)) if self.map_head.per_target else None
-        explained = self.map_head(values, _size(pixel_values), targets, output_attention_maps)
+        per_target = self.map_head.per_target
+        targets = self._targets(self.backbone.forward_head(features)) if per_target else None
+        explained = Explanation()
+        if targets is not None or not per_target:
+            explained = self.map_head(values, size_of(pixel_values), targets, output_attention_maps)
         return AnteHocModelOutput(
             last_hidden_state=features,
             pooler_output=self.backbone.forward_head(features, **({"pre_logits": True} if targets else {})),
@@ -396,22 +424,43 @@ class AnteHocModel(AnteHocPreTrainedModel):
 
 def class_targets(model: Any, logits: Tensor | None) -> Targets:
     """
-    The classes of a model whose backbone has its classifier, as targets of a map.
+    The outputs of a model whose backbone has its classifier, as targets of a map.
 
     Args:
         model: with the classifier of timm's network, and a configuration that names the kind of problem.
         logits (`Tensor`, *optional*): (B, K); None where nothing has been predicted.
     """
-    several = model.config.problem_type == "multi_label_classification"
+    config = model.config
+    exclusive = config.has_classes and config.problem_type != "multi_label_classification"
     weight = getattr(model.backbone.get_classifier(), "weight", None)
     if callable(weight):  # a layer that torch has quantised keeps its weights packed
         weight = weight().dequantize()
     if logits is None:
         nothing = torch.empty(0)
-        return Targets(nothing, nothing.long(), weight, exclusive=not several)
-    detached = logits.detach().float()
-    worth = detached.sigmoid() if several else detached.softmax(dim=1)
-    return Targets(worth, logits.argmax(dim=1), weight, exclusive=not several)
+        return Targets(nothing, nothing.long(), weight, exclusive=exclusive)
+    return Targets(class_worth(config, logits), chosen_class(config, logits), weight, exclusive=exclusive)
+
+
+def class_worth(config: Any, logits: Tensor) -> Tensor:
+    """
+    What images are worth to each output of a classifier.
+
+    Args:
+        config: names the kind of problem.
+        logits (`Tensor`): (B, K).
+
+    Returns:
+        `Tensor`: (B, K) float32: the probability of each class; of a regression the values themselves.
+    """
+    logits = logits.detach().float()
+    if not config.has_classes:
+        return logits
+    return logits.sigmoid() if config.problem_type == "multi_label_classification" else logits.softmax(dim=1)
+
+
+def chosen_class(config: Any, logits: Tensor) -> Tensor | None:
+    """(B,), the class that is predicted; None for a regression: all its values together."""
+    return logits.argmax(dim=1) if config.has_classes else None
 
 
 def map_fields(explained: Explanation, detailed: bool, training: bool = False) -> dict[str, Tensor | None]:
@@ -428,7 +477,7 @@ def wants_hidden(model: Any, asked: bool | None) -> bool:
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def _checked_target(target: Tensor | int, worth: Tensor) -> Tensor:
+def checked_class(target: Tensor | int, worth: Tensor) -> Tensor:
     """(B,) int64; a user's mistake is reported."""
     try:
         chosen = torch.as_tensor(target, device=worth.device)
@@ -443,7 +492,8 @@ def _checked_target(target: Tensor | int, worth: Tensor) -> Tensor:
     return chosen.long().expand(len(worth))
 
 
-def _size(pixel_values: Tensor) -> tuple[int, int]:
+def size_of(pixel_values: Tensor) -> tuple[int, int]:
+    """Height and width of images (B, 3, H, W)."""
     height, width = pixel_values.shape[-2:]
     # While `torch.jit.trace` runs they are tensors; what it makes is for this size.
     return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)

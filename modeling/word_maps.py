@@ -1,6 +1,9 @@
 """
 A map for each word of a caption, from the same network: an extension of ours. The paper has one map an image.
 
+Where each word has contributions of its own, words are targets like classes, and what they are worth is the logarithm
+of their probability. The rest of this file makes something of a single map an image.
+
 The pooled feature that the decoder reads is an average over positions, so each position has a feature of its own, and
 the decoder can be asked what it would say of that position. A word's evidence at a position is how much likelier the
 word becomes when that position's feature stands for the pooled one. No gradient and no second network is needed.
@@ -14,10 +17,46 @@ import torch
 from torch import Tensor
 
 from .caption_decoder import CaptionDecoder
+from .configuration_captions import IGNORED
+from .map_head import Targets
 from .scaling import minmax, resize
 
 # Decoder rows (images × positions) at a time: bounds the memory of their logits.
 _ROWS = 1024
+
+
+def word_worth(logits: Tensor, labels: Tensor) -> Tensor:
+    """
+    The log-probability of each word, given those before it.
+
+    Args:
+        logits (`Tensor`): (B, T, V).
+        labels (`Tensor`): (B, T), the words; -100 where there is none, which is worth 0.
+
+    Returns:
+        `Tensor`: (B, T) float32, natural logarithms, at most 0.
+    """
+    counted = labels != IGNORED
+    words = labels.long().masked_fill(~counted, 0)
+    said = logits.detach().float().log_softmax(dim=-1).gather(2, words[..., None]).squeeze(2)
+    return said.masked_fill(~counted, 0.0)
+
+
+def word_targets(logits: Tensor, labels: Tensor, read: Tensor, weight: Tensor, pad_token_id: int) -> Targets:
+    """
+    Words as targets of a map, all of which are explained together unless one is named.
+
+    Args:
+        logits (`Tensor`): (B, T, V).
+        labels (`Tensor`): (B, T), the words; -100 where there is none.
+        read (`Tensor`): (B, T, H), what the decoder's LSTM gives before each of them.
+        weight (`Tensor`): (V, H), of the layer that makes logits of it.
+        pad_token_id (`int`): what stands where there is none.
+    """
+    counted = labels != IGNORED
+    words, worth = labels.long().masked_fill(~counted, pad_token_id), word_worth(logits, labels)
+    queries = torch.cat([read.detach().float(), weight.detach().float()[words], worth[..., None]], dim=-1)
+    return Targets(worth, None, queries=queries, baseline=words, counted=counted, exclusive=False)
 
 
 def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[int, int]]:

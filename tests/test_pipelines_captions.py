@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     tokenizer = build_tokenizer(["a black dog runs on green grass"] * 2, min_word_count=1, max_caption_length=8)
     model = AnteHocForImageCaptioning.from_backbone(
         "test_resnet", image_size=64, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0,
-        max_caption_length=8, decoder_embedding_size=8, decoder_hidden_size=12,
+        max_caption_length=8, decoder_embedding_size=8, decoder_hidden_size=12, map_head="energy",
     )  # fmt: skip
     for name, parameter in model.decoder.named_parameters():
         if parameter.ndim > 1:
@@ -146,3 +146,23 @@ def test_onnx_writes_the_same_caption(folder, tmp_path):
             inputs = {"token_ids": np.full((count, 1), token), "hidden": hidden, "cell": cell}
             logits, hidden, cell = decoder.run(None, inputs)
             assert np.allclose(logits, expected.logits[:, step], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_of_maps_of_words(folder, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model = AnteHocForImageCaptioning.from_pretrained(folder, map_head="contributions").eval()
+    for parameter in model.map_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    path = export_onnx(model, tmp_path / "model.onnx")
+    encoder, maps = (runtime.InferenceSession(p) for p in (path, tmp_path / "model-maps.onnx"))
+    pixels = torch.randn(3, 3, 64, 64)
+    written = model.caption(pixels, output_word_maps=True)
+    padded = torch.nn.functional.pad(written.sequences, (0, 8 - written.sequences.shape[1]))
+    state = dict(
+        zip(("hidden", "cell", "tap_values"), encoder.run(None, {"pixel_values": pixels.numpy()}), strict=True)
+    )
+    whole, of_words = maps.run(None, {"token_ids": padded.numpy(), **state})
+    assert np.allclose(whole, written.interpretation_map, atol=1e-3)
+    assert np.allclose(of_words[:, : written.word_maps.shape[1]], written.word_maps, atol=1e-3)

@@ -227,6 +227,10 @@ class CaptionScorer(Scorer):
             sequences = model.generate(pixel_values=pixel_values, encoder_outputs=encoded)
             labels = sequences[:, 1:].masked_fill(sequences[:, 1:] == model.config.pad_token_id, IGNORED)
         p_image = caption_probability(model(labels=labels, encoder_outputs=encoded).logits, labels).double().cpu()
+        read = model.prepare_decoder_input_ids_from_labels(labels)
+        last = labels[:, -1:].masked_fill(labels[:, -1:] == IGNORED, model.config.pad_token_id)
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        explained = model.explain_words(encoded, torch.cat([read, last], dim=1), size)
         valid = torch.isfinite(p_image)
         return Batch(
             pixel_values,
@@ -234,8 +238,8 @@ class CaptionScorer(Scorer):
             target=labels,
             valid=valid,
             included=valid,
-            maps=encoded.interpretation_map,
-            degenerate=encoded.degenerate,
+            maps=explained.interpretation_map,
+            degenerate=explained.degenerate,
             arrays={"p_image": p_image, "target": labels},
         )
 

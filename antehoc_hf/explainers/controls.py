@@ -11,7 +11,6 @@ from antehoc_hf.evaluation.controls import center_map, constant_map, random_map,
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_target
-from antehoc_hf.explainers.targets import ClassTarget
 
 
 class AnteHoc(Explainer):
@@ -36,10 +35,8 @@ class AnteHoc(Explainer):
             else 2 * (getattr(model.config, "num_landmarks", None) or 0)
         )
         target = None if question.asked is None else question.target_of_outputs(outputs)
-        if isinstance(target, ClassTarget) and has_map_per_target(model):
-            explained = model.interpretation(question.images, target.classes)
-        else:
-            explained = model.interpretation(question.images)
+        named = target.named if target is not None and has_map_per_target(model) else None
+        explained = model.interpretation(question.images, named)
         found = ~explained.degenerate[:, None, None, None]
         return RawMaps(explained.interpretation_map * found, scaled=True)
 

@@ -23,6 +23,11 @@ _POINT_SCALE = 0.1
 class Target(ABC):
     """One thing to be explained for each image of a batch."""
 
+    @property
+    def named(self) -> object:
+        """The same as `interpretation` of our models takes it; None: what they explain by themselves."""
+        return None
+
     @abstractmethod
     def score(self, outputs: Tensor) -> Tensor:
         """What gradients are taken of: outputs of the network for the B images → (B,)."""
@@ -72,6 +77,11 @@ class ClassTarget(Target):
 
     classes: Tensor
     activation: Activation = "softmax"
+
+    @property
+    def named(self) -> Tensor:
+        """(B,) indices."""
+        return self.classes
 
     def score(self, outputs: Tensor) -> Tensor:
         """The logit of the class, or the value."""
@@ -127,6 +137,11 @@ class PointTarget(Target):
     points: Tensor
     predicted: Tensor
 
+    @property
+    def named(self) -> list[int]:
+        """Their indices."""
+        return [int(point) for point in self.points]
+
     def _chosen(self, outputs: Tensor) -> Tensor:
         return outputs.float().unflatten(1, (-1, 2))[:, self.points]
 
@@ -156,6 +171,11 @@ class CaptionTarget(Target):
 
     sequences: Tensor
     counted: Tensor
+
+    @property
+    def named(self) -> tuple[Tensor, Tensor]:
+        """Both."""
+        return self.sequences, self.counted
 
     def _log_probabilities(self, outputs: Tensor) -> Tensor:
         chosen = outputs.float().log_softmax(dim=-1).gather(2, self.sequences[:, 1:, None]).squeeze(2)

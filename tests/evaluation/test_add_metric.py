@@ -55,7 +55,7 @@ def landmarks():
 def captions():
     model = AnteHocForImageCaptioning.from_backbone(
         "test_resnet", image_size=64, vocab_size=9, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-        max_caption_length=6, decoder_embedding_size=8, decoder_hidden_size=12,
+        max_caption_length=6, decoder_embedding_size=8, decoder_hidden_size=12, map_head="energy",
     )  # fmt: skip
     return model, {"pixel_values": pixels(), "labels": torch.tensor([[5, 6, 2], [7, 2, -100]] * 2)}
 

@@ -59,11 +59,13 @@ def build_model(case: str) -> Any:
     task, kind = case.split("-")
     torch.manual_seed(0)
     if task == "landmarks":
-        return AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=SIZE, num_landmarks=3)
+        return AnteHocForLandmarkDetection.from_backbone(
+            "test_resnet", image_size=SIZE, num_landmarks=3, map_head=kind
+        )
     if task == "captions":
         return AnteHocForImageCaptioning.from_backbone(
             "test_resnet", image_size=SIZE, vocab_size=9, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
-            max_caption_length=8, decoder_embedding_size=16, decoder_hidden_size=24,
+            max_caption_length=8, decoder_embedding_size=16, decoder_hidden_size=24, map_head=kind,
         )  # fmt: skip
     return AnteHocForImageClassification.from_backbone("test_resnet", image_size=SIZE, num_labels=4, map_head=kind)
 

@@ -28,7 +28,7 @@ def test_one_class_asked_for_is_that_class_among_all(build, noise, problem, tmp_
     model.map_head.coefficients.normal_()
     detailed, brief = model(pixels, output_attention_maps=True), model(pixels)
     assert torch.allclose(detailed.interpretation_map, brief.interpretation_map, atol=1e-5)
-    share = model.worth(brief) - model.map_head.baseline_worth
+    share = model.worth(model.prediction(brief)) - model.map_head.baseline_worth
     assert torch.allclose(detailed.contributions.sum(dim=(2, 3)), share, atol=1e-4)
     alone = torch.cat([model(image[None]).interpretation_map for image in pixels])
     assert torch.allclose(alone, brief.interpretation_map, atol=1e-4)

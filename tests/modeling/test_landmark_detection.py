@@ -21,7 +21,8 @@ NAN = math.nan
 
 
 def points_model(build, backbone="test_resnet", **config):
-    return build(backbone, kind=AnteHocForLandmarkDetection, num_labels=2, **{"num_landmarks": 5, **config})
+    config = {"num_landmarks": 5, "map_head": "energy", **config}
+    return build(backbone, kind=AnteHocForLandmarkDetection, num_labels=2, **config)
 
 
 # -- the head ---------------------------------------------------------------------------------------------------------
@@ -180,8 +181,8 @@ torch.save(results, results_file)
 @pytest.mark.parametrize("where", ["installed", "stranger"])
 def test_reloaded_to_the_bit_in_another_process(build, noise, tmp_path, request, where):
     names, expected = ["a", "b", "c", "d", "e"], {}
-    small = {"image_size": 112, "backbone_kwargs": {"width": 0.25}}
-    for backbone, options in (("test_resnet", {}), (LANDMARK_CNN, small)):
+    small = {"image_size": 112, "backbone_kwargs": {"width": 0.25}, "map_head": "energy"}
+    for backbone, options in (("test_resnet", {"map_head": "contributions"}), (LANDMARK_CNN, small)):
         model = points_model(
             build, backbone, awake=True, landmark_names=names, landmark_parts={"all": [0, 1, 2]}, **options
         )
@@ -213,10 +214,11 @@ def test_project_and_remote_code_in_one_process(build, noise, tmp_path):
         assert torch.equal(again(noise(2, 112)).landmarks, model(noise(2, 112)).landmarks)
 
 
-def test_onnx(build, noise, tmp_path):
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
+def test_onnx(build, noise, tmp_path, kind):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = points_model(build, awake=True)
+    model = points_model(build, awake=True, map_head=kind)
     path = export_onnx(model, tmp_path / "model.onnx")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     landmarks, map_ = session.run(["landmarks", "interpretation_map"], {"pixel_values": noise(3, 64).numpy()})

@@ -176,7 +176,10 @@ def test_reloaded_to_the_bit_in_another_process(build, tmp_path, photo, request,
         assert result["config"] == type(config).__name__
         assert result["model_type"] == config.model_type
         assert result["kind"] == config.map_head.kind
-        assert torch.equal(result["map"], output.interpretation_map), folder.name
+        if name == "AnteHocCaptionModel" and result["kind"] == "contributions":
+            assert result["map"] is None  # it says no words
+        else:
+            assert torch.equal(result["map"], output.interpretation_map), folder.name
         if "ForImageClassification" in name:
             assert torch.equal(result["logits"], output.logits), folder.name
     first, (folder, pixels, _) = results[0], cases[0]

@@ -26,8 +26,18 @@ def real() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module `tiny_run.py`, which is a program as well."""
-    path = Path(__file__).with_name("tiny_run.py")
-    spec = importlib.util.spec_from_file_location("antehoc_tiny_run", path)
+    return _program("tiny_run")
+
+
+@pytest.fixture(scope="session")
+def tiny_captions() -> ModuleType:
+    """The module `tiny_captions.py`, likewise."""
+    return _program("tiny_captions")
+
+
+def _program(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"antehoc_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

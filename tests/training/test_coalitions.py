@@ -30,7 +30,8 @@ def generator(seed=0):
 
 
 def play(images, worth, numbers, ranking=None, black=BLACK, **options):
-    return CoalitionObjective(**options).play(images, (4, 4), worth, black, numbers, ranking)
+    game = CoalitionObjective(**options)
+    return game.play(images, (4, 4), lambda shown, _: worth(shown), black, numbers, ranking)
 
 
 def draws_of(step, micro_batch=0, seed=0, process=0):

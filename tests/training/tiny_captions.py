@@ -40,7 +40,7 @@ class Captions(Dataset):
 def build_model(backbone: str = "test_resnet", seed: int = 0, **config: Any) -> AnteHocForImageCaptioning:
     torch.manual_seed(seed)
     words = {"vocab_size": 9, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "max_caption_length": 8}
-    sizes = {"decoder_embedding_size": 16, "decoder_hidden_size": 24}
+    sizes = {"decoder_embedding_size": 16, "decoder_hidden_size": 24, "map_head": "energy"}
     model: Any = AnteHocForImageCaptioning.from_backbone(backbone, image_size=SIZE, **{**words, **sizes, **config})
     return model
 

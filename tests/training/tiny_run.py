@@ -53,6 +53,7 @@ class Images(Dataset):
 def build_model(backbone: str = "test_resnet", seed: int = 0, points: int = 0, **config: Any) -> Any:
     torch.manual_seed(seed)
     if points:
+        config = {"map_head": "energy", **config}
         return AnteHocForLandmarkDetection.from_backbone(backbone, image_size=SIZE, num_landmarks=points, **config)
     config = {"num_labels": 4, "map_head": "energy", **config}
     return AnteHocForImageClassification.from_backbone(backbone, image_size=SIZE, **config)

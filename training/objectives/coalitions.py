@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
+from antehoc_hf.modeling.configuration_captions import IGNORED
 from antehoc_hf.modeling.contribution_map import contribution_map, of_target
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -120,35 +121,59 @@ class CoalitionObjective(Objective):
     def second_pass(self, step: TrainingStep, first: FirstPassRecord) -> SecondPassResult:
         """Coalitions of patches through the frozen network, without gradient; then the map head alone."""
         model, pixel_values = step.model, first.inputs["pixel_values"]
-        predicted = first.prediction.argmax(dim=-1)
-
-        def worth(images: Tensor) -> Tensor:
-            return model.worth(step.call(pixel_values=images, phase="prediction"))
+        chosen = model.explained_target(first.prediction)
+        words = {name: first.inputs[name] for name in model.interpretation_inputs if name in first.inputs}
 
         def contributions() -> Tensor:
             return step.call(**first.inputs, tap_values=first.tap_values, phase="interpretation").contributions
 
         with model.interpretation_phase("eval"):
             with torch.no_grad():
+                whole = first.prediction
+                if model.worth_is_nearness and step.model.training:  # in the mode in which coalitions are seen
+                    whole = model.prediction(step.call(pixel_values=pixel_values, phase="prediction"))
+
+                def worth(images: Tensor, rows: Tensor) -> Tensor:
+                    said = {name: ids[rows] for name, ids in words.items()}
+                    outputs = step.call(pixel_values=images, **said, phase="prediction")
+                    near = whole[rows] if model.worth_is_nearness else None
+                    return model.worth(model.prediction(outputs), near, said.get("labels"))
+
                 needs_ranking = self.options.sampling == "ranked"
-                ranking = of_target(contributions(), predicted)[:, 0] if needs_ranking else None
+                ranking = of_target(contributions(), chosen)[:, 0] if needs_ranking else None
                 grid = (first.tap_values.shape[-2], first.tap_values.shape[-1])
                 outcome = self.play(pixel_values, grid, worth, black_of(model.config), step.generator(0), ranking)
             of_targets = contributions()
             loss = coalition_loss(of_targets, outcome.contrasts, outcome.gains)
             step.backward(loss)
         with torch.no_grad():
-            memory: Any = model.map_head.baseline_worth
-            memory.lerp_(step.mean_over_processes(outcome.nothing).to(memory), _MEMORY / step.micro_batches)
+            self._remember(step, outcome, words.get("labels"))
             size = (pixel_values.shape[-2], pixel_values.shape[-1])
-            maps, degenerate = contribution_map(of_target(of_targets, predicted), size)
+            maps, degenerate = contribution_map(of_target(of_targets, chosen), size)
         return SecondPassResult(loss.detach(), maps.mean(dim=(1, 2, 3)), degenerate)
+
+    @staticmethod
+    def _remember(step: TrainingStep, outcome: "GameOutcome", labels: Tensor | None) -> None:
+        """Moves the map head's memory of what nothing is worth towards this round's mean; of words, one by one."""
+        memory: Any = step.model.map_head.baseline_worth
+        if labels is None:
+            nothing = step.mean_over_processes(outcome.nothing.mean(dim=0))
+            memory.lerp_(nothing.to(memory), _MEMORY / step.micro_batches)
+            return
+        words = labels[outcome.rows]
+        counted = words != IGNORED
+        both = torch.zeros(2, len(memory), device=memory.device, dtype=torch.float32)
+        both[0].index_add_(0, words[counted], outcome.nothing[counted].float())
+        both[1].index_add_(0, words[counted], torch.ones_like(words[counted], dtype=torch.float32))
+        total, count = step.mean_over_processes(both)
+        mean = (total / count.clamp_min(1e-9)).to(memory)
+        memory.copy_(torch.where(count > 0, memory.lerp(mean, _MEMORY / step.micro_batches), memory))
 
     def play(
         self,
         pixel_values: Tensor,
         grid: tuple[int, int],
-        worth: Callable[[Tensor], Tensor],
+        worth: Callable[[Tensor, Tensor], Tensor],
         black: Tensor,
         generator: torch.Generator,
         ranking: Tensor | None = None,
@@ -159,25 +184,29 @@ class CoalitionObjective(Objective):
         Args:
             pixel_values (`Tensor`): (B, 3, H, W), normalised.
             grid (`tuple[int, int]`): rows and columns of patches.
-            worth: images → what they are worth to each target, (N, K), without gradient.
+            worth: images, and (N,) of which of the images they are a version → what they are worth to each target,
+                (N, K), without gradient.
             black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
             generator (`torch.Generator`): on the CPU.
             ranking (`Tensor`, *optional*): (B, g, w), what the map says of the patches, for `sampling="ranked"`.
         """
         options, count = self.options, len(pixel_values)
         contrasts, gains, nothing = [], [], []
+        # In the mean over the batch it is enough to see a few images without any patch.
+        every = torch.arange(count, device=pixel_values.device)
+        few = every[: -(-count // options.coalitions_per_image)]
         for _ in range(options.coalitions_per_image // 2):
             (first, second), background = draw_partial_images(
                 pixel_values, grid, options.sampling, options.background, black, generator, 2, ranking
             )
             images = [shown_images(pixel_values, drawn, background) for drawn in (first, second)]
-            # In the mean over the batch it is enough to see a few images without any patch.
-            empty = background[: -(-count // options.coalitions_per_image)]
-            of_first, of_second, of_empty = worth(torch.cat([*images, empty])).split([count, count, len(empty)])
+            worths = worth(torch.cat([*images, background[: len(few)]]), torch.cat([every, every, few]))
+            of_first, of_second, of_empty = worths.split([count, count, len(few)])
             contrasts.append(first.to(torch.int8) - second.to(torch.int8))
             gains.append(of_first - of_second)
             nothing.append(of_empty)
-        return GameOutcome(torch.stack(contrasts), torch.stack(gains), torch.cat(nothing).mean(dim=0))
+        rows = few.repeat(len(nothing))
+        return GameOutcome(torch.stack(contrasts), torch.stack(gains), torch.cat(nothing), rows)
 
     def describe(self) -> CardSentences:
         """Least squares on coalitions, with the background that stood in place of missing patches."""
@@ -201,9 +230,11 @@ class GameOutcome:
     Args:
         contrasts (`Tensor`): (P, B, g, w), in which patches the two coalitions of each of P pairs differ.
         gains (`Tensor`): (P, B, K), how much more the first is worth than the second.
-        nothing (`Tensor`): (K,), what is given to each target where nothing is left, in the mean.
+        nothing (`Tensor`): (N, K), what some images are worth to each target where nothing is left of them.
+        rows (`Tensor`): (N,), which images of the batch these are.
     """
 
     contrasts: Tensor
     gains: Tensor
     nothing: Tensor
+    rows: Tensor

@@ -82,7 +82,7 @@ class FirstPassRecord:
         Keeps the first ceil(share · B) samples.
 
         The model's `interpretation_inputs` names the inputs besides `pixel_values` that its second forward pass needs
-        (a caption); `interpretation_inputs_from(outputs)` those that the first pass itself has made;
+        (a caption); `interpretation_inputs_from(outputs)` gives those that the first pass itself has made;
         `prediction_mask(inputs)` the positions that count.
 
         Args:
@@ -93,8 +93,9 @@ class FirstPassRecord:
         """
         prediction = model.prediction(outputs).detach()
         count = math.ceil(share * len(prediction))
-        names = ("pixel_values", *model.interpretation_inputs)
-        known = {**inputs, **model.interpretation_inputs_from(outputs)}
+        made = model.interpretation_inputs_from(outputs)
+        names = dict.fromkeys(("pixel_values", *model.interpretation_inputs, *made))
+        known = {**inputs, **made}
         kept = {name: _first(known[name], count) for name in names if known.get(name) is not None}
         return cls(kept, outputs.tap_values[:count], prediction[:count], model.prediction_mask(kept))
 
@@ -116,4 +117,6 @@ class SecondPassResult:
 
 
 def _first(value: Any, count: int) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _first(part, count) for name, part in value.items()}
     return value[:count] if isinstance(value, Tensor) and value.ndim > 0 else value

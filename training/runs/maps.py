@@ -61,9 +61,7 @@ class MapChoice:
         return MapChoice(kind, {}, map_head_kinds()[kind].objective, {})
 
 
-def choose_map(
-    given: Mapping[str, Any], flags: Collection[str], kinds: Collection[str], default: str, task: str
-) -> MapChoice:
+def choose_map(given: Mapping[str, Any], flags: Collection[str], default: str) -> MapChoice:
     """
     What the options of a run ask for.
 
@@ -71,9 +69,7 @@ def choose_map(
         given: all options of the recipe and the command line.
         flags: the names of those of the command line. What a recipe says for another kind of map than the command
             line chooses is passed over.
-        kinds: what the task's maps can be.
-        default (`str`): what they are where nothing is chosen.
-        task (`str`): its name.
+        default (`str`): what the task's maps are where nothing is chosen.
 
     Raises:
         UsageError: if there is no such kind or option, or options belong to a kind that is not chosen.
@@ -87,11 +83,6 @@ def choose_map(
         taught = next(name for name, of_kind in map_head_kinds().items() if of_kind.objective == objective)
         kind, options = (kind, options) if kind == taught else (taught, {})
     used = kind or default
-    if used not in kinds:
-        raise UsageError(
-            f"map_head={used!r} explains the probabilities of classes, which --task {task} does not have: leave it "
-            "out."
-        )
     own = map_head_kinds()[used].objective
     taught_by = objective or own
     if taught_by != own:
@@ -107,7 +98,7 @@ def choose_map(
         elif name in _flags_of(objective_kinds()[taught_by]):
             of_objective[owned[name]] = given[name]
         elif name in flags or not overridden:
-            raise UsageError(f"--{name} belongs to {_owner_of(name)}: {_advice(name, kind is not None, kinds)}")
+            raise UsageError(f"--{name} belongs to {_owner_of(name)}: {_advice(name, kind is not None)}")
     return MapChoice(used, of_map, taught_by, of_objective, kind is not None, tuple(sorted(owned.keys() & set(flags))))
 
 
@@ -158,12 +149,10 @@ def _map(kind: str) -> str:
     return "an energy map" if kind == "energy" else f"a map of {kind}"
 
 
-def _advice(flag: str, chosen: bool, kinds: Collection[str]) -> str:
+def _advice(flag: str, chosen: bool) -> str:
     wanted = next(
         kind
         for kind, cls in map_head_kinds().items()
         if flag in _flags_of(cls) | _flags_of(objective_kinds().get(cls.objective, cls))
     )
-    if wanted not in kinds:
-        return "leave it out."
     return f"leave it out, or choose --map_head {wanted}." if chosen else f"add --map_head {wanted}."

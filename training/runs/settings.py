@@ -77,7 +77,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     check_model_options(model, task.model_class.config_class)
     map_choice = MapChoice()
     if task.has_maps:
-        map_choice = choose_map(given, flags, task.map_kinds, task.default_map, task.name)
+        map_choice = choose_map(given, flags, task.default_map)
     else:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}

@@ -81,8 +81,9 @@ class Task(ABC, Generic[T]):
     name: ClassVar[str]
     arguments: ClassVar[Any]  # a dataclass of the flags that only this task has
     model_class: Any  # its `from_pretrained` and `from_backbone` are used
-    map_kinds: ClassVar[tuple[str, ...]] = ("energy",)  # what its maps can be
-    default_map: ClassVar[str] = "energy"  # what they are where nobody says, as far as that is known without the data
+    default_map: ClassVar[str] = (
+        "contributions"  # what they are where nobody says, as far as that is known without the data
+    )
     has_maps: ClassVar[bool] = True  # whether the models show where they looked
     default_augmentation: ClassVar[str]
 

@@ -50,6 +50,7 @@ class ImageCaptioning(Task[CaptionSpace]):
     name = "image-captioning"
     arguments = CaptioningArguments
     model_class = AnteHocForImageCaptioning
+    default_map = "energy"
     default_augmentation = "none"  # a mirrored image makes "left" and letters wrong
 
     def __init__(self, options: Any = None) -> None:
@@ -190,7 +191,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         space: CaptionSpace = images.targets  # type: ignore[assignment]
         tokenizer = space.known_tokenizer()
         people = [texts[0] for texts in space.all_references(images.split.dataset.select(positions))]
-        strips = has_grid(model)
+        strips = has_word_maps(model)
         with evaluation_mode(model):
             written = model.caption(
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
@@ -262,8 +263,10 @@ def said_tokens(sequence: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[st
     return list(tokenizer.convert_ids_to_tokens(ids))
 
 
-def has_grid(model: Any) -> bool:
-    """Whether the backbone's last features are a grid, so that words have maps of their own."""
+def has_word_maps(model: Any) -> bool:
+    """Whether words have maps: learned ones, or of the backbone's last features where these are a grid."""
+    if model.map_head.per_target:
+        return True
     height, width = model.config.image_size
     with evaluation_mode(model), torch.no_grad():
         blank = torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype)

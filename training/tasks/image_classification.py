@@ -38,8 +38,6 @@ class ImageClassification(Task[LabelSpace]):
     arguments = ClassificationArguments
     model_class = AnteHocForImageClassification
     default_augmentation = "crop-flip"
-    map_kinds = ("contributions", "energy")
-    default_map = "contributions"
 
     def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
         """The labels; with a model its classes, in its order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ class LandmarkDetection(Task[LandmarkTargets]):
             parts.append(_MASK_PART)
         subset: Any = TorchSubset(dataset, sample(images, options.count))
         loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        report = evaluate_maps(model, loader, parts=parts, explainers=options.explainers, progress=options.progress)
+        explainers = {**maps_of_parts(model, targets.scheme), **options.explainers}
+        report = evaluate_maps(model, loader, parts=parts, explainers=explainers, progress=options.progress)
         return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
@@ -182,6 +184,21 @@ class LandmarkDetection(Task[LandmarkTargets]):
             columns=2,
         )
         return [FIGURE_FILE]
+
+
+def maps_of_parts(model: Any, scheme: LandmarkScheme) -> dict[str, Callable[..., Tensor]]:
+    """The model's map of each part that it finds all of, as the report of maps calls them; none if it has one map."""
+    known = model.config.landmark_parts or {}
+    found: dict[str, Callable[..., Tensor]] = {}
+    for part, pieces in scheme.parts.items():
+        if model.map_head.per_target and all(piece in known for piece in pieces):
+            found[f"antehoc, {part}"] = partial(_map_of_part, model, list(pieces))
+    return found
+
+
+def _map_of_part(model: Any, pieces: list[str], pixel_values: Tensor, target: None) -> Tensor:
+    explained: Tensor = model.interpretation(pixel_values, pieces).interpretation_map
+    return explained
 
 
 def metrics(prediction: EvalPrediction) -> dict[str, float]:
