@@ -27,7 +27,7 @@ from antehoc_hf.training.attach.judge import Judge
 
 RESULTS = Path(__file__).parent / "results"
 OURS, START = "fitted map", "class evidence"
-RIVALS = ("grad-cam", "grad-cam++")
+RIVALS = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "leave-one-out")
 STEPS, BATCH = 8, 10
 
 
