@@ -11,7 +11,7 @@ OUT ?= outputs
 export OMP_WAIT_POLICY = passive
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo test test-slow test-real lint types format docs bench sweep clean
+.PHONY: help install demo example docs-site build test test-slow test-real lint types format docs bench sweep clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,10 +46,15 @@ demo: install ## the three tasks on the built-in data set: train, evaluate, pict
 	$(call train_demo,demo) || { pkill -P $$beside; exit 1; }; \
 	echo "Waiting for landmarks and captions ..."; \
 	wait $$beside || { tail -n 20 $(OUT)/demo-beside.log; exit 1; }; \
-	grep -v "^{" $(OUT)/demo-beside.txt
+	cat $(OUT)/demo-beside.txt
 	$(PY) -m benchmarks.reload $(OUT)/demo $(OUT)/demo-landmarks $(OUT)/demo-captions
 
 train_demo = $(PY) -m antehoc_hf train --recipe $(1) --output_dir $(OUT)/$(1) --overwrite_run True
+
+example: install ## the small model and the two images that come with the package
+	$(PY) -m antehoc_hf train --recipe demo --map_eval_samples 50 --insertion_deletion_images 0 \
+	    --output_dir $(OUT)/example --overwrite_run True
+	$(PY) -m benchmarks.make_example $(OUT)/example
 
 # Two processes side by side: the tests use one core each.
 FIRST_HALF = tests/training tests/baselines tests/golden tests/shapes tests/hub tests/commands
@@ -74,16 +79,32 @@ format: install ## ruff, repairing
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# mypy follows folders, so it is shown the tree as it is installed.
-types: install ## mypy
-	@rm -rf build/types && mkdir -p build/types/antehoc_hf
+# mypy and mkdocstrings follow folders, so they are shown the tree as it is installed.
+.PHONY: build/package
+build/package:
+	@rm -rf $@ && mkdir -p $@/antehoc_hf
 	@for item in antehoc_hf/* modeling training model_cards; do \
-		ln -s $(CURDIR)/$$item build/types/antehoc_hf/$$(basename $$item); done
-	cd build/types && $(CURDIR)/$(PY) -m mypy --cache-dir $(CURDIR)/.mypy_cache/package --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+		ln -s $(CURDIR)/$$item $@/antehoc_hf/$$(basename $$item); done
+
+types: install build/package ## mypy
+	cd build/package && $(CURDIR)/$(PY) -m mypy --cache-dir $(CURDIR)/.mypy_cache/package --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
 	$(PY) -m mypy benchmarks docs/*.py
 
 docs: install ## the reference, from the docstrings
 	$(PY) docs/make_reference.py
+
+docs-site: install build/package ## the site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+# OWNER is where the repository lives on GitHub: on the index a README needs whole addresses.
+build: install ## wheel and sdist in dist/, from what is committed: make build OWNER=name
+	@test -n "$(OWNER)" || { echo "Say whose repository the package links to: make build OWNER=name"; exit 2; }
+	@rm -rf build/release dist && mkdir -p build/release
+	git archive HEAD | tar -x -C build/release
+	@sed -i 's#github.com/OWNER#github.com/$(OWNER)#' build/release/pyproject.toml
+	@sed -E -i -e 's#(!\[[^]]*\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/raw/main/\2#g' \
+	    -e 's#(\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/blob/main/\2#g' build/release/README.md
+	$(PY) -m build --no-isolation --outdir dist build/release
 
 bench: install ## what the map costs, against the plain network and Grad-CAM
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.cost --output $(OUT)/cost

@@ -91,7 +91,17 @@ def run(name: str, argv: Sequence[str]) -> None:
     from antehoc_hf.registration import register
 
     register()
+    _show_one_bar()
     command.run(options)
+
+
+def _show_one_bar() -> None:
+    """Loading and writing weights are over in a moment; transformers' bars for them would stand within others."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    enable_progress_bars()  # of downloads
 
 
 def usage() -> str:

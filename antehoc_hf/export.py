@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from antehoc_hf import export_captioning as captioning
+from antehoc_hf.commands.errors import need_to_export
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 
@@ -58,7 +59,7 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
         ValueError: if it is another model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
-    _check_packages()
+    need_to_export()
     model = loaded_model(model_or_folder)
     metadata = _metadata(model, model_or_folder)
     path = _prepared(path)
@@ -205,16 +206,6 @@ def loaded_model(model_or_folder: Any) -> Any:
             f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."
         )
     return model_or_folder
-
-
-def _check_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"Exporting needs the package {error.name!r}: install it with `pip install 'antehoc-hf[onnx]'`."
-        ) from None
 
 
 @contextlib.contextmanager

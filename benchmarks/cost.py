@@ -110,7 +110,7 @@ def grad_cam_variants(plain: nn.Module, batch: int) -> dict[str, Run]:
 
         variants["torchcam Grad-CAM"] = torchcam
     except ImportError:
-        print("torchcam is not installed: pip install 'antehoc-hf[explainers]' to compare with it")
+        print("torchcam is not installed: pip install torchcam to compare with it")
     return variants
 
 

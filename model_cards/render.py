@@ -116,8 +116,9 @@ def _results(card: CardData) -> str:
 
 def _map_results(card: CardData) -> str:
     maps = card.maps
+    heading, verdict = "## How far the map can be trusted", text(card.verdict, 600)
     if maps is None:
-        return ""
+        return f"{heading}\n\n{verdict}" if verdict else ""
     about = f"On {maps.num_images} images"
     if maps.area is not None:
         about += f"; equal area: the {100 * maps.area:.0f} % of the image that a map puts first is kept"
@@ -125,7 +126,7 @@ def _map_results(card: CardData) -> str:
         about += f"; in brackets {100 * maps.level:.0f} % bootstrap intervals over the images"
     if maps.seed is not None:
         about += f"; seed {maps.seed} of whatever is drawn"
-    parts = ["## How far the map can be trusted", *([text(card.verdict, 600)] if card.verdict else []), f"{about}."]
+    parts = [heading, *([verdict] if verdict else []), f"{about}."]
     if maps.about:
         parts[-1] += f" {text(maps.about)}"
     if maps.partly:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.paper.protocols import DATA_SETS, PROTOCOLS
 
@@ -34,6 +34,7 @@ class BenchmarkArguments:
     progress: bool = option(True, "Show progress bars.")
 
     def __post_init__(self) -> None:
+        need_packages_of(self.explainers)
         for name, allowed in (("table", (1, 2, 3, 4, 5)), ("figure", (1, 3, 4, 5)), ("dataset", tuple(DATA_SETS))):
             wrong = [value for value in getattr(self, name) if value not in allowed]
             if wrong:

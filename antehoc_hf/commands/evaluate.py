@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
 
@@ -38,6 +38,7 @@ class EvaluateArguments:
     update_card: bool = option(False, "Put the results on the card in the model's folder, in place of earlier ones.")
 
     def __post_init__(self) -> None:
+        need_packages_of(self.explainers)
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
         if self.sanity_images < 0 or not all(0 < share <= 1 for share in self.noise_shares):

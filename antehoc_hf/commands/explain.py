@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 
 
@@ -16,8 +16,13 @@ class ExplainArguments:
 
     group: ClassVar[str] = "explanation"
 
-    model: str = option(help="Folder or Hub name of a model: one of ours, or any image classifier.")
-    images: list[str] = option([], "Image files, and folders of them.", positional="IMAGE…")
+    model: str | None = option(
+        None,
+        "Folder or Hub name of a model: one of ours, or any image classifier. By default a small one of drawn bugs.",
+    )
+    images: list[str] = option(
+        [], "Image files, and folders of them. Without a model two drawn bugs.", positional="IMAGE…"
+    )
     explainers: list[str] = option(["antehoc", "grad-cam"], "Methods by name; a wrong one lists them all.")
     target: str | None = option(
         None, "Class (index or name), landmark or group. By default the model's own prediction of each image."
@@ -29,11 +34,12 @@ class ExplainArguments:
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
     def __post_init__(self) -> None:
+        need_packages_of(self.explainers)
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
         if not self.explainers:
             raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")
-        if not self.images:
+        if self.model and not self.images:
             raise UsageError("There is no image: name files or folders of images before the options.")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from antehoc_hf import example
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import (
     batches,
@@ -46,8 +47,8 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
         ValueError: for options or images that make no sense, in one sentence.
         OSError: if the model cannot be loaded.
     """
-    paths = image_files(options.images)
-    model, processor = load_model(options.model)
+    paths = image_files(options.images or example.IMAGES)
+    model, processor = load_model(options.model or example.MODEL)
     explainers = {
         name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
     }
@@ -61,7 +62,7 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
     for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Explaining"):
         found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
     results = {
-        "model": options.model,
+        "model": options.model or "the example, which knows six drawn bugs and nothing else",
         "target": options.target or "the model's own prediction",
         "explainers": list(explainers),
         "images": found,

@@ -81,8 +81,10 @@ def model_config(name: str | Path) -> Any:
         OSError: if it cannot be loaded.
     """
     folder = Path(name)
-    if not folder.exists() and (str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1):
-        raise UsageError(f"There is no folder {str(name)!r}: check the path of the model.")
+    first, *inner = str(name).split("/")
+    if not folder.exists() and (first in ("", ".", "..", "~", "outputs") or len(inner) > 1 or Path(first).is_dir()):
+        hint = "run `make demo` first" if first == "outputs" and "demo" in inner[:1] else "check the path of the model"
+        raise UsageError(f"There is no folder {str(name)!r}: {hint}.")
     if folder.is_dir() and not (folder / "config.json").exists():
         steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
         hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"

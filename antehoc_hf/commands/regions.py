@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, need, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 
 
@@ -27,6 +27,8 @@ class RegionArguments:
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
     def __post_init__(self) -> None:
+        need("scipy", "concepts", "antehoc regions")
+        need_packages_of([self.explainer])
         if min(self.batch_size, self.per_class) < 1:
             raise UsageError("batch_size and per_class must be at least 1.")
         if not self.images:

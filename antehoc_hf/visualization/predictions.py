@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from antehoc_hf.evaluation.chance import close_to_chance
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.visualization.images import denormalise
 from antehoc_hf.visualization.panel import Caption, panel
@@ -41,7 +42,8 @@ def figure_of_predictions(
             configuration is asked.
         max_images (`int`): shown at most; right and wrong ones in equal parts as far as there are.
         columns (`int`): how many images stand side by side.
-        title (`str`, *optional*): of the figure; else how many of all images given are right.
+        title (`str`, *optional*): of the figure; else how many of all images given are right, or that this is close to
+            chance.
 
     Returns:
         `Figure`: saved, if a path was given, with a fixed resolution.
@@ -72,13 +74,17 @@ def figure_of_predictions(
         detail = "" if said == true else f"is {_name(names, true)}  {100 * float(probabilities[index, true]):.0f} %"
         captions.append(Caption(text, detail, right=said == true))
     right = int((predicted == labels).sum())
+    if title is None:
+        title = f"{right} of {len(labels)} predictions right"
+        if close_to_chance(right / len(labels), config.num_labels, len(labels)):
+            title += ", close to chance: these maps explain nothing"
     figure = panel(
         denormalise(pixel_values[chosen.to(pixel_values.device)], source.image_mean, source.image_std),
         outputs.interpretation_map.cpu()[chosen],
         captions,
         energy_images=denormalise(energy[chosen.to(energy.device)], source.image_mean, source.image_std),
         degenerate=outputs.degenerate.cpu()[chosen],
-        title=f"{right} of {len(labels)} predictions right" if title is None else title,
+        title=title,
         columns=columns,
     )
     if path is not None:

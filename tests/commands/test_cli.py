@@ -7,12 +7,14 @@ import runpy
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from antehoc_hf import cli
+from antehoc_hf.commands import errors
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
 ROOT = Path(__file__).parents[2]
@@ -69,13 +71,17 @@ def test_help_of_train_is_one_screen_and_the_rest_stands_on_a_second_page(capsys
 
 
 def test_help_of_a_command_shows_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["explain", "--help"])
-    page = capsys.readouterr().out
-    assert page.startswith("usage: antehoc explain IMAGE… --model MODEL [options]")
-    assert "-o, --output_dir " in page
-    assert "(default: None)" not in page
-    assert re.search(r"--model .*\n.*\(required\)", page)
+    pages = []
+    for name in ("explain", "regions"):
+        with pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        pages.append(capsys.readouterr().out)
+    explain, regions = pages
+    assert explain.startswith("usage: antehoc explain IMAGE… [options]")
+    assert "-o, --output_dir " in explain
+    assert "(default: None)" not in explain
+    assert regions.startswith("usage: antehoc regions IMAGE… --model MODEL [options]")
+    assert re.search(r"--model .*\n.*\(required\)", regions)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_help_of_a_command_shows_what_it_needs(capsys: pytest.CaptureFixture[str
         *(["train", "--learnig_rate", "2"], ["train"], ["train", "--dataset_name", "x", "--seed", "y"]),
         *(
             ["train", "--recipe", "dem"],
-            ["explain", "a.png"],
+            ["explain", "--model", "m"],
             ["push"],
             ["evaluate", "m"],
             ["regions", "--batch", "2"],
@@ -272,3 +278,23 @@ def test_the_exported_graph_gives_the_same_logits_and_maps(backbone: str, tmp_pa
         torch.testing.assert_close(torch.from_numpy(logits), expected.logits, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(torch.from_numpy(maps), expected.interpretation_map, atol=1e-4, rtol=1e-4)
         assert maps.shape == (batch, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "words"),
+    [
+        ("captum", "explainers", ["explain", "--explainers", "integrated-gradients"]),
+        ("captum", "explainers", ["evaluate", "m", *SHAPES, "--explainers", "integrated-gradients"]),
+        ("scipy", "concepts", ["regions", "photos", "--model", "m"]),
+        ("onnx", "onnx", ["export", "m"]),
+        ("sacrebleu", "captions", ["train", "--task", "image-captioning", "--dataset_name", "nowhere"]),
+    ],
+)
+def test_a_missing_extra_is_named_before_any_work_starts(
+    package: str, extra: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No model is opened, no data set looked for: there are none."""
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == package else find_spec(name))
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"needs the package {package}: install it with `pip install 'antehoc-hf[{extra}]'`." in said

@@ -11,7 +11,7 @@ import pytest
 import transformers
 from PIL import Image
 
-from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor, example
 from antehoc_hf.cli import main
 
 
@@ -130,6 +130,20 @@ def test_a_model_that_is_not_there(pictures: Path, tmp_path: Path, capsys) -> No
     for command in ("explain", "regions"):
         assert main([command, str(pictures), "--model", "/nowhere/at-all", "-o", str(tmp_path / "out")]) == 2
         assert "There is no folder '/nowhere/at-all': check the path of the model." in capsys.readouterr().err
+    assert main(["explain", str(pictures), "--model", "outputs/demo", "-o", str(tmp_path / "out")]) == 2
+    assert "There is no folder 'outputs/demo': run `make demo` first." in capsys.readouterr().err
+
+
+def test_without_a_model_the_package_explains_two_bugs_of_its_own(tmp_path: Path, capsys) -> None:
+    assert main(["explain", "-o", str(tmp_path)]) == 0
+    told = json.loads((tmp_path / "explanations.json").read_text())
+    for entry, image in zip(told["images"], example.IMAGES, strict=True):
+        name = Path(image).stem
+        assert entry["prediction"].startswith(name)  # right, and sure of it
+        assert int(entry["prediction"].split()[-2]) > 80
+        assert not entry["explainers"]["antehoc"]["degenerate"]
+        assert (tmp_path / "figures" / f"{name}.png").is_file()
+    assert "which knows six drawn bugs and nothing else" in capsys.readouterr().out
 
 
 def test_regions_of_a_folder(trained: Path, pictures: Path, tmp_path: Path) -> None:

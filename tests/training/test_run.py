@@ -11,7 +11,8 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from antehoc_hf.cli import main
-from antehoc_hf.training.runs.train import train
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.runs.train import follow_size, train
 from antehoc_hf.training.tasks import image_classification
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
@@ -109,6 +110,32 @@ def test_results_are_those_of_the_validation_split_if_there_is_no_test_split(ima
     assert results["evaluated_images"] == 6
     assert results["model"]["image_size"] == [64, 96]
     assert (tmp_path / "run" / "panels" / "step-000001.png").is_file()
+
+
+def test_a_small_data_set_is_seen_more_often_in_smaller_batches(tmp_path: Path) -> None:
+    def followed(images: int, least_steps: int) -> tuple[int, float]:
+        args = AnteHocTrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=64, num_train_epochs=10, use_cpu=True
+        )
+        follow_size(args, images, least_steps)
+        return args.per_device_train_batch_size, args.num_train_epochs
+
+    assert followed(5000, 400) == (64, 10)  # 79 steps an epoch
+    assert followed(1000, 400) == (16, 10)  # 63 steps an epoch; 32 would make 320 steps
+    assert followed(160, 400) == (8, 20)  # 20 steps an epoch
+    assert followed(5, 400) == (8, 400)
+    assert followed(160, 0) == (64, 10)
+
+
+def test_a_network_that_guesses_is_said_to_explain_nothing(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ("--map_eval_samples", "0", "--panel_images", "0", "--max_steps", "1", "--learning_rate", "0")
+    results = train(flags(images, tmp_path / "run", *quick))
+    assert results["metrics"]["accuracy"] == pytest.approx(1 / 3)  # one answer for every image
+    sentence = "Close to chance (33% of 12 images right, guessing 33%): these maps explain nothing."
+    assert sentence in capsys.readouterr().out
+    assert "these maps explain nothing" in (tmp_path / "run" / "README.md").read_text()
 
 
 def plain_flags(images: Path, folder: Path, *more: str) -> list[str]:

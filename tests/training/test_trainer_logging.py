@@ -1,10 +1,12 @@
 """What a run tells about itself."""
 
 import logging
+import re
 
 import pytest
 import torch
 
+from antehoc_hf.training.progress import calm
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 
@@ -141,3 +143,16 @@ def test_best_model_is_found_again(tiny, tmp_path):
     best = max(scores, key=scores.get)
     assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
     assert trainer.evaluate()["eval_map_mean"] == pytest.approx(scores[best], rel=1e-6)
+
+
+def test_the_command_line_reports_in_words(tiny, tmp_path, capsys):
+    data, parts = tiny.Images(8), {"eval_dataset": tiny.Images(4)}
+    trainer = tiny.build_trainer(tiny.build_model(), tmp_path, data, parts, max_steps=2)
+    calm(trainer)
+    trainer.train()
+    trainer.evaluate()
+    said = capsys.readouterr().out.splitlines()
+    reported = r"loss [\d.]+, map's loss [\d.e-]+, map's mean [\d.]+, images a second [\d.]+"
+    assert re.fullmatch(f"step 1 of 2: {reported}", said[0])
+    assert re.fullmatch(r"step 2 of 2, held-out images: loss [\d.]+, .*map's mean [\d.]+.*", said[-1])
+    assert len(said) == 3

@@ -26,6 +26,11 @@ class RunArguments:
         "Of training images: none, flip, crop-flip, resized-crop-flip or strong (landmarks: none, flip, affine or "
         "affine-flip). By default the task's own.",
     )
+    least_steps: int = option(
+        0,
+        "A small data set is seen more often, in smaller batches, until there are this many steps. Batches, epochs or "
+        "steps that are given as flags hold.",
+    )
     panel_images: int = option(8, "Validation images whose maps are drawn during training; 0: none.")
     panel_steps: int | None = option(None, "Draw them every this many steps. By default at every evaluation.")
     map_eval_samples: int = option(1000, "Images on which the maps are measured at the end; 0: none.")
@@ -36,7 +41,7 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        for name in ("panel_images", "map_eval_samples", "insertion_deletion_images"):
+        for name in ("least_steps", "panel_images", "map_eval_samples", "insertion_deletion_images"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if self.panel_steps is not None and self.panel_steps < 1:

@@ -18,6 +18,7 @@ from antehoc_hf.training.runs.results import (
     results_table,
     telling_metrics,
     versions,
+    warning,
     write_results,
 )
 from antehoc_hf.training.runs.settings import RunSettings
@@ -97,6 +98,8 @@ def _measure_and_write(
         results["maps"] = measured.report
         results["metrics"] |= measured.metrics
         files += settings.task.save_figures(model, chosen, folder)
+    if warning(results):
+        results["verdict"] = {"sentence": warning(results)}  # for the card
     write_results(folder / RESULTS_FILE, results)
     write_card(folder, settings.facts, repo_id=args.hub_model_id if args.push_to_hub else None)
     if chosen is not None:

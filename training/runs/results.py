@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from antehoc_hf.evaluation.chance import close_to_chance
 from antehoc_hf.training.data import ImageData
 
 RESULTS_FILE = "results.json"
@@ -92,7 +93,19 @@ def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
         lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{beside}")
     if measured:
         lines += ["", *measured]
+    if warning(results):
+        lines += ["", warning(results)]
     return "\n".join(lines)
+
+
+def warning(results: Mapping[str, Any]) -> str:
+    """A sentence if the predictions are such that no map of them can mean anything; empty otherwise."""
+    data, metrics, images = results["data"], results["metrics"], results["evaluated_images"]
+    if metrics.get("distinct_captions") == 1 and images > 1:
+        return "Every image gets the same caption: these maps explain nothing."
+    if data.get("problem_type") == "single_label_classification" and "accuracy" in metrics:
+        return close_to_chance(metrics["accuracy"], data["num_labels"], images)
+    return ""
 
 
 def _number(value: Any) -> str:

@@ -81,6 +81,8 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     else:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}
+    if flags.keys() & {"num_train_epochs", "max_steps", "per_device_train_batch_size"}:
+        run.least_steps = 0
     training = _training_arguments(parser, values)
     task.check_training(training)
     for name, value in task.trainer_arguments().items():

@@ -14,6 +14,7 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, TransformedData
 from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
+from antehoc_hf.training.progress import calm
 from antehoc_hf.training.runs.output import push, save_model
 from antehoc_hf.training.runs.report import conclude, describe, measure_options
 from antehoc_hf.training.runs.results import describe_model
@@ -52,6 +53,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     if "train" not in data.splits:
         raise UsageError(f"{data.name} has no training images ({', '.join(data.splits)} only): name its train_split.")
     settings.task.check_data(data, measure_options(settings))
+    follow_size(args, len(data.splits["train"]), settings.run.least_steps)
     model, processor = build_model(settings, data)
     images = data.with_transforms(processor, settings.run.augmentation or settings.task.default_augmentation)
     trainer = build_trainer(settings, model, processor, data, images)
@@ -65,6 +67,17 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
         if args.push_to_hub:
             push(trainer)
     return results
+
+
+def follow_size(args: AnteHocTrainingArguments, images: int, least_steps: int) -> None:
+    """Halves the batches, down to eight images, and then adds epochs, until there are at least so many steps."""
+
+    def steps_an_epoch() -> int:
+        return math.ceil(images / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size))
+
+    while args.per_device_train_batch_size >= 16 and steps_an_epoch() * args.num_train_epochs < least_steps:
+        args.per_device_train_batch_size //= 2
+    args.num_train_epochs = max(args.num_train_epochs, math.ceil(least_steps / steps_an_epoch()))
 
 
 def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[Any, AnteHocImageProcessor]:
@@ -127,6 +140,7 @@ def build_trainer(
             f"The Hub will not take the model ({explain(error)}); or leave out --push_to_hub and run `antehoc push "
             f"{shlex.quote(str(args.output_dir))}` later."
         ) from error
+    calm(trainer)
     trainer.companions, trainer.facts = tuple(settings.task.companions(data)), settings.facts
     return trainer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.utils.data import Subset as TorchSubset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, need
 from antehoc_hf.evaluation import EvaluationSettings, bleu, evaluate_maps
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
@@ -60,7 +59,13 @@ class ImageCaptioning(Task[CaptionSpace]):
     # -- data and model -----------------------------------------------------------------------------------------
 
     def load_data(self, data: DataArguments, model: Any = None) -> ImageData[CaptionSpace]:
-        """As for every task; the vocabulary is that of the training split, or of the model."""
+        """
+        As for every task; the vocabulary is that of the training split, or of the model.
+
+        Raises:
+            DataError, UsageError: if there are no words, or what scores captions is not installed.
+        """
+        need("sacrebleu", "captions", "BLEU")
         loaded = super().load_data(data, model)
         if loaded.targets.tokenizer is None:
             if "train" not in loaded.splits:
@@ -87,10 +92,8 @@ class ImageCaptioning(Task[CaptionSpace]):
     def check_data(self, data: ImageData[CaptionSpace], measure: MeasureOptions) -> None:
         """
         Raises:
-            UsageError: if something was asked for that captions don't have, or what scores them is not installed.
+            UsageError: if something was asked for that captions don't have.
         """
-        if find_spec("sacrebleu") is None:
-            raise UsageError("BLEU needs the package sacrebleu: install it with `pip install 'antehoc-hf[captions]'`.")
         for option in ("mask_column", "insertion_deletion_images"):
             if getattr(measure, option):
                 raise UsageError(f"{option} is not measured for captions: leave it out.")
@@ -169,6 +172,7 @@ class ImageCaptioning(Task[CaptionSpace]):
             model, images, tokenizer, self.options.num_beams, options.batch_size, options.workers, options.progress
         )
         metrics = bleu(written, space.all_references(images.split.dataset))
+        metrics["distinct_captions"] = len(set(written))
         if options.count < 1:
             return Measured(metrics=metrics)
         subset: Any = TorchSubset(images, sample(images, options.count))

@@ -1,0 +1,25 @@
+"""Whether a classifier knows more than one that guesses; the bounds are worked out by hand."""
+
+import pytest
+
+from antehoc_hf.evaluation.chance import close_to_chance
+
+
+@pytest.mark.parametrize(
+    ("right", "classes", "images", "close"),
+    [
+        (0.25, 10, 20, True),  # 0.1 + 3 · √(0.09 / 20) = 0.301
+        (0.31, 10, 20, False),
+        (0.14, 10, 1000, True),  # three errors are 0.028, but half of chance is 0.05
+        (0.16, 10, 1000, False),
+        (0.59, 2, 10_000, True),  # at most 0.1 above
+        (0.61, 2, 10_000, False),
+        (1.0, 2, 3, False),  # more than all cannot be right
+    ],
+)
+def test_close_to_chance(right: float, classes: int, images: int, close: bool) -> None:
+    sentence = close_to_chance(right, classes, images)
+    assert bool(sentence) is close
+    if close:
+        assert f"{right:.0%} of {images} images right, guessing {1 / classes:.0%}" in sentence
+        assert "these maps explain nothing" in sentence
