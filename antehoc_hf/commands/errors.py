@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+_OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kernel-shap")
+
 
 class UsageError(ValueError):
     """The command line or a recipe asks for something that makes no sense; one sentence."""
@@ -21,8 +23,9 @@ def need(package: str, extra: str, what: str) -> None:
 
 def need_packages_of(explainers: Sequence[str]) -> None:
     """The same for explanation methods by name."""
-    if "integrated-gradients" in explainers:
-        need("captum", "explainers", "integrated-gradients")
+    for name in explainers:
+        if name in _OF_CAPTUM:
+            need("captum", "explainers", name)
 
 
 def need_to_export() -> None:
