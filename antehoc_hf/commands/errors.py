@@ -26,6 +26,8 @@ def need_packages_of(explainers: Sequence[str]) -> None:
     for name in explainers:
         if name in _OF_CAPTUM:
             need("captum", "explainers", name)
+        if name == "kernel-shap":
+            need("sklearn", "concepts", name)
 
 
 def need_to_export() -> None:
