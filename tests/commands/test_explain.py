@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from PIL import Image
 
@@ -17,6 +18,7 @@ from antehoc_hf.cli import main
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     names = {0: "cat", 1: "dog"}
     model = AnteHocForImageClassification.from_backbone("test_resnet", id2label=names, image_size=48)
