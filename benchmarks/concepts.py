@@ -4,7 +4,7 @@ Concepts with a known truth: networks trained on images with a coloured tag whos
 Three classes of a data set; on every training image a square of the class's colour is pasted in a random corner, and
 agrees with the label with probability 1 − p. A network that can trust the tag reads the tag: how far is measured by
 swapping the tags of test images (the share of predictions that follow the tag). Visual-TCAV's attribution of the tag
-to its class must rise with that truth; TCAV's score stands beside. Usage:
+to its class must rise with that truth; TCAV's score is given as well. Usage:
 
     python -m benchmarks.concepts --dataset_name uoft-cs/cifar10 --output outputs/concepts
 """

@@ -1,7 +1,7 @@
 """
 What an evaluation costs beyond the forward passes that its measures need by definition.
 
-Our map and Grad-CAM's are measured by every measure of `evaluate_maps`, controls beside them. Every image that goes
+Our map and Grad-CAM's are measured by every measure of `evaluate_maps`, and so are the controls. Every image that goes
 through the network meanwhile is counted; then as many images go through it alone, in batches of the same size. The
 ratio of the two process times is printed, with the peak of memory over the first and over all batches, which must not
 grow. Usage:
@@ -15,7 +15,6 @@ import platform
 import resource
 import time
 from collections import Counter
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -51,7 +50,7 @@ def batches(images: int, size: int, batch_size: int) -> list[dict[str, torch.Ten
     return found
 
 
-def evaluated(model: Any, data: list[dict[str, torch.Tensor]]) -> tuple[float, Counter[int]]:
+def evaluated(model: AnteHocForImageClassification, data: list[dict[str, torch.Tensor]]) -> tuple[float, Counter[int]]:
     """Process time of the evaluation, and how often a batch of which size went through the backbone."""
     calls: Counter[int] = Counter()
     handle = model.backbone.register_forward_pre_hook(lambda module, inputs: calls.update([len(inputs[0])]))
@@ -64,7 +63,7 @@ def evaluated(model: Any, data: list[dict[str, torch.Tensor]]) -> tuple[float, C
 
 
 @torch.no_grad()
-def alone(model: Any, calls: Counter[int], size: int, share: float) -> float:
+def alone(model: AnteHocForImageClassification, calls: Counter[int], size: int, share: float) -> float:
     """Process time of these forward passes by themselves, from a share of the calls of each batch size."""
     seconds = 0.0
     for count, times in sorted(calls.items()):

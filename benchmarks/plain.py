@@ -27,7 +27,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments, set_seed
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling.landmark_detection import landmark_loss
+from antehoc_hf.paper.cells import CellStore
 from antehoc_hf.training.checkpoints import last_whole_checkpoint
 from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.runs.report import measure_options
@@ -35,7 +37,6 @@ from antehoc_hf.training.runs.results import RESULTS_FILE, telling_metrics
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model, build_trainer, train
 from benchmarks.faithfulness.summary import score_table
-from benchmarks.finished import finished
 
 
 class PlainNetwork(nn.Module):
@@ -128,7 +129,7 @@ def same_weights(folder: Path) -> str:
 def summarise(output: Path, flags: Sequence[str]) -> str:
     """The metrics of both, seed by seed; then our maps as mean ± standard deviation over the seeds."""
     found = {
-        folder: {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+        folder: {path.stem: json.loads(path.read_text())["value"] for path in folder.glob("*.json")}
         for folder in sorted(output.glob("seed-*"))
     }
     ours = [parts["ours"] for parts in found.values() if "ours" in parts]
@@ -162,11 +163,15 @@ def main() -> None:
     if options.subject_column is not None:
         place = flags.index("--dataset_name") + 1
         flags[place] = without_shared_subjects(flags[place], options.subject_column, options.output / "data")
+    cells = CellStore(options.output, "plain")
     for seed in options.seeds:
         for part, run in (("ours", train_ours), ("plain", train_plain)):
             folder = options.output / f"seed-{seed}" / part
             compute = partial(run, [*flags, "--seed", str(seed)], folder)
-            finished(folder.with_suffix(".json"), {"flags": flags}, compute)
+            try:
+                cells.get(f"seed-{seed}/{part}", {"flags": flags}, compute)
+            except UsageError as error:
+                parser.error(str(error))
     text = summarise(options.output, flags)
     (options.output / "summary.md").write_text(text)
     print(text)

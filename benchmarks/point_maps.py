@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from antehoc_hf.evaluation import bootstrap_mean, center_map, energy_share_over_area
+from antehoc_hf.evaluation import bootstrap_mean
+from antehoc_hf.evaluation.controls import center_map
 from antehoc_hf.evaluation.landmarks import nme
+from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor

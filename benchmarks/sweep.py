@@ -75,7 +75,7 @@ def _output(model: AnteHocForImageClassification, height: int, width: int) -> An
             return real(torch.zeros(1, 3, height, width))
 
 
-def _too_long(*_: Any) -> None:
+def _too_long(*_: object) -> None:
     raise TimeoutError(f"took more than {SECONDS_FOR_ONE} s")
 
 

@@ -20,12 +20,15 @@ import numpy as np
 import torch
 from transformers import AutoImageProcessor
 
-from antehoc_hf.evaluation import bootstrap_mean, center_map, energy_share_over_area
+from antehoc_hf.evaluation import bootstrap_mean
+from antehoc_hf.evaluation.controls import center_map
+from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.modeling.contribution_map import contribution_map
 from antehoc_hf.modeling.image_input import read_image_file
-from antehoc_hf.shapes import ATTRIBUTES, load_shapes, part_mask
+from antehoc_hf.shapes import load_shapes, part_mask
+from antehoc_hf.shapes.dataset import ATTRIBUTES
 
 ROWS = ("its own map", "maps of the other attributes", "Grad-CAM", "center")
 

@@ -23,7 +23,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from antehoc_hf.evaluation import bootstrap_mean, center_map, energy_share_over_area
+from antehoc_hf.evaluation import bootstrap_mean
+from antehoc_hf.evaluation.controls import center_map
+from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 from antehoc_hf.modeling.image_input import read_image_file

@@ -56,7 +56,8 @@ def test_dominant_regions() -> None:
     assert regions[0].strength == pytest.approx(4.9 / 5)
     image = torch.arange(48).view(6, 8).numpy()
     assert regions[1].crop(image).tolist() == [[47]]
-    assert regions[1].crop(image, margin=1).shape == (2, 2)
+    assert regions[1].crop(image, least=0.5).tolist() == [[28, 29, 30, 31], [36, 37, 38, 39], [44, 45, 46, 47]]
+    assert regions[0].crop(image.repeat(10, axis=0).repeat(10, axis=1)).shape == (30, 30)  # of a larger picture
     assert [len(found) for found in dominant_regions(map_, least_area=0.05)] == [1]
     assert [len(found) for found in dominant_regions(map_, most=1)] == [1]
     assert dominant_regions(torch.full((2, 1, 4, 4), 0.7)) == [[], []]  # constant: nothing stands out

@@ -1,6 +1,7 @@
 """Pictures: pixels are right, the figure says what happened, and nothing global is touched."""
 
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 
 from antehoc_hf.modeling import AnteHocForImageClassification
-from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, overlay, panel
+from antehoc_hf.modeling.image_geometry import evaluation_geometry
+from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, overlay, panel, photo_parts
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.5]
 
@@ -48,6 +50,43 @@ def test_overlay_is_grey_where_the_map_is_zero_and_coloured_where_it_is_one():
     assert (np.delete(grey.flatten(), 4 * 16 + 4) == 0).all()
     assert result[4, 4].tolist() == [252, 255, 164]  # the upper end of the colour scale
     assert np.array_equal(overlay(image, torch.ones(16, 16), alpha=0.0), overlay(image, torch.zeros(16, 16)))
+
+
+def test_a_map_is_made_as_large_as_the_picture():
+    picture = np.zeros((32, 32, 3), dtype=np.uint8)
+    small = torch.zeros(1, 2, 2)
+    small[0, 0, 0] = 1
+    drawn = overlay(picture, small, alpha=1.0).astype(int)
+    assert drawn[0, 0].tolist() == [252, 255, 164]
+    assert np.ptp(drawn[-1, -1]) == 0
+
+
+class Square:
+    """A processor that squares the middle of a photo."""
+
+    size: ClassVar = {"height": 8, "width": 8}
+
+    def geometry(self, height, width):
+        return evaluation_geometry(height, width, (8, 8), 1.0, "center")
+
+
+def test_maps_are_drawn_on_the_part_of_the_photo_that_the_network_sees():
+    pixels = np.zeros((64, 128, 3), dtype=np.uint8)
+    pixels[:, 32:96] = np.arange(64, dtype=np.uint8)[:, None, None]
+    (part,) = photo_parts([Image.fromarray(pixels)], Square(), short_side=64)
+    assert np.array_equal(part, pixels[:, 32:96])
+
+
+def test_a_class_that_is_never_right_is_named(model):
+    pixels = torch.randn(30, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        predicted = model.eval()(pixel_values=pixels).logits.argmax(dim=1)
+    labels, never = predicted.clone(), int(predicted.bincount(minlength=3).argmin())
+    labels[predicted == never] = (never + 1) % 3
+    labels[(predicted != never).nonzero()[:2]] = never
+    right = int((labels == predicted).sum())
+    title = f"{right} of 30 predictions right; never right: {model.config.id2label[never]}"
+    assert title in texts(figure_of_predictions(model, pixels, labels))
 
 
 def test_overlay_of_what_is_not_finite_shows_nothing():
@@ -144,7 +183,7 @@ def test_mistakes_end_in_one_sentence(model):
         overlay(images[0], maps[0], colormap="jett")
     with pytest.raises(ValueError, match="alpha=2"):
         overlay(images[0], maps[0], alpha=2)
-    with pytest.raises(ValueError, match="uint8 and the map of its size"):
+    with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
         overlay(images[0].astype(float), maps[0])
     with pytest.raises(ValueError, match="2 images but 1 captions"):
         panel(images, maps, ["one"])

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from antehoc_hf import AnteHocForLandmarkDetection
-from antehoc_hf.visualization import figure_of_landmarks, figure_of_parts, landmark_panel
+from antehoc_hf.visualization import figure_of_landmarks, figure_of_parts
+from antehoc_hf.visualization.landmarks import landmark_panel
 
 
 def drawn(figure):
@@ -44,6 +45,7 @@ def test_a_point_is_drawn_where_it_is(point):
     assert rows.mean() / cell.shape[0] == pytest.approx(point[1], abs=0.03)
     lefts = [figure.axes[index].get_position().x0 for index in (0, marked[0])]
     assert lefts == sorted(lefts)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["found", "true"]
     headings = sorted((axes.get_position().x0, axes.get_title()) for axes in figure.axes[:4])
     assert [title for _, title in headings] == ["image", "points", "map", "energy map"]
 

@@ -1,11 +1,10 @@
 """Models to compare ours with: self-explaining networks (SENN), CBAH, and the plain timm network."""
 
-from antehoc_hf.baselines.configuration import BaselineConfig, CbahConfig, PlainConfig, SennConfig
+from antehoc_hf.baselines.configuration import CbahConfig, PlainConfig, SennConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification
 from antehoc_hf.baselines.modeling_cbah import CbahForImageClassification
 from antehoc_hf.baselines.modeling_plain import PlainForImageClassification
 from antehoc_hf.baselines.modeling_senn import SennForImageClassification
-from antehoc_hf.baselines.outputs import CbahOutput, PlainOutput, SennOutput
 
 BASELINES: dict[str, type[BaselineForImageClassification]] = {
     "plain": PlainForImageClassification,
@@ -16,15 +15,10 @@ BASELINES: dict[str, type[BaselineForImageClassification]] = {
 
 __all__ = [
     "BASELINES",
-    "BaselineConfig",
-    "BaselineForImageClassification",
     "CbahConfig",
     "CbahForImageClassification",
-    "CbahOutput",
     "PlainConfig",
     "PlainForImageClassification",
-    "PlainOutput",
     "SennConfig",
     "SennForImageClassification",
-    "SennOutput",
 ]

@@ -77,7 +77,7 @@ class SennConfig(BaselineConfig):
             Which f: the `"logits"` or, as in the released code, `"log_softmax"`.
         robustness_norm (`str`, *optional*, defaults to `"squared"`):
             The `"squared"` Frobenius norm, a mean over the images, or the norm itself of the whole batch's
-            (`"frobenius"`, released code), which is no mean of anything over the images.
+            (`"frobenius"`, released code), which is not a mean over the images.
         backbone, backbone_kwargs, image_size, image_mean, image_std: as in [`BaselineConfig`].
 
     Raises:

@@ -1,9 +1,12 @@
 """What the baselines have in common: a timm backbone that classifies."""
 
-from typing import Any
+import operator
+from functools import reduce
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from antehoc_hf.baselines.concept_autoencoder import concept_grid
 from antehoc_hf.baselines.configuration import PRESETS, BaselineConfig
 from antehoc_hf.model_push import push_model
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
@@ -20,14 +23,6 @@ class BaselineForImageClassification(TimmPreTrainedModel):
         if not config.num_labels:
             raise ValueError("num_labels must be at least 1 for a classifier.")
         self.num_labels: int = config.num_labels
-
-    def _check_one_of_several(self) -> None:
-        config = self.config
-        if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
-            raise ValueError(
-                f"{type(self).__name__} tells one of several classes, but this configuration has problem_type="
-                f"{config.problem_type!r} and num_labels={config.num_labels}: use another model."
-            )
 
     @classmethod
     def from_backbone(
@@ -58,10 +53,30 @@ class BaselineForImageClassification(TimmPreTrainedModel):
         return push_model(self, repo_id, **kwargs)
 
 
-def weighted_sum(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """The loss: its parts by name, each times its weight; a part without weight counts once."""
-    terms = [part if name not in weights else weights[name] * part for name, part in parts.items()]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+class ConceptModel(BaselineForImageClassification):
+    """What SENN and CBAH share: concepts read off images of one size, and a loss of several weighted parts."""
+
+    weighted: ClassVar[tuple[str, ...]]  # parts of the loss whose weights the configuration holds
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        concept_grid(config.image_size)
+        self._check_one_of_several()
+
+    def _check_one_of_several(self) -> None:
+        config = self.config
+        if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
+            raise ValueError(
+                f"{type(self).__name__} tells one of several classes, but this configuration has problem_type="
+                f"{config.problem_type!r} and num_labels={config.num_labels}: use another model."
+            )
+
+    @property
+    def _takes_one_size(self) -> bool:
+        return True  # the concepts' networks end in layers of a fixed width
+
+    def _total(self, parts: dict[str, Tensor]) -> Tensor | None:
+        """The loss: each part times its weight, or as it is without one; None without parts."""
+        weights = {f"{name}_loss": getattr(self.config, f"{name}_weight") for name in self.weighted}
+        terms = [part if name not in weights else weights[name] * part for name, part in parts.items()]
+        return reduce(operator.add, terms) if terms else None

@@ -1,24 +1,20 @@
 """CBAH: a classifier with a branch of concepts that is to predict the same and to hold the image."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
-from antehoc_hf.baselines.concept_autoencoder import ConceptDecoder, concept_grid, reconstruction_target
+from antehoc_hf.baselines.concept_autoencoder import ConceptDecoder, reconstruction_target
 from antehoc_hf.baselines.configuration import CbahConfig
-from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
+from antehoc_hf.baselines.modeling_base import ConceptModel
 from antehoc_hf.baselines.outputs import CbahOutput
 from antehoc_hf.modeling.image_classification import classification_loss
 
-_WEIGHTED = ("reconstruction", "fidelity", "sparsity", "rotation")
 
-
-class CbahForImageClassification(BaselineForImageClassification):
+class CbahForImageClassification(ConceptModel):
     """
-    The backbone with its own head, and beside the head k concepts of its feature: one linear layer each to the
+    The backbone with its own head, and next to the head k concepts of its feature: one linear layer each to the
     concepts and from them to the classes, and a decoder from the concepts to the image.
 
     Sarkar, Vijaykeerthy, Sarkar, Balasubramanian, "A Framework for Learning Ante-hoc Explainable Models via
@@ -26,12 +22,10 @@ class CbahForImageClassification(BaselineForImageClassification):
     """
 
     config_class = CbahConfig
+    weighted = ("reconstruction", "fidelity", "sparsity", "rotation")
 
     def __init__(self, config: CbahConfig) -> None:
         super().__init__(config)
-        size: Any = config.image_size
-        concept_grid(size)
-        self._check_one_of_several()
         self._build_backbone(num_outputs=self.num_labels)
         head = self.backbone.get_classifier()
         if not isinstance(head, nn.Linear):
@@ -43,13 +37,9 @@ class CbahForImageClassification(BaselineForImageClassification):
         with torch.random.fork_rng():
             self.concept_layer = nn.Linear(head.in_features, config.num_concepts)
             self.concept_classifier = nn.Linear(config.num_concepts, self.num_labels)
-            self.concept_decoder = ConceptDecoder(config.num_concepts, size)
+            self.concept_decoder = ConceptDecoder(config.num_concepts, self.config.image_size)
             self.rotation_classifier = nn.Linear(config.num_concepts, 4) if config.rotation_weight > 0 else None
         self.post_init()
-
-    @property
-    def _takes_one_size(self) -> bool:
-        return True  # the concepts' networks end in layers of a fixed width
 
     @can_return_tuple
     def forward(
@@ -76,7 +66,7 @@ class CbahForImageClassification(BaselineForImageClassification):
             parts["classification_loss"] = classification_loss(logits, labels, self.config)
             parts |= self._concept_losses(pixel_values, logits, concept_logits, concepts, reconstruction)
         return CbahOutput(
-            loss=self._total(parts) if parts else None,
+            loss=self._total(parts),
             logits=logits,
             concept_logits=concept_logits,
             concepts=concepts,
@@ -114,15 +104,12 @@ class CbahForImageClassification(BaselineForImageClassification):
         return parts
 
     def _rotation_loss(self, pixel_values: Tensor) -> Tensor:
-        """Cross-entropy of the quarter turn, 0 to 3 and drawn for each image, told from the concepts."""
+        """Cross-entropy of the quarter turn, 0 to 3 and drawn for each image, predicted from the concepts."""
         assert self.rotation_classifier is not None
         turns = torch.randint(0, 4, (len(pixel_values),), device=pixel_values.device)
         every = torch.stack([torch.rot90(pixel_values, turn, (2, 3)) for turn in range(4)])
         turned = every[turns, torch.arange(len(turns), device=turns.device)]
         return F.cross_entropy(self.rotation_classifier(self._concepts(self._feature(turned))), turns)
-
-    def _total(self, parts: dict[str, Tensor]) -> Tensor:
-        return weighted_sum(parts, {f"{name}_loss": getattr(self.config, f"{name}_weight") for name in _WEIGHTED})
 
 
 def fidelity_loss(logits: Tensor, concept_logits: Tensor, kind: str = "kl") -> Tensor:

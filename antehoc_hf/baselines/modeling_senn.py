@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +9,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.utils.generic import can_return_tuple
 
-from antehoc_hf.baselines.concept_autoencoder import (
-    ConceptDecoder,
-    ConceptEncoder,
-    concept_grid,
-    reconstruction_target,
-)
+from antehoc_hf.baselines.concept_autoencoder import ConceptDecoder, ConceptEncoder, reconstruction_target
 from antehoc_hf.baselines.configuration import SennConfig
-from antehoc_hf.baselines.modeling_base import BaselineForImageClassification, weighted_sum
+from antehoc_hf.baselines.modeling_base import ConceptModel
 from antehoc_hf.baselines.outputs import SennOutput
 from antehoc_hf.baselines.robustness import exact_directions, lacks_derivative, random_signs, robustness_penalty
 from antehoc_hf.modeling.image_classification import classification_loss
@@ -26,7 +20,7 @@ from antehoc_hf.modeling.scaling import full_precision
 _ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda relevances: relevances}
 
 
-class SennForImageClassification(BaselineForImageClassification):
+class SennForImageClassification(ConceptModel):
     """
     f(x) = Σ_i θ_i(x) h_i(x): k concepts h from a small encoder, their relevances θ for K classes from the backbone.
 
@@ -35,15 +29,13 @@ class SennForImageClassification(BaselineForImageClassification):
     """
 
     config_class = SennConfig
+    weighted = ("reconstruction", "sparsity", "robustness")
 
     def __init__(self, config: SennConfig) -> None:
         super().__init__(config)
-        size: Any = config.image_size
-        concept_grid(size)
-        self._check_one_of_several()
         self._build_backbone(num_outputs=config.num_concepts * self.num_labels)
-        self.concept_encoder = ConceptEncoder(config.num_concepts, size)
-        self.concept_decoder = ConceptDecoder(config.num_concepts, size)
+        self.concept_encoder = ConceptEncoder(config.num_concepts, self.config.image_size)
+        self.concept_decoder = ConceptDecoder(config.num_concepts, self.config.image_size)
         if self._penalty_is_wanted:  # a gradient of a gradient does not pass through what is computed again
             self.supports_gradient_checkpointing = False
         self._known_to_be_smooth = False
@@ -52,10 +44,6 @@ class SennForImageClassification(BaselineForImageClassification):
     @property
     def _penalty_is_wanted(self) -> bool:
         return self.config.robustness != "none" and self.config.robustness_weight > 0
-
-    @property
-    def _takes_one_size(self) -> bool:
-        return True  # the concepts' networks end in layers of a fixed width
 
     @can_return_tuple
     def forward(
@@ -92,7 +80,7 @@ class SennForImageClassification(BaselineForImageClassification):
             if robustness is not None:
                 parts["robustness_loss"] = robustness
         return SennOutput(
-            loss=self._total(parts) if parts else None,
+            loss=self._total(parts),
             logits=logits,
             concepts=concepts,
             relevances=relevances,
@@ -137,10 +125,6 @@ class SennForImageClassification(BaselineForImageClassification):
             "reconstruction_loss": F.mse_loss(reconstruction.float(), target.float()),
             "sparsity_loss": size if self.config.sparsity_reduction == "sum" else size / len(concepts),
         }
-
-    def _total(self, parts: dict[str, Tensor]) -> Tensor:
-        names = ("reconstruction", "sparsity", "robustness")
-        return weighted_sum(parts, {f"{name}_loss": getattr(self.config, f"{name}_weight") for name in names})
 
 
 @contextmanager

@@ -58,7 +58,8 @@ def run(options: DemoArguments) -> None:
         return
     # Only now: the page needs gradio, a Space does not.
     from antehoc_hf.commands.inputs import image_files
-    from antehoc_hf.demo.page import needed_gradio, open_page
+    from antehoc_hf.demo.gradio_app import needed_gradio
+    from antehoc_hf.demo.page import open_page
 
     needed_gradio()  # before a model is loaded for nothing
     models = options.model or [folder for folder in _TRAINED if Path(folder, "config.json").exists()]

@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import model_config
 from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
-from antehoc_hf.evaluation.judged import explains_itself
+from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
@@ -99,7 +99,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
         "versions": versions(),
     }
     write_results(folder / RESULTS_FILE, results)
-    files = [RESULTS_FILE, *task.save_figures(model, images, folder)]
+    files = [RESULTS_FILE, *task.save_figures(model, images, processor, folder)]
     print(results_table(results, measured.lines))
     for table in robustness.values():
         print(f"\n{table.to_markdown()}", end="")
@@ -130,7 +130,7 @@ def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):
         raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
-    if asked and not (options.explainers or explains_itself(model)):
+    if asked and not (options.explainers or is_ante_hoc(model)):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
 
 
@@ -148,7 +148,7 @@ def _robustness(model: Any, images: ImageDataset, processor: Any, options: Evalu
             explainers=_explainers(options.explainers, model, processor),
         )
     if options.sanity_images:
-        own = ["antehoc"] if explains_itself(model) else []
+        own = ["antehoc"] if is_ante_hoc(model) else []
         names = dict.fromkeys([*own, *(name for name in options.explainers if name in EXPLAINERS)])
         few = [chosen[position]["pixel_values"] for position in range(min(options.sanity_images, len(chosen)))]
         makers = {name: partial(load_explainer, name, **_normalisation(processor)) for name in names}

@@ -15,13 +15,14 @@ from antehoc_hf.commands.inputs import (
     batches,
     image_files,
     load_model,
+    pictures_of,
     predictions,
     unique_names,
 )
 from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
-from antehoc_hf.visualization import comparison, denormalise
+from antehoc_hf.visualization import comparison
 
 if TYPE_CHECKING:
     from antehoc_hf.commands.explain import ExplainArguments
@@ -117,7 +118,7 @@ def _explain_batch(
         explained[name] = explainer.explain(pixel_values, target)
         seconds[name] = (time.perf_counter() - begun) / len(opened)
     told = predictions(model, pixel_values)
-    pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
+    pictures = pictures_of(opened, processor, pixel_values) if figures else None
     entries = []
     for index, (path, _) in enumerate(opened):
         maps = {name: result.maps[index, 0].cpu().numpy() for name, result in explained.items()}
@@ -138,7 +139,7 @@ def _explain_batch(
             },
         }
         entries.append(entry)
-        if figures:
+        if pictures is not None:
             figure = comparison(
                 pictures[index],
                 maps,

@@ -166,3 +166,12 @@ def predictions(model: Any, pixel_values: Tensor) -> list[str]:
     shares, classes = model(pixel_values).logits.float().softmax(dim=1).max(dim=1)
     labels = model.config.id2label
     return [f"{labels[c]} {100 * p:.0f} %" for p, c in zip(shares.tolist(), classes.tolist(), strict=True)]
+
+
+def pictures_of(opened: Sequence[tuple[Path, Image.Image]], processor: Any, pixel_values: Tensor) -> Any:
+    """To draw maps on, (N, H, W, 3) uint8: the part of each photo that the model sees, or else its input."""
+    from antehoc_hf.visualization import denormalise, photo_parts
+
+    if hasattr(processor, "geometry"):
+        return photo_parts([image for _, image in opened], processor)
+    return denormalise(pixel_values, processor.image_mean, processor.image_std)

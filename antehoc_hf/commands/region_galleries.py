@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import batches, image_files, load_model, unique_names
-from antehoc_hf.concepts import Region, dominant_regions
+from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, unique_names
+from antehoc_hf.concepts import dominant_regions
+from antehoc_hf.concepts.regions import Region
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
-from antehoc_hf.visualization import denormalise
 from antehoc_hf.visualization.gallery import gallery
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
         pixel_values = processor(
             images=[without_ends(image, processor) for _, image in opened], return_tensors="pt"
         ).pixel_values
-        pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
+        pictures = pictures_of(opened, processor, pixel_values)
         classes, parts = _regions_of(model, explainer, pixel_values, options)
         for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):
             found.append({"file": str(path), "class": labels[class_], "regions": [_as_entry(r) for r in own]})
             for region in own:
-                _keep(best.setdefault(class_, []), region, region.crop(picture, margin=2), options.per_class)
+                _keep(best.setdefault(class_, []), region, region.crop(picture, least=0.25), options.per_class)
     results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
     results |= {"images": found, "skipped": skipped}
     _write(results, best, labels, Path(options.output_dir))

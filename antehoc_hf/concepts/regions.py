@@ -33,10 +33,29 @@ class Region:
         """In pixels."""
         return int(self.mask.sum())
 
-    def crop(self, image: NDArray[Any], margin: int = 0) -> NDArray[Any]:
-        """The box cut out of an image (H, W, …), with a margin in pixels where there is room."""
+    def crop(self, image: NDArray[Any], least: float = 0.0) -> NDArray[Any]:
+        """
+        The region cut out of an image (H, W, …).
+
+        Args:
+            image: the map's image, of any size.
+            least (`float`): share of the sides that is cut out at least, to see what it is a part of.
+        """
         left, top, right, bottom = self.box
-        return image[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
+        (first, last), (start, stop) = (
+            _stretched(low, high, side, length, least)
+            for low, high, side, length in zip(
+                (top, left), (bottom, right), self.mask.shape, image.shape[:2], strict=True
+            )
+        )
+        return image[first:last, start:stop]
+
+
+def _stretched(low: int, high: int, side: int, length: int, least: float) -> tuple[int, int]:
+    """Pixels `low` to `high` of `side`, as pixels of `length`, at least a share of them, about the same middle."""
+    missing = max(least * side - (high - low), 0.0) / 2
+    first = min(max(low - missing, 0.0), side - (high - low) - 2 * missing)
+    return round(first * length / side), round((first + high - low + 2 * missing) * length / side)
 
 
 def dominant_regions(

@@ -26,7 +26,7 @@ class TcavResult:
         scores (`list[float]`): share in [0, 1] of the class's images whose logit rises with the concept, for each set
             of random images.
         random_scores (`list[float]`): the same for random sets against each other.
-        accuracies (`list[float]`): of the concept's classifiers on images held out; near 0.5 there is no concept.
+        accuracies (`list[float]`): of the concept's classifiers on images held out; near 0.5 nothing was learned.
         p_value (`float`): two-sided t-test of the two lists, corrected by Bonferroni for the number of hypotheses;
             NaN if undefined.
         flat (`bool`): whether all gradients are zero, so that the score says nothing.

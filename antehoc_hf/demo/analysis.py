@@ -23,9 +23,10 @@ from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image, without_ends
 from antehoc_hf.training.data.images import image_size
 from antehoc_hf.visualization.images import Image as Pixels
-from antehoc_hf.visualization.images import denormalise
+from antehoc_hf.visualization.images import photo_parts
 
 MOST_PIXELS = 50_000_000
+SHORT_SIDE = 512  # of the large picture, in pixels; small photos are enlarged
 AREA = 0.2  # of the image is kept when maps are compared
 _RANDOM_DRAWS = 8
 _STEPS = 10  # of insertion and deletion: seconds on a CPU, where a report takes more
@@ -94,7 +95,7 @@ class Analysis:
     Attributes:
         answer: what it says.
         pixel_values (`Tensor`): (1, 3, H, W), its input.
-        picture (`np.ndarray`): (H, W, 3) uint8, the same for people.
+        picture (`np.ndarray`): (H, W, 3) uint8, that part of the photo for people, larger.
         map (`Tensor`): (1, 1, H, W) in [0, 1], where it looked.
         degenerate (`bool`): whether that map shows nothing.
         seconds (`float`): for answer and map.
@@ -178,7 +179,7 @@ def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
     Args:
         loaded: the model.
         photo: any image.
-        top_k (`int`): classes that are told at most.
+        top_k (`int`): classes that are named at most.
     """
     model, processor = loaded.model, loaded.processor
     pixel_values = processor(without_ends(photo, processor), return_tensors="pt")["pixel_values"]
@@ -200,7 +201,7 @@ def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
     return Analysis(
         answer=answer,
         pixel_values=pixel_values,
-        picture=denormalise(pixel_values, processor.image_mean, processor.image_std)[0],
+        picture=photo_parts([photo], processor, SHORT_SIDE)[0],
         map=outputs.interpretation_map.float().cpu(),
         degenerate=bool(outputs.degenerate[0]),
         seconds=seconds,
@@ -215,7 +216,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
     Args:
         loaded: a model with a map for each class, see [`DemoModel.map_per_target`].
         analysis: what it made of the image.
-        rank (`int`): 0 for the most likely of the classes that are told, 1 for the next.
+        rank (`int`): 0 for the most likely of the classes that are named, 1 for the next.
 
     Raises:
         ValueError: if the model's map depends on no class, or there is no such rank.
@@ -240,7 +241,7 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
     What several methods say the model looked at, one at a time, for its own answer.
 
     A method that needs a package or cannot explain this model says so in its note. What takes less than a second is
-    computed twice and the shorter time told: the first time pays for what is set up once.
+    computed twice and the shorter time reported: the first time pays for what is set up once.
 
     Args:
         loaded, analysis: the model, and what it made of the image.

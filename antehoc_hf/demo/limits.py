@@ -70,7 +70,7 @@ def watch(model: nn.Module) -> None:
         module.register_forward_pre_hook(_ask)
 
 
-def _ask(module: nn.Module, arguments: Any) -> None:
+def _ask(module: nn.Module, arguments: object) -> None:
     time_left()
 
 

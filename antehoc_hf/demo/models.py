@@ -60,7 +60,7 @@ def load_demo_model(name: str) -> DemoModel:
         name (`str`): folder or Hub name of one of our models: classification, landmarks or captions.
 
     Raises:
-        ValueError: if it is no such model, or its parts do not belong together.
+        ValueError: if it is not such a model, or its parts do not belong together.
         OSError: if it cannot be loaded.
     """
     config = model_config(name)
@@ -91,5 +91,5 @@ def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:
     """
     given = list(dict.fromkeys(names))
     short = [name.rstrip("/").rsplit("/", 1)[-1] for name in given]
-    told = short if len(set(short)) == len(short) else given
-    return {label: load_demo_model(name) for label, name in zip(told, given, strict=True)}
+    labels = short if len(set(short)) == len(short) else given
+    return {label: load_demo_model(name) for label, name in zip(labels, given, strict=True)}

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import unique_names
 from antehoc_hf.demo import parts
 from antehoc_hf.demo.analysis import Analysis, Classes, Compared, analyse, compare, explain_class, measure, read_photo
-from antehoc_hf.demo.limits import MOST_WAITING, Gate, limited_time
+from antehoc_hf.demo.examples import example_files
+from antehoc_hf.demo.gradio_app import guarded_blocks, launch_options, needed_gradio
+from antehoc_hf.demo.limits import MOST_WAITING, limited_time
 from antehoc_hf.demo.models import DemoModel, load_demo_models
 from antehoc_hf.demo.pictures import view
-from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
-from antehoc_hf.demo.uploads import LARGEST_FILE, REFUSED, checked_value, read_upload, upload_folder
+from antehoc_hf.demo.uploads import read_upload
 from antehoc_hf.explainers import EXPLAINERS
-from antehoc_hf.modeling.image_input import to_rgb
 
-INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
 _KEPT = 3600  # seconds that visitors' files and results are kept
-_EXAMPLE_SIDE, _LARGEST_EXAMPLE = 256, 1024
 _FIRST_METHODS = ("antehoc", "grad-cam")
 _SLOW = ("score-cam", "sise", "ada-sise", "integrated-gradients", "integrated-grad-cam")
 _CONTROLS = ("constant", "random", "center", "sobel")
@@ -35,6 +30,7 @@ _NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
     (button, index) => button.setAttribute("aria-label", `Example ${index + 1}`))"""
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,103 +110,13 @@ def open_page(
     return page
 
 
-def launch_options() -> dict[str, Any]:
-    """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files, no entrance to
-    what the page does not need."""
-    gradio = needed_gradio()
-    from starlette.middleware import Middleware
-
-    theme = gradio.themes.Default(
-        primary_hue="teal", neutral_hue="slate", font=list(FONTS), font_mono=list(MONOSPACED), text_size="lg"
-    )
-    return {
-        "theme": theme,
-        "css": CSS,
-        "footer_links": [],
-        "max_file_size": LARGEST_FILE,
-        "app_kwargs": {"middleware": [Middleware(Gate)]},
-        "enable_monitoring": False,
-        "run_history": False,
-        "mcp_server": False,
-        "pwa": False,
-        "ssr_mode": False,
-        "state_session_capacity": 64,
-    }
-
-
-def needed_gradio() -> Any:
-    """
-    The module gradio, which shall send nothing home and keep uploads in a folder of this process alone.
-
-    Raises:
-        UsageError: if it is not installed.
-    """
-    upload_folder()  # gradio reads its name when it is imported
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
-        import gradio
-        from gradio import Blocks  # noqa: F401 – a folder called gradio where one works is a module as well, an empty one
-    except ImportError as error:
-        raise UsageError(INSTALL) from error
-    return gradio
-
-
-def example_files(folder: str | Path, images: Sequence[str | Path] | None = None) -> list[str]:
-    """
-    Copies of the examples, so that the page opens no folder of the user's to its visitors.
-
-    Args:
-        folder: where they go.
-        images (*optional*): files; None: an image of each class of `shapes`.
-
-    Raises:
-        ValueError, OSError: if one cannot be read.
-    """
-    paths = [Path(path) for path in images or ()]
-    names = unique_names([path.stem for path in paths])
-    named = {name: to_rgb(read_photo(path)) for name, path in zip(names, paths, strict=True)} if paths else _drawings()
-    files = []
-    for name, image in named.items():
-        image.thumbnail((_LARGEST_EXAMPLE, _LARGEST_EXAMPLE))
-        path = Path(folder) / f"{name}.png"
-        image.save(path)
-        files.append(str(path))
-    return files
-
-
-def _drawings() -> dict[str, Any]:
-    from antehoc_hf.shapes import CLASSES, load_shapes
-
-    rows = load_shapes(image_size=_EXAMPLE_SIDE, train=0, validation=0, test=len(CLASSES), seed=0)["test"]
-    return {list(CLASSES)[row["label"]]: row["image"] for row in rows}
-
-
-@cache
-def _guarded_blocks(gradio: Any) -> Any:
-    """`gradio.Blocks` where every value of every request is checked before anything is made of it."""
-
-    class GuardedBlocks(gradio.Blocks):  # type: ignore[misc]
-        async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-            try:
-                # What pages keep between events (`State`) is the server's own: gradio ignores what is sent for it.
-                checked = [
-                    None if block.stateful else checked_value(value, isinstance(block, gradio.Image))
-                    for block, value in zip(block_fn.inputs, inputs, strict=True)
-                ]
-            except ValueError:  # also where there are too few or too many
-                raise gradio.Error(REFUSED, print_exception=False) from None
-            return await super().preprocess_data(block_fn, checked, *args, **kwargs)
-
-    return GuardedBlocks
-
-
 class _Page:
     """The page's elements, and what is done with them."""
 
     def __init__(self, gradio: Any, models: dict[str, DemoModel], examples: list[str]) -> None:
         self._gradio, self._models = gradio, models
         first = next(iter(models))
-        with _guarded_blocks(gradio)(
+        with guarded_blocks(gradio)(
             title="What did it look at?", analytics_enabled=False, delete_cache=(_KEPT, _KEPT), fill_width=False
         ) as self.blocks:
             gradio.HTML(
@@ -250,7 +156,7 @@ class _Page:
             buttons=[],
             alt_text="The image that is looked at",
         )
-        # Gradio would open the file itself, and answer one that is no image with an error of Pillow's.
+        # Gradio would open the file itself, and answer one that is not an image with an error of Pillow's.
         self.image.preprocess = _path_of
         gradio.Examples([[path] for path in examples], inputs=[self.image], label="Examples", elem_id="examples")
 
@@ -287,7 +193,7 @@ class _Page:
         gradio = self._gradio
         gradio.HTML("<h2>What other methods say</h2>")
         self.methods = gradio.CheckboxGroup(
-            [(_told(name), name) for name in EXPLAINERS],
+            [(_labelled(name), name) for name in EXPLAINERS],
             value=list(_FIRST_METHODS),
             label="Methods",
             info="All explain the same prediction. Slow ones take many passes through the network.",
@@ -331,7 +237,7 @@ class _Page:
         self.methods.change(**compared, trigger_mode="always_last", api_visibility="private")
 
     def _look(self, path: str | None, model: str, threshold: float) -> list[Any]:
-        """Everything anew for another image or model; a mistake is told in place of the results."""
+        """Everything anew for another image or model; a mistake is explained in place of the results."""
         loaded = self._models[model]
         about = [self._description(model), parts.note(loaded.map_per_target), self._targets(None)]
         if path is None:
@@ -339,9 +245,9 @@ class _Page:
 
         def look() -> list[Any]:
             analysis = analyse(loaded, read_photo(read_upload(path)))
-            told = parts.answer(analysis), *self._shown(analysis, threshold), parts.words(analysis)
+            answer = parts.answer(analysis), *self._shown(analysis, threshold), parts.words(analysis)
             looked = Looked(analysis, loaded)
-            return [looked, self._alert(), *told, parts.WAITING, parts.WAITING, *about[:2], self._targets(looked)]
+            return [looked, self._alert(), *answer, parts.WAITING, parts.WAITING, *about[:2], self._targets(looked)]
 
         return _tried(look, lambda text: [None, self._alert(text), "", *self._nothing(), "", "", "", *about])
 
@@ -397,7 +303,7 @@ class _Page:
         return f'<p class="quiet">{escape(name + self._models[model].description)}</p>'
 
 
-def _told(name: str) -> str:
+def _labelled(name: str) -> str:
     if name in _SLOW:
         return f"{name} (slow)"
     return f"{name} (control)" if name in _CONTROLS else name
@@ -407,7 +313,7 @@ def _path_of(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
 
-def _tried(work: Callable[[], Any], otherwise: Callable[[str], Any]) -> Any:
+def _tried(work: Callable[[], T], otherwise: Callable[[str], T]) -> T:
     """What the work gives, within the time a request may take, or a user's mistake as one sentence; a bug is logged
     for whoever runs the page."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from antehoc_hf.demo.analysis import AREA, Analysis, Classes, Compared, Measured, Points, Sentence
-from antehoc_hf.demo.pictures import SMALL_SIDE, View, data_url, overlaid
+from antehoc_hf.demo.pictures import View, data_url, small_overlay
 
 WAITING = '<p class="quiet" aria-live="polite">Working …</p>'
 EMPTY = '<p class="quiet">Drop an image, or choose an example.</p>'
@@ -25,7 +25,7 @@ def note(map_per_target: bool) -> str:
     """What the map is not, in a few words."""
     one = "" if map_per_target else ", and it is one map for the whole answer: two things in an image get the same map"
     return (
-        f'<p class="note"><strong>What the map is not.</strong> It is no proof of cause{one}. Bright is not better. '
+        f'<p class="note"><strong>What the map is not.</strong> It does not prove a cause{one}. Bright is not better. '
         "Compare it with the controls below, which know no model.</p>"
     )
 
@@ -43,8 +43,8 @@ def answer(analysis: Analysis) -> str:
     elif isinstance(said, Points):
         body = _points(said)
     else:
-        told = f"Probability, a mean over its words: {_percent(said.probability)}"
-        body = f'<p class="caption">{escape(said.text) or "(no words)"}</p><p class="quiet">{told}</p>'
+        mean = f"Probability, a mean over its words: {_percent(said.probability)}"
+        body = f'<p class="caption">{escape(said.text) or "(no words)"}</p><p class="quiet">{mean}</p>'
     time = f'<p class="quiet">Answer and map together took {_time(analysis.seconds)}.</p>'
     return f"<h2>{_ANSWERS[type(said)]}</h2>{body}{time}"
 
@@ -53,12 +53,12 @@ def description_of_picture(analysis: Analysis, threshold: float) -> str:
     """Of the large picture, for those who do not see it."""
     said = analysis.answer
     if isinstance(said, Classes):
-        told = said.top[said.explained][0]
+        name = said.top[said.explained][0]
     else:
-        told = said.text if isinstance(said, Sentence) else f"{len(said.names)} landmarks"
+        name = said.text if isinstance(said, Sentence) else f"{len(said.names)} landmarks"
     if threshold == 0:
-        return f"Where the model looked for “{told}”: the map in colour over the image."
-    return f"What is left of the image where the map for “{told}” reaches {threshold:g}."
+        return f"Where the model looked for “{name}”: the map in colour over the image."
+    return f"What is left of the image where the map for “{name}” reaches {threshold:g}."
 
 
 def regions(analysis: Analysis, view: View, threshold: float) -> str:
@@ -83,15 +83,15 @@ def words(analysis: Analysis) -> str:
         return ""
     figures = [
         _figure(
-            data_url(overlaid(analysis.picture, word.map[None], SMALL_SIDE)),
+            data_url(small_overlay(analysis.picture, word.map)),
             f"Where the model found “{word.text}”",
             word.text,
             _percent(word.probability),
         )
         for word in analysis.answer.words
     ]
-    told = '<p class="quiet">The paper has one map an image; a map for each word is an extension of this project.</p>'
-    return f"<h2>Word by word</h2>{told}{_grid(figures)}"
+    note = '<p class="quiet">The paper has one map an image; a map for each word is an extension of this project.</p>'
+    return f"<h2>Word by word</h2>{note}{_grid(figures)}"
 
 
 def comparison(analysis: Analysis, compared: Sequence[Compared]) -> str:
@@ -103,7 +103,7 @@ def comparison(analysis: Analysis, compared: Sequence[Compared]) -> str:
         if one.map is None:
             figures.append(f'<figure class="missing"><p>{escape(one.note)}</p>{_caption(one.name, "")}</figure>')
             continue
-        url = data_url(overlaid(analysis.picture, one.map, SMALL_SIDE))
+        url = data_url(small_overlay(analysis.picture, one.map[0]))
         note = _time(one.seconds) + (f" · {one.note}" if one.note else "")
         figures.append(_figure(url, f"Map by {one.name}", one.name, note))
     return _grid(figures)

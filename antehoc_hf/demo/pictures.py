@@ -19,8 +19,7 @@ from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import overlay
 from antehoc_hf.visualization.landmarks import FOUND
 
-SHORT_SIDE = 512  # of the large picture, in pixels; small inputs are enlarged
-SMALL_SIDE = 224
+SMALL_SIDE = 224  # of the others
 _BOX = "#ffd54a"
 _LEAST_AREA = 0.002  # smaller parts are dust
 _MOST_REGIONS = 8
@@ -63,17 +62,16 @@ def view(analysis: Analysis, threshold: float = 0.0) -> View:
     if threshold == 0:
         # A map that shows nothing would still tint the whole image.
         map_ = torch.zeros_like(analysis.map) if analysis.degenerate else analysis.map
-        pixels = overlaid(analysis.picture, map_, SHORT_SIDE)
+        pixels = overlay(analysis.picture, map_[0])
     else:
         mask = binarise(analysis.map, threshold)
         shown = float(mask.mean())
-        pixels = enlarged(analysis.picture, SHORT_SIDE)
-        left = _resized(mask, pixels.shape[0], pixels.shape[1], "nearest")
-        pixels = np.where(left.numpy()[..., None] > 0, pixels, np.uint8(0))
+        left = F.interpolate(mask, size=analysis.picture.shape[:2], mode="nearest")[0, 0]
+        pixels = np.where(left.numpy()[..., None] > 0, analysis.picture, np.uint8(0))
         (found,) = dominant_regions(analysis.map, threshold, _LEAST_AREA, _MOST_REGIONS)
         regions = tuple(found)
     picture = Image.fromarray(pixels)
-    scale = pixels.shape[0] / analysis.picture.shape[0]
+    scale = pixels.shape[0] / analysis.map.shape[-2]
     for number, region in enumerate(regions, 1):
         _draw_box(picture, region, number, scale)
     if isinstance(analysis.answer, Points):
@@ -81,19 +79,11 @@ def view(analysis: Analysis, threshold: float = 0.0) -> View:
     return View(picture, regions, shown)
 
 
-def enlarged(image: Pixels, short_side: int) -> Pixels:
-    """(H, W, 3) uint8, its shorter side at least so many pixels."""
-    scale = short_side / min(image.shape[:2])
-    if scale <= 1:
-        return image
+def small_overlay(image: Pixels, map_: Tensor) -> Pixels:
+    """The map (1, H, W) over the image (h, w, 3), of `SMALL_SIDE`."""
+    scale = SMALL_SIDE / min(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def overlaid(image: Pixels, map_: Tensor, short_side: int) -> Pixels:
-    """The map (1, 1, H, W) over the image (H, W, 3), both enlarged."""
-    large = enlarged(image, short_side)
-    return overlay(large, _resized(map_, large.shape[0], large.shape[1], "bilinear"))
+    return overlay(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), map_)
 
 
 def data_url(picture: Pixels | Image.Image) -> str:
@@ -102,12 +92,6 @@ def data_url(picture: Pixels | Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _resized(map_: Tensor, height: int, width: int, mode: str) -> Tensor:
-    """(1, 1, h, w) → (height, width)."""
-    options = {"align_corners": False} if mode == "bilinear" else {}
-    return F.interpolate(map_.float(), size=(height, width), mode=mode, **options)[0, 0]  # type: ignore[arg-type]
 
 
 def _draw_box(picture: Image.Image, region: Region, number: int, scale: float) -> None:

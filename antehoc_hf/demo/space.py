@@ -28,12 +28,12 @@ _TEXT = """
 # What did it look at?
 
 Drop an image: the model predicts and shows where it looked, in one forward pass. The page also cuts the map into its
-dominant regions, puts other explanation methods beside it, and measures how much of the prediction the map keeps on
+dominant regions, compares it with other explanation methods, and measures how much of the prediction the map keeps on
 this image, next to maps that know no model.
 
 {models}
 
-The map is no proof of cause. Made by `antehoc demo --export_space`.
+The map does not prove a cause. Made by `antehoc demo --export_space`.
 """
 
 
@@ -53,7 +53,7 @@ def export_space(
         `list[Path]`: the files.
 
     Raises:
-        UsageError: if there is no model, a name is none of the Hub's, or files would be overwritten.
+        UsageError: if there is no model, a name cannot be one of the Hub's, or files would be overwritten.
     """
     if not models:
         raise UsageError("There is no model for the Space: name one on the Hub with --model NAMESPACE/NAME.")
@@ -110,7 +110,7 @@ def _check_name(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError:
-        raise UsageError(f"{name!r} is no name of a model on the Hub, such as 'org/name'.") from None
+        raise UsageError(f"{name!r} cannot be the name of a model on the Hub, such as 'org/name'.") from None
     if "/" not in name:
         raise UsageError(f"{name!r} lacks its namespace: name the model as on the Hub, such as 'org/{name}'.")
 

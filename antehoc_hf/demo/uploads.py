@@ -15,7 +15,6 @@ import stat
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 LARGEST_FILE = 30 * 2**20  # bytes
 # The same for whatever is refused, so that it does not say what there is on the machine.
@@ -44,7 +43,7 @@ def upload_folder() -> Path:
     return folder.resolve()
 
 
-def read_upload(path: Any) -> bytes:
+def read_upload(path: object) -> bytes:
     """
     The content of an uploaded file.
 
@@ -60,7 +59,7 @@ def read_upload(path: Any) -> bytes:
     return content
 
 
-def checked_value(value: Any, is_image: bool) -> Any:
+def checked_value(value: object, is_image: bool) -> object:
     """
     A component's value as a request has it: for an image, None or the path of an upload, without the other entries
     of gradio's file objects (such as `url`); for other components, texts, numbers and lists of these.
@@ -80,7 +79,7 @@ def checked_value(value: Any, is_image: bool) -> Any:
     return value
 
 
-def _opened(path: Any) -> int:
+def _opened(path: object) -> int:
     """The descriptor of an uploaded file, open for reading."""
     try:
         real = _inside(path)
@@ -97,7 +96,7 @@ def _opened(path: Any) -> int:
     return descriptor
 
 
-def _inside(path: Any) -> Path:
+def _inside(path: object) -> Path:
     """The path, which may name the upload folder through a link (as /tmp is on some systems), from its real one on."""
     if not isinstance(path, str) or not os.path.isabs(path) or ".." in Path(path).parts:
         raise RefusedError

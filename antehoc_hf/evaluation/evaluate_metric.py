@@ -71,7 +71,7 @@ class MapMetric(evaluate.Metric):
         super().__init__(config_name=config_name, seed=seed, process_id=process_id, **of_evaluate)
         self._module_info.module_name = config_name
 
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **inputs: Any) -> None:
+    def add_batch(self, *, predictions: object = None, references: object = None, **inputs: object) -> None:
         """
         Scores a batch and keeps one number for each image.
 
@@ -101,7 +101,7 @@ class MapMetric(evaluate.Metric):
             raise ValueError(f"scores must be (N,), one for each image, but their shape is {tuple(arrays[0].shape)}.")
         return arrays[0]
 
-    def add(self, *, prediction: Any = None, reference: Any = None, **inputs: Any) -> None:
+    def add(self, *, prediction: object = None, reference: object = None, **inputs: object) -> None:
         """
         Scores one image: the arrays of `add_batch` without their first axis.
 
@@ -113,7 +113,9 @@ class MapMetric(evaluate.Metric):
             **{name: None if value is None else _tensor(name, value)[None] for name, value in inputs.items()}
         )
 
-    def compute(self, *, predictions: Any = None, references: Any = None, **inputs: Any) -> dict[str, float | int]:
+    def compute(
+        self, *, predictions: object = None, references: object = None, **inputs: object
+    ) -> dict[str, float | int]:
         """
         The metric over all that was added (and a last batch, if given), which is forgotten then.
 
@@ -160,12 +162,12 @@ class MapMetric(evaluate.Metric):
         return self._data_dir_root  # nothing is written there
 
 
-def _refuse_unnamed(predictions: Any, references: Any) -> None:
+def _refuse_unnamed(predictions: object, references: object) -> None:
     if predictions is not None or references is not None:
         raise ValueError("Name the arrays as the metric does (maps=…, masks=…): it has no predictions and references.")
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _tensor(name: str, value: object) -> Tensor:
     """Tensors, arrays, or lists of them as one tensor."""
     try:
         if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):

@@ -102,33 +102,35 @@ def _solve(pixel_values: Tensor, hole: Tensor) -> Tensor:
     """Preconditioned conjugate gradients for all images and channels at once; (B, C, H, W), right inside the hole."""
     inside = hole.float()
     known = pixel_values.float() * (1 - inside)
-    weight = _neighbours(torch.ones_like(inside))  # sum of a pixel's weights: 1, less at the border
-    right = _neighbours(known) * inside
+    weight = _neighbours(F.pad(torch.ones_like(inside), (1, 1, 1, 1)))  # sum of a pixel's weights: less at the border
+    right = _neighbours(F.pad(known, (1, 1, 1, 1))) * inside
     # The mean of what is known is a fair first guess, and leaves constant images as they are.
     guess = (known.sum(dim=(2, 3), keepdim=True) / (1 - inside).sum(dim=(2, 3), keepdim=True)) * inside
-    residual = right - inside * (weight * guess - _neighbours(guess))
+    residual = right - inside * (weight * guess - _neighbours(F.pad(guess, (1, 1, 1, 1))))
     # A flat image is solved by the guess, up to rounding.
     rounding = 10 * torch.finfo(torch.float32).eps * right.norm(dim=(2, 3), keepdim=True)
     goal = torch.maximum(_RESIDUAL * residual.norm(dim=(2, 3), keepdim=True), rounding)
-    direction = residual / weight
+    # In place and with its border of zeros throughout: at small sizes the number of operations is what takes time.
+    padded = F.pad(residual / weight, (1, 1, 1, 1))
+    direction = padded[..., 1:-1, 1:-1]
     power = (residual * direction).sum(dim=(2, 3), keepdim=True)
     for step in range(hole[0].numel() if len(hole) else 0):
         if step % _CHECK_EVERY == 0 and bool((residual.norm(dim=(2, 3), keepdim=True) <= goal).all()):
             break
-        image = inside * (weight * direction - _neighbours(direction))
+        image = (weight * direction).sub_(_neighbours(padded)).mul_(inside)
         curvature = (direction * image).sum(dim=(2, 3), keepdim=True)
         # A system that is solved exactly has no direction left.
         length = torch.where(curvature > 0, power / curvature, 0.0)
-        guess += length * direction
-        residual -= length * image
+        guess.add_(length * direction)
+        residual.sub_(image.mul_(length))
         scaled = residual / weight
         last, power = power, (residual * scaled).sum(dim=(2, 3), keepdim=True)
-        direction = scaled + torch.where(last > 0, power / last, 0.0) * direction
+        direction.mul_(torch.where(last > 0, power / last, 0.0)).add_(scaled)
     return guess
 
 
-def _neighbours(values: Tensor) -> Tensor:
+def _neighbours(padded: Tensor) -> Tensor:
     """Σ weight · value over the eight neighbours: (1, 2, 1)/12 along both axes, less the middle's 4/12."""
-    padded = F.pad(values, (1, 1, 1, 1))
-    rows = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]
-    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 12 - values / 3
+    rows = torch.add(padded[..., :-2, :], padded[..., 1:-1, :], alpha=2).add_(padded[..., 2:, :])
+    found = torch.add(rows[..., :-2], rows[..., 1:-1], alpha=2).add_(rows[..., 2:])
+    return found.div_(12).sub_(padded[..., 1:-1, 1:-1] / 3)

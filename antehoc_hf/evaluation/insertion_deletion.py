@@ -117,6 +117,15 @@ def insertion_deletion(
     )
 
 
+def blurred(pixel_values: Tensor) -> Tensor:
+    """Images (B, C, H, W) after a Gaussian of 1/16 of their shorter side; first down, then across, which is faster."""
+    sigma = min(pixel_values.shape[-2:]) / 16
+    # Three sigma on each side; the reflected border must be shorter than the image, and 3/16 of it is.
+    length = 2 * max(1, int(3 * sigma)) + 1
+    down = gaussian_blur(pixel_values, kernel_size=[1, length], sigma=[sigma, sigma])
+    return gaussian_blur(down, kernel_size=[length, 1], sigma=[sigma, sigma])
+
+
 def _background(pixel_values: Tensor, baseline: str | Tensor) -> Tensor:
     """What stands where the image is missing, (B, 3, H, W)."""
     if isinstance(baseline, Tensor):
@@ -129,9 +138,7 @@ def _background(pixel_values: Tensor, baseline: str | Tensor) -> Tensor:
     if baseline == "mean":
         return pixel_values.mean(dim=(2, 3), keepdim=True).expand_as(pixel_values)
     if baseline == "blur":
-        sigma = min(pixel_values.shape[-2:]) / 16
-        # Three sigma on each side; the reflected border must be shorter than the image, and 3/16 of it is.
-        return gaussian_blur(pixel_values, kernel_size=[2 * max(1, int(3 * sigma)) + 1] * 2, sigma=[sigma] * 2)
+        return blurred(pixel_values)
     raise ValueError(f"baseline={baseline!r} must be 'mean', 'blur' or a tensor of images.")
 
 
@@ -154,22 +161,17 @@ def _check(pixel_values: Tensor, maps: Tensor, target: Tensor, steps: int, patch
     return units
 
 
-def _insertion(insertion_deletion: InsertionDeletion) -> Tensor:
-    return insertion_deletion.insertion
+def _read(name: str) -> Callable[[InsertionDeletion], Tensor]:
+    def value(insertion_deletion: InsertionDeletion) -> Tensor:  # a metric's inputs are found by their names
+        return getattr(insertion_deletion, name)
 
-
-def _deletion(insertion_deletion: InsertionDeletion) -> Tensor:
-    return insertion_deletion.deletion
-
-
-def _difference(insertion_deletion: InsertionDeletion) -> Tensor:
-    return insertion_deletion.difference
+    return value
 
 
 _metric = partial(Metric, decimals=3)
 _AREA, _DIFFERENCE = "`insertion_deletion(…).{}`, in [0, 1].", "`insertion_deletion(…).difference`; 0 is chance."
 register_metric(
-    _metric("insertion", _insertion, "insertion", "higher", _AREA.format("insertion"), columns=()),
-    _metric("deletion", _deletion, "deletion", "lower", _AREA.format("deletion"), columns=()),
-    _metric("insertion_minus_deletion", _difference, "insertion − deletion", "higher", _DIFFERENCE),
+    _metric("insertion", _read("insertion"), "insertion", "higher", _AREA.format("insertion"), columns=()),
+    _metric("deletion", _read("deletion"), "deletion", "lower", _AREA.format("deletion"), columns=()),
+    _metric("insertion_minus_deletion", _read("difference"), "insertion − deletion", "higher", _DIFFERENCE),
 )

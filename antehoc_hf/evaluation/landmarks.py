@@ -12,6 +12,7 @@ NORMALIZERS = ("interocular", "box")
 """What an error is divided by: the distance of the outer eye corners, or the diagonal of the points' box."""
 
 LIMIT = 0.08
+_ROUNDING = 1e-9  # square pixels
 
 
 def nme(found: Tensor, labels: Tensor, normalizer: Tensor) -> Tensor:
@@ -115,23 +116,6 @@ def normalizers(points: Tensor, unit: tuple[float, float], eyes: tuple[int, int]
     return torch.tensor(unit, dtype=torch.float64) / lengths[:, None]
 
 
-def convex_hull(points: Tensor) -> Tensor:
-    """
-    The corners of the smallest convex polygon around points, in order (Andrew's monotone chain, 1979).
-
-    Args:
-        points (`Tensor`): (N, 2).
-
-    Returns:
-        `Tensor`: (M, 2) float64; points on the edges do not count. M < 3 where the points lie on a line.
-    """
-    ordered = sorted({(float(x), float(y)) for x, y in points.tolist()})
-    if len(ordered) < 3:
-        return torch.tensor(ordered, dtype=torch.float64).reshape(-1, 2)
-    chain = _half_hull(ordered)[:-1] + _half_hull(ordered[::-1])[:-1]
-    return torch.tensor(chain, dtype=torch.float64)
-
-
 def hull_mask(points: Tensor, height: int, width: int) -> Tensor:
     """
     The pixels whose centre lies in the convex hull of points, edges included.
@@ -143,18 +127,23 @@ def hull_mask(points: Tensor, height: int, width: int) -> Tensor:
     Returns:
         `Tensor`: (height, width) bool; empty if a point is missing (NaN) or all lie on a line.
     """
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    if not bool(torch.isfinite(points).all()):
-        return mask
-    corners = convex_hull(points.double() * torch.tensor([width, height], dtype=torch.float64))
-    if len(corners) < 3:
-        return mask
-    x = torch.arange(width, dtype=torch.float64)[None, :] + 0.5
-    y = torch.arange(height, dtype=torch.float64)[:, None] + 0.5
-    mask |= True
-    for (x1, y1), (x2, y2) in zip(corners.tolist(), corners.roll(-1, dims=0).tolist(), strict=True):
-        mask &= (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1) >= 0
-    return mask
+    places = points.double() * torch.tensor([width, height], dtype=torch.float64)
+    pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(places)))
+    start, end = places[pairs[:, 0]], places[pairs[:, 1]]
+
+    def side(x: Tensor, y: Tensor) -> Tensor:
+        """On which side of the line through each pair a place lies: (pairs, places), 0 on it."""
+        across, down = (end - start).unsqueeze(2).unbind(dim=1)
+        return across * (y - start[:, 1:]) - down * (x - start[:, :1])
+
+    # A line with points on one side of it alone is an edge of the hull.
+    of_points = side(*places.T)
+    edges = (of_points >= -_ROUNDING).all(dim=1) & (of_points > _ROUNDING).any(dim=1)
+    if not bool(edges.any()):
+        return torch.zeros(height, width, dtype=torch.bool)
+    start, end = start[edges], end[edges]
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) + 0.5 for n in (height, width)), indexing="ij")
+    return (side(x.flatten(), y.flatten()) >= 0).all(dim=0).view(height, width)
 
 
 def part_mask(pieces: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -167,20 +156,6 @@ def part_mask(pieces: Sequence[Tensor], height: int, width: int) -> Tensor:
     if not all(bool(mask.any()) for mask in masks):
         return torch.zeros(height, width, dtype=torch.bool)
     return torch.stack(masks).any(dim=0)
-
-
-def _half_hull(ordered: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The lower half of the hull of points sorted by x; the upper one of points sorted backwards."""
-    chain: list[tuple[float, float]] = []
-    for x, y in ordered:
-        while len(chain) > 1 and _turn(chain[-2], chain[-1], (x, y)) <= 0:
-            chain.pop()
-        chain.append((x, y))
-    return chain
-
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def _mean(values: Tensor) -> float:

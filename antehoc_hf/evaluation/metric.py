@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -73,7 +73,7 @@ class Metric:
         return tuple(name for name, default in self._parameters.items() if default is inspect.Parameter.empty)
 
     @cached_property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Mapping[str, object]:
         """Names and defaults of the options."""
         known = (*self.inputs, *_PLACE)
         return {name: default for name, default in self._parameters.items() if name not in known}
@@ -83,7 +83,7 @@ class Metric:
         return dict(zip(_PLACE, (seed, first_index), strict=True)) if _PLACE[0] in self._parameters else {}
 
     @cached_property
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self) -> dict[str, object]:
         return {name: parameter.default for name, parameter in inspect.signature(self.function).parameters.items()}
 
 

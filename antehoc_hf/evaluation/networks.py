@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 _PASSING_ON = ("torch.nn.parallel", "torch.optim.swa_utils", "timm.utils.model_ema")
 
@@ -44,3 +45,27 @@ def normalisation_of(model: nn.Module) -> tuple[Sequence[float], Sequence[float]
     mean = getattr(config, "image_mean", None) or timm_says.get("mean")
     std = getattr(config, "image_std", None) or timm_says.get("std")
     return None if mean is None or std is None else (mean, std)
+
+
+def black_pixel(
+    model: nn.Module, image_mean: Sequence[float] | None = None, image_std: Sequence[float] | None = None
+) -> Tensor:
+    """
+    Black as the model sees it, (1, 3, 1, 1): pixel 0 after its normalisation.
+
+    Args:
+        model: one of ours, of timm, of torchvision or of transformers.
+        image_mean, image_std: known better than the model says.
+
+    Raises:
+        ValueError: if the normalisation of the model's images is not known.
+    """
+    known = normalisation_of(model) or (None, None)
+    mean, std = image_mean or known[0], image_std or known[1]
+    if mean is None or std is None:
+        raise ValueError(
+            f"It is not known how {type(model).__name__} normalises its images, and so not what black is: pass "
+            "image_mean and image_std."
+        )
+    ratio = torch.tensor(list(mean), dtype=torch.float64) / torch.tensor(list(std), dtype=torch.float64)
+    return (-ratio).view(1, 3, 1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def evaluate_maps(
     model: nn.Module,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[Mapping[str, Tensor]],
     settings: EvaluationSettings | None = None,
     *,
     explainers: Mapping[str, Explainer] | None = None,
@@ -66,7 +66,7 @@ def evaluate_maps(
         `MapReport`: with `to_dict()` for JSON, `to_markdown()` and `to_text()` for reading.
 
     Raises:
-        ValueError: if the model is no single-label classifier and has no scorer, there is no batch, a batch lacks
+        ValueError: if the model is not a single-label classifier and has no scorer, there is no batch, a batch lacks
             something, shapes or classes don't fit, or an explainer has the name of another row.
     """
     scorer = scorer or scorer_of(model, settings or EvaluationSettings(), parts, image_mean, image_std)
@@ -91,7 +91,7 @@ def evaluate_maps(
     return _summarise(scorer, images, rows, kinds, columns)
 
 
-def row_kinds(explainers: Mapping[str, Any], explains_itself: bool) -> dict[str, str]:
+def row_kinds(explainers: Mapping[str, Explainer], explains_itself: bool) -> dict[str, str]:
     """
     Name and kind of every row: the model's own map, explainers, controls.
 

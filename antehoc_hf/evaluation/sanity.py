@@ -2,7 +2,8 @@
 Does the map depend on what the network has learned? If not, it is a picture of the image, not an explanation.
 
 Weights are randomised from the head downwards, one stage after the other, and the maps compared with those of the
-trained network; the same comparison serves for two targets, and for networks trained on true and on random labels.
+trained network; the same comparison (`map_similarity`) serves for two targets, and for networks trained on true and on
+random labels.
 Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity Checks for Saliency Maps", NeurIPS 2018.
 """
 
@@ -11,21 +12,20 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation.judged import explains_itself
 from antehoc_hf.evaluation.maps import check_maps
 from antehoc_hf.evaluation.metric import Metric, given_scores, register_metric
 from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.evaluation.stability import map_similarity
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 """(pixel_values (B, 3, H, W), target (B,)) → maps (B, 1, H, W)."""
-MakeExplainer = Callable[[Any], Explain]
+MakeExplainer = Callable[[nn.Module], Explain]
 """A model → the explainer of this model, e.g. `lambda model: load_explainer("grad-cam", model)`."""
 
 HEAD = "head"
@@ -122,32 +122,6 @@ def randomisation_similarity(
     }
 
 
-def model_similarity(
-    model: nn.Module,
-    other: nn.Module,
-    make_explainer: MakeExplainer,
-    pixel_values: Tensor,
-    target: Tensor | None = None,
-) -> Tensor:
-    """
-    How much the maps of two networks resemble each other: of one trained on true and one on random labels, say (the
-    source's data randomisation test), or of two seeds, which tells how much similarity to expect at best.
-
-    Args:
-        model, other: any two that `make_explainer` takes.
-        make_explainer, pixel_values: see `randomisation_similarity`.
-        target (`Tensor`, *optional*): (B,) int64, for both. None: what `model` predicts.
-
-    Returns:
-        `Tensor`: (B,) rank correlation, see `map_similarity`.
-
-    Raises:
-        ValueError: see `randomisation_similarity`.
-    """
-    target = logits_of(model, pixel_values).argmax(dim=1) if target is None else target
-    return map_similarity(make_explainer(model)(pixel_values, target), make_explainer(other)(pixel_values, target))
-
-
 def target_similarity(explain: Explain, pixel_values: Tensor, target: Tensor, other_target: Tensor) -> Tensor:
     """
     How much the maps of two classes in one image resemble each other.
@@ -187,10 +161,7 @@ def logits_of(model: nn.Module, pixel_values: Tensor) -> Tensor:
 
 def _body(model: nn.Module) -> tuple[str, nn.Module]:
     """The network that predicts, and what its names begin with."""
-    backbone = getattr(model, "backbone", None)
-    if explains_itself(model) and isinstance(backbone, nn.Module):
-        return "backbone.", backbone
-    return "", model
+    return ("backbone.", model.backbone) if is_ante_hoc(model) else ("", model)  # type: ignore[return-value]
 
 
 def _groups(body: nn.Module) -> list[tuple[str, list[str]]]:
@@ -220,7 +191,7 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _head_parameters(body: Any) -> list[str]:
+def _head_parameters(body: nn.Module) -> list[str]:
     names = (getattr(body, "pretrained_cfg", None) or {}).get("classifier") or ()
     names = (names,) if isinstance(names, str) else tuple(names)
     return [name for name, _ in body.named_parameters() if name.startswith(tuple(f"{head}." for head in names))]

@@ -109,7 +109,7 @@ class Scorer(ABC):
         self.settings = replace(settings, **{name: value for name, value in off.items() if name not in self.uses})
 
     @abstractmethod
-    def see(self, batch: Mapping[str, Any], first_index: int) -> Batch:
+    def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """
         The model's prediction on a batch.
 
@@ -134,7 +134,7 @@ class Scorer(ABC):
         return {name: value for name, value in asdict(self.settings).items() if name in self.uses}
 
 
-def need(batch: Mapping[str, Any], *names: str) -> None:
+def need(batch: Mapping[str, Tensor], *names: str) -> None:
     """
     Raises:
         ValueError: if the batch lacks one of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from antehoc_hf.evaluation.captions import caption_probability
 from antehoc_hf.evaluation.faithfulness import class_probability
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
-from antehoc_hf.evaluation.judged import JudgedClassifier
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, nme
 from antehoc_hf.evaluation.metric import Metric, register_metric
+from antehoc_hf.evaluation.networks import black_pixel, is_ante_hoc
 from antehoc_hf.evaluation.road import road
 from antehoc_hf.evaluation.scorer import Batch, Masked, Scorer, View, masked_probability, need
 from antehoc_hf.evaluation.settings import EvaluationSettings
@@ -28,8 +28,13 @@ class ClassificationScorer(Scorer):
     The probability of one class: of the label, or of the model's prediction.
 
     Args:
-        model (`nn.Module`): a classifier of one class for each image, see `JudgedClassifier`.
-        image_mean, image_std (*optional*): the normalisation of the images, where the model does not know it itself.
+        model (`nn.Module`): one of our classifiers, a network that gives scores (B, K), or any
+            `…ForImageClassification` of transformers.
+        image_mean, image_std (*optional*): the normalisation of the images, which says what black is; None: what the
+            model's configuration or timm's says.
+
+    Raises:
+        ValueError: if it does not classify images into one of several classes, or its normalisation is not known.
     """
 
     uses = (
@@ -46,18 +51,30 @@ class ClassificationScorer(Scorer):
         image_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__(settings)
-        self.judged = JudgedClassifier(model, image_mean, image_std)
-        self.explains_itself = self.judged.explains_itself
+        self._model: Any = model
+        self.explains_itself = is_ante_hoc(model)
+        config = getattr(model, "config", None)
+        problem = getattr(config, "problem_type", None)
+        self._num_labels = getattr(config, "num_labels", None) or getattr(model, "num_classes", None)
+        if problem not in (None, "single_label_classification") or getattr(config, "num_labels", 2) < 2:
+            raise ValueError(
+                "Maps are measured with a classifier of one of several classes for each image, but this model has "
+                f"problem_type {problem!r} and {self._num_labels} labels."
+            )
+        first = next(model.parameters(), torch.zeros(()))
+        self.device, self.dtype = first.device, first.dtype
+        self._black = black_pixel(model, image_mean, image_std)
 
-    def see(self, batch: Mapping[str, Any], first_index: int) -> Batch:
+    def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values`, `labels` (B,), and `mask` (B, 1, H, W) where localisation is measured."""
         need(batch, "pixel_values", "labels")
         labels = self._labels(batch)
-        pixel_values = batch["pixel_values"].to(device=self.judged.device, dtype=self.judged.dtype)
-        seen = self.judged.see(pixel_values)
-        predicted = seen.logits.argmax(dim=1)
+        pixel_values = batch["pixel_values"].to(device=self.device, dtype=self.dtype)
+        outputs = self._model(pixel_values=pixel_values) if self.explains_itself else None
+        logits = self._logits(pixel_values) if outputs is None else outputs.logits
+        predicted = logits.argmax(dim=1)
         target = labels if self.settings.target == "label" else predicted
-        p_image = class_probability(seen.logits, target).double().cpu()
+        p_image = class_probability(logits, target).double().cpu()
         correct, valid = (predicted == labels).cpu(), torch.isfinite(p_image)
         mask = batch.get("mask")
         return Batch(
@@ -68,15 +85,20 @@ class ClassificationScorer(Scorer):
             included=valid & correct if self.settings.correct_only else valid,
             # A prediction that is not finite is not a right one.
             scores={"accuracy": 100.0 * (correct & valid)},
-            maps=seen.maps,
-            degenerate=seen.degenerate,
-            arrays={"p_image": p_image, "target": target, "labels": labels, "predict": self.judged.probabilities},
-            regions={} if mask is None else {"": mask.to(self.judged.device)},
+            maps=None if outputs is None else outputs.interpretation_map,
+            degenerate=None if outputs is None else outputs.degenerate,
+            arrays={"p_image": p_image, "target": target, "labels": labels, "predict": self._probabilities},
+            regions={} if mask is None else {"": mask.to(self.device)},
         )
 
     def masked(self, batch: Batch, mask: Tensor) -> Masked:
         """`p_energy` and `correct`."""
-        logits = self.judged.logits(self.judged.masked(batch.pixel_values, mask))
+        if self.explains_itself:
+            energy = self._model.energy_map(batch.pixel_values, mask)
+        else:
+            black = self._black.to(batch.pixel_values)
+            energy = black + (batch.pixel_values - black) * mask.to(batch.pixel_values.dtype)
+        logits = self._logits(energy)
         found = masked_probability(class_probability(logits, batch.arrays["target"]), self.settings)
         correct = (logits.argmax(dim=1) == batch.arrays["labels"]).cpu() & found.finite
         return Masked({**found.arrays, "correct": correct}, found.finite, found.options)
@@ -114,13 +136,28 @@ class ClassificationScorer(Scorer):
         """Which class is watched."""
         return f"The class watched in an image is {_watched(self.settings, 'its label')}."
 
-    def _first(self, batch: Batch, maps: Tensor, images: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+    def _first(
+        self, batch: Batch, maps: Tensor, images: int
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor]:
         """What curves are measured on: the batch as far as it belongs to the first images of the data set."""
         use = max(0, images - batch.first_index)
-        return self.judged.probabilities, batch.pixel_values[:use], maps[:use], batch.arrays["target"][:use]
+        return self._probabilities, batch.pixel_values[:use], maps[:use], batch.arrays["target"][:use]
 
-    def _labels(self, batch: Mapping[str, Any]) -> Tensor:
-        labels, classes = torch.as_tensor(batch["labels"]), self.judged.num_labels
+    def _logits(self, pixel_values: Tensor) -> Tensor:
+        """Scores (B, K), without any map."""
+        outputs = (self._model.backbone if self.explains_itself else self._model)(pixel_values)
+        scores = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
+        if not isinstance(scores, Tensor) or scores.ndim != 2:
+            raise ValueError(
+                f"{type(self._model).__name__} gives no scores (B, K), one for each class: wrap it so that it does."
+            )
+        return scores
+
+    def _probabilities(self, pixel_values: Tensor) -> Tensor:
+        return self._logits(pixel_values).float().softmax(dim=1)
+
+    def _labels(self, batch: Mapping[str, Tensor]) -> Tensor:
+        labels, classes = torch.as_tensor(batch["labels"]), self._num_labels
         if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(batch["pixel_values"]):
             raise ValueError(
                 f"labels must be one class number for each image, (B,), but they are {tuple(labels.shape)} of "
@@ -131,7 +168,7 @@ class ClassificationScorer(Scorer):
                 f"labels must be in 0 … {classes - 1}, the classes of the model, but they span "
                 f"{int(labels.min())} … {int(labels.max())}."
             )
-        return labels.long().to(self.judged.device)
+        return labels.long().to(self.device)
 
 
 class LandmarkScorer(Scorer):
@@ -150,7 +187,7 @@ class LandmarkScorer(Scorer):
         self._model: Any = model
         self._parts, self._length = parts, settings.normalizer
 
-    def see(self, batch: Mapping[str, Any], first_index: int) -> Batch:
+    def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values`, `labels` (B, K, 2), `normalizer` (B, 2, 2), see `normalizers`, and `part_masks`."""
         need(batch, "pixel_values", "labels", "normalizer", *(["part_masks"] if self._parts else []))
         pixel_values = batch["pixel_values"].to(device=self._model.device, dtype=self._model.dtype)
@@ -215,7 +252,7 @@ class CaptionScorer(Scorer):
         super().__init__(settings)
         self._model: Any = model
 
-    def see(self, batch: Mapping[str, Any], first_index: int) -> Batch:
+    def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values` and `labels` (B, T), -100 after the end."""
         need(batch, "pixel_values", "labels")
         model = self._model

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ Predict = Callable[[Tensor], Tensor]
 """pixel_values (N, 3, H, W) → probabilities (N, K)."""
 
 
-def region_masks(part_masks: Sequence[Any], regions: Sequence[str] = REGIONS) -> Tensor:
+def region_masks(part_masks: Sequence[object], regions: Sequence[str] = REGIONS) -> Tensor:
     """
     Masks of regions from the `part_masks` of rows of `shapes`.
 
@@ -58,7 +57,7 @@ def images_without(scenes: Sequence[str], without: Sequence[Collection[str]], pr
         `Tensor`: (B, 3, H, W), normalised.
 
     Raises:
-        ValueError: if the numbers differ, a text is no scene, or there is no such region.
+        ValueError: if the numbers differ, a text is not a scene, or there is no such region.
     """
     pairs = list(zip(scenes, without, strict=False))
     if len(pairs) != len(scenes) or len(pairs) != len(without):

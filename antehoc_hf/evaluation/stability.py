@@ -69,44 +69,6 @@ def salt_and_pepper(
     return torch.where(pepper.view(shape).to(pixel_values.device), black, noisy)
 
 
-def drop_change(
-    p_image: Tensor, p_energy: Tensor, p_noisy_image: Tensor, p_noisy_energy: Tensor, tolerance: float = 0.0
-) -> Tensor:
-    """
-    The paper's CD: how much Drop changes under noise, `|Drop(noisy) − Drop(clean)|`.
-
-    The noise comes first: the map and both probabilities of the noisy side are computed on the noisy image. The two
-    means run over different images, those that lost on either side, as the paper's Drop does.
-
-    Args:
-        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of its energy map.
-        p_noisy_image, p_noisy_energy (`Tensor`): (B,) the same of the noisy image and of its own energy map.
-        tolerance (`float`): relative differences up to this are rounding and count as none.
-
-    Returns:
-        `Tensor`: percentage points, in [0, 100]; lower is more stable. NaN where no image lost on either side.
-
-    Raises:
-        ValueError: if the shapes differ, or the values are not finite probabilities.
-    """
-    return _change(_drops(p_image, p_energy, p_noisy_image, p_noisy_energy, tolerance))
-
-
-def inc_change(
-    p_image: Tensor,
-    p_energy: Tensor,
-    p_noisy_image: Tensor,
-    p_noisy_energy: Tensor,
-    denominator: IncDenominator = "energy",
-    tolerance: float = 0.0,
-) -> Tensor:
-    """
-    The paper's CI: how much Inc changes under noise, `|Inc(noisy) − Inc(clean)|`, as `drop_change` does for Drop;
-    `denominator` as in `inc_cond`.
-    """
-    return _change(_incs(p_image, p_energy, p_noisy_image, p_noisy_energy, denominator, tolerance))
-
-
 def map_similarity(maps: Tensor, other_maps: Tensor) -> Tensor:
     """
     Spearman's rank correlation of two maps of each image over its pixels, equal values sharing their mean rank.
@@ -180,16 +142,29 @@ def max_sensitivity(
     return torch.where(size > 0, largest / size, torch.where(largest > 0, torch.nan, 0.0))
 
 
-def _drops(
+def drop_pairs(
     p_image: Tensor, p_energy: Tensor, p_noisy_image: Tensor, p_noisy_energy: Tensor, tolerance: float = 0.0
 ) -> Tensor:
-    """Terms of Drop without and with noise, (B, 2)."""
+    """
+    Terms of Drop without and with noise, (B, 2); the paper's CD is the size of the difference of their two means.
+
+    The noise comes first: the map and both probabilities of the noisy side are computed on the noisy image. The two
+    means run over different images, those that lost on either side, as the paper's Drop does.
+
+    Args:
+        p_image, p_energy (`Tensor`): (B,) probabilities of the target class, of the image and of its energy map.
+        p_noisy_image, p_noisy_energy (`Tensor`): (B,) the same of the noisy image and of its own energy map.
+        tolerance (`float`): relative differences up to this are rounding and count as none.
+
+    Raises:
+        ValueError: if the shapes differ, or the values are not finite probabilities.
+    """
     _check_pairs(p_image, p_noisy_image)
     pair = drop_terms(p_image, p_energy, tolerance), drop_terms(p_noisy_image, p_noisy_energy, tolerance)
     return torch.stack(pair, dim=1)
 
 
-def _incs(
+def inc_pairs(
     p_image: Tensor,
     p_energy: Tensor,
     p_noisy_image: Tensor,
@@ -197,15 +172,10 @@ def _incs(
     denominator: IncDenominator = "energy",
     tolerance: float = 0.0,
 ) -> Tensor:
-    """Terms of Inc without and with noise, (B, 2)."""
+    """The same of Inc, for the paper's CI; `denominator` as in `inc_cond`."""
     _check_pairs(p_image, p_noisy_image)
     clean = inc_terms(p_image, p_energy, denominator, tolerance)
     return torch.stack([clean, inc_terms(p_noisy_image, p_noisy_energy, denominator, tolerance)], dim=1)
-
-
-def _change(terms: Tensor) -> Tensor:
-    clean, noisy = terms.unbind(dim=1)
-    return (noisy.nanmean() - clean.nanmean()).abs()
 
 
 def _check_pairs(clean: Tensor, noisy: Tensor) -> None:
@@ -217,8 +187,8 @@ def _check_pairs(clean: Tensor, noisy: Tensor) -> None:
 
 
 register_metric(
-    Metric("drop_change", _drops, "CD", "lower", "The paper's CD: change of Drop under noise, points.", decimals=1),
-    Metric("inc_change", _incs, "CI", "lower", "The paper's CI: change of Inc under noise, points.", decimals=1),
+    Metric("drop_change", drop_pairs, "CD", "lower", "The paper's CD: change of Drop by noise, points.", decimals=1),
+    Metric("inc_change", inc_pairs, "CI", "lower", "The paper's CI: change of Inc under noise, points.", decimals=1),
     Metric("map_similarity", map_similarity, "similarity", None, "Rank correlation of two maps, in [−1, 1]."),
     Metric("max_sensitivity", given_scores, "max. sensitivity", "lower", "`max_sensitivity(…)`."),
 )

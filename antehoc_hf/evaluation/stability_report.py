@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ _MEASURED = ("drop_change", "inc_change", "map_similarity")
 
 def evaluate_stability(
     model: nn.Module,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[Mapping[str, Tensor]],
     *,
     image_mean: Sequence[float],
     image_std: Sequence[float],
@@ -65,7 +64,7 @@ def evaluate_stability(
         for batch in with_progress(batches, "Evaluating stability", progress):
             clean: dict[str, Tensor] = {}
             for share in (0.0, *shares):
-                pixels = batch["pixel_values"].to(device=scorer.judged.device, dtype=scorer.judged.dtype)
+                pixels = batch["pixel_values"].to(device=scorer.device, dtype=scorer.dtype)
                 noisy = salt_and_pepper(pixels, share, image_mean, image_std, seed, count)
                 with torch.no_grad():
                     seen = scorer.see({"pixel_values": noisy, "labels": batch["labels"]}, count)

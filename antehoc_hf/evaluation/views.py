@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -142,7 +142,7 @@ def _regions(batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[V
         yield View(region, name, heading, {"masks": masks}, fair=True)
 
 
-def _applies(metric: Metric, view: View, shared: Mapping[str, Any]) -> bool:
+def _applies(metric: Metric, view: View, shared: Mapping[str, object]) -> bool:
     needed = set(metric.inputs)
     return bool(needed & view.arrays.keys()) and needed <= shared.keys() | view.arrays.keys()
 
@@ -158,7 +158,7 @@ def column_of(metric: Metric, heading: str = "{}", fair: bool = False) -> Column
 
 
 def _compute(
-    metric: Metric, arrays: Mapping[str, Any], view: View, batch: Batch, settings: EvaluationSettings
+    metric: Metric, arrays: Mapping[str, object], view: View, batch: Batch, settings: EvaluationSettings
 ) -> Tensor:
     """(B,) on the CPU; NaN where an input is not finite, and beyond the images that were looked at."""
     count = len(batch.pixel_values)
@@ -181,7 +181,7 @@ def _compute(
     return _padded(values, count, math.nan)
 
 
-def _is_batch(value: Any, count: int) -> bool:
+def _is_batch(value: object, count: int) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim > 0 and len(value) == count
 
 

@@ -12,12 +12,12 @@ import torch
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps, evaluate_stability
+from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.paper.workshop import Network, Workshop
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.training.tasks import MeasureOptions
 
-HONEST_FORMS = ("pixel-mean", "pixel-blur", "patch-mean", "patch-blur")
 CAPTION_IMAGES = 300
 
 
@@ -69,7 +69,7 @@ class CellStore:
 @dataclass(frozen=True)
 class Bench:
     """
-    Everything a table needs: networks, cells, and which other explanations stand beside ours.
+    Everything a table needs: networks, cells, and which other explanations are compared with ours.
 
     Args:
         workshop: trains and opens networks.
@@ -87,18 +87,15 @@ class Bench:
         settings = EvaluationSettings(
             areas=(0.05, 0.1, 0.3, 0.5),
             insertion_deletion_images=protocol.slow_images,
-            insertion_deletion=HONEST_FORMS,
+            insertion_deletion=FORMS,
             road_images=protocol.slow_images,
         )
-
-        def compute() -> dict[str, Any]:
-            model, batches = self.workshop.model(network), self.workshop.batches(network, protocol.images)
-            return evaluate_maps(
-                model, batches, settings, explainers=measured_explainers(self.explainers, model)
-            ).to_dict()
-
-        told = {"images": protocol.images, "slow_images": protocol.slow_images, "explainers": list(self.explainers)}
-        return self._cell(f"maps/{network.key}/seed-{network.seed}", network, told, compute)
+        return self._cell(
+            f"maps/{network.key}",
+            network,
+            {"images": protocol.images, "slow_images": protocol.slow_images, "explainers": list(self.explainers)},
+            lambda: self._report(network, protocol.images, settings),
+        )
 
     def stability(self, network: Network) -> dict[str, Any]:
         """Table 5: a `MapReport` as plain data."""
@@ -115,24 +112,17 @@ class Bench:
                 explainers=measured_explainers(self.explainers, model),
             ).to_dict()
 
-        told = {"images": protocol.slow_images, "noise": list(protocol.noise), "explainers": list(self.explainers)}
-        return self._cell(f"stability/{network.key}/seed-{network.seed}", network, told, compute)
+        options = {"images": protocol.slow_images, "noise": list(protocol.noise), "explainers": list(self.explainers)}
+        return self._cell(f"stability/{network.key}", network, options, compute)
 
     def captions(self, network: Network) -> dict[str, Any]:
         """Table 4: a `MapReport` as plain data."""
         images = min(CAPTION_IMAGES, self.workshop.protocol.images)
-
-        def compute() -> dict[str, Any]:
-            model = self.workshop.model(network)
-            return evaluate_maps(
-                model, self.workshop.batches(network, images), explainers=measured_explainers(self.explainers, model)
-            ).to_dict()
-
-        told = {"images": images, "explainers": list(self.explainers)}
-        return self._cell(f"captions/{network.key}/seed-{network.seed}", network, told, compute)
+        options = {"images": images, "explainers": list(self.explainers)}
+        return self._cell(f"captions/{network.key}", network, options, lambda: self._report(network, images))
 
     def landmarks(self, network: Network) -> dict[str, Any]:
-        """The numbers beside Figure 4: a `MapReport` as plain data."""
+        """The numbers to Figure 4: a `MapReport` as plain data."""
         images = self.workshop.protocol.images
 
         def compute() -> dict[str, Any]:
@@ -141,15 +131,20 @@ class Bench:
             found = task.measure(shop.model(network), shop.test_images(network), shop.processor(network), options)
             return dict(found.report or {})
 
-        name = f"landmarks/{network.key}/{network.variant}/seed-{network.seed}"
-        return self._cell(name, network, {"images": images}, compute)
+        return self._cell(f"landmarks/{network.key}/{network.variant}", network, {"images": images}, compute)
+
+    def _report(self, network: Network, images: int, settings: EvaluationSettings | None = None) -> dict[str, Any]:
+        model, batches = self.workshop.model(network), self.workshop.batches(network, images)
+        return evaluate_maps(
+            model, batches, settings, explainers=measured_explainers(self.explainers, model)
+        ).to_dict()
 
     def _cell(
-        self, name: str, network: Network, told: dict[str, Any], compute: Callable[[], dict[str, Any]]
+        self, name: str, network: Network, options: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
         """A cell's value depends on how its network was trained, too."""
         training = {f"training.{option}": value for option, value in self.workshop.options(network).items()}
-        return self.cells.get(name, {**told, **training}, compute)
+        return self.cells.get(f"{name}/seed-{network.seed}", {**options, **training}, compute)
 
 
 def spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:

@@ -15,7 +15,7 @@ from antehoc_hf.paper.landmarks import part_networks
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, DataSource
 from antehoc_hf.paper.workshop import Network
 from antehoc_hf.training.data import sample
-from antehoc_hf.visualization import comparison, denormalise, figure_of_parts
+from antehoc_hf.visualization import comparison, figure_of_parts, photo_parts
 from antehoc_hf.visualization.gallery import gallery
 
 _COMPARED, _GALLERY_IMAGES, _GALLERY_CLASSES, _OF_EACH = 4, 200, 4, 8
@@ -74,7 +74,7 @@ def _regions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path
     for picture, class_, regions in zip(pictures, predicted, found, strict=True):
         for region in regions:
             of_class.setdefault(class_, []).append(
-                (region.strength * region.area**0.5, region.crop(picture, margin=2))
+                (region.strength * region.area**0.5, region.crop(picture, least=0.25))
             )
     fullest = sorted(of_class, key=lambda class_: -len(of_class[class_]))[:_GALLERY_CLASSES]
     files = []
@@ -100,7 +100,8 @@ def _parts(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) 
 def _captions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
     network = Network("captioner", key, source, seed)
     task = bench.workshop.settings(network).task
-    drawn = task.save_figures(bench.workshop.model(network), bench.workshop.test_images(network), folder)
+    shop = bench.workshop
+    drawn = task.save_figures(shop.model(network), shop.test_images(network), shop.processor(network), folder)
     files = [f"figure-5-{key}-{name}" for name in drawn]
     for name, file in zip(drawn, files, strict=True):
         (folder / name).replace(folder / file)
@@ -112,7 +113,8 @@ def _opened(bench: Bench, network: Network, count: int) -> tuple[Any, Any, Tenso
     model, processor = bench.workshop.model(network), bench.workshop.processor(network)
     batch = next(iter(bench.workshop.batches(network, count, size=count)))
     pixel_values = batch["pixel_values"].to(device=model.device, dtype=model.dtype)
-    pictures = denormalise(pixel_values, processor.image_mean, processor.image_std)
+    images = bench.workshop.test_images(network)
+    pictures = photo_parts(images.photos(sample(images, count)), processor)
     return model, pictures, pixel_values, batch["labels"]
 
 

@@ -1,4 +1,4 @@
-"""The numbers beside the paper's Figure 4: whether the map of each part's model lies on that part."""
+"""The numbers to the paper's Figure 4: whether the map of each part's model lies on that part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from antehoc_hf.paper.cells import Bench, spread
 from antehoc_hf.paper.protocols import DataSource
-from antehoc_hf.paper.tables import Table, Value, protocol_line
+from antehoc_hf.paper.tables import Table, Value, protocol_line, scores_of
 from antehoc_hf.paper.workshop import Network
 
 _PARTS = ("nose", "eyes", "mouth")
@@ -47,7 +47,7 @@ def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]
         seeds: of the trainings.
 
     Returns:
-        `Table`: a row for each part's model and one for a centred blob beside it; NME in percent, map means as shares.
+        `Table`: a row for each part's model and one for a centred blob; NME in percent, map means as shares.
     """
     found = _part_reports(bench, key, source, seeds)
     reports = next(iter(found.values()))
@@ -58,16 +58,16 @@ def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]
     rows = {}
     for part, of_part in found.items():
         for name in _SHOWN:
-            scores = [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in of_part]
+            scores = scores_of(of_part, name)
             row = {measure: _value(of_map.get(measure) for of_map in scores) for measure in (*within, *_OF_EACH_MAP)}
             error = {"error": _value(report["nme"] for report in of_part)} if name == "antehoc" else {}
             rows[f"{name}, {part}"] = {**error, **row}
-    told = [
+    notes = [
         protocol_line(bench, seeds, reports[0]["num_images"]),
-        "A model for each part, and a blob in the centre beside its map. NME: mean error of the points, normalised "
-        f"by {reports[0]['settings']['normalizer']}. Energy ÷ area is 1 where a map does not know the part.",
+        "A model for each part, and a blob in the centre to compare its map with. NME: mean error of the points "
+        f"in units of {reports[0]['settings']['normalizer']}. Energy ÷ area is 1 where a map does not know the part.",
     ]
-    return Table(4, f"maps of the models of parts, {source.title}", columns, rows, told, kind="Figure")
+    return Table(4, f"maps of the models of parts, {source.title}", columns, rows, notes, kind="Figure")
 
 
 def _value(found: Any) -> Value:

@@ -1,4 +1,4 @@
-"""A table as a picture: a panel for each measure, a dot for each method, the paper's number hollow beside it."""
+"""A table as a picture: a panel for each measure, a dot for each method, the paper's number as a hollow one."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Role = Literal["classifier", "comparison", "captioner", "landmarks"]
 @dataclass(frozen=True)
 class DataSource:
     """
-    A data set of the paper, or one of ours beside it.
+    A data set of the paper, or one of ours.
 
     Args:
         title (`str`): as tables call it.

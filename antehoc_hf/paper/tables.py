@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,15 +41,15 @@ class Table:
         title (`str`): what it shows, and on what.
         columns (`dict`): measure → heading, with an arrow to where it is better.
         rows (`dict`): method → measure → value.
-        told (`list[str]`): N, seeds, and what must be known to read it.
-        kind (`str`): `"Table"`, or `"Figure"` for the numbers beside one.
+        notes (`list[str]`): N, seeds, and what must be known to read it.
+        kind (`str`): `"Table"`, or `"Figure"` for the numbers to one.
     """
 
     number: int
     title: str
     columns: Mapping[str, str]
     rows: Mapping[str, Mapping[str, Value]]
-    told: Sequence[str] = field(default_factory=list)
+    notes: Sequence[str] = field(default_factory=list)
     kind: str = "Table"
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,12 +62,12 @@ class Table:
             "title": self.title,
             "columns": dict(self.columns),
             "rows": rows,
-            "told": [*self.told],
+            "notes": [*self.notes],
         }
 
     def to_markdown(self) -> str:
         """Mean ± standard deviation over seeds; the paper's number in brackets."""
-        lines = [f"### {self.kind} {self.number}: {self.title}", "", *self.told, ""]
+        lines = [f"### {self.kind} {self.number}: {self.title}", "", *self.notes, ""]
         lines += ["| | " + " | ".join(self.columns.values()) + " |", "|---|" + "---:|" * len(self.columns)]
         for name, row in self.rows.items():
             cells = [_cell(row.get(measure), _decimals(measure)) for measure in self.columns]
@@ -90,8 +90,8 @@ def _decimals(measure: str) -> int:
     return 2 if measure.startswith(("map_mean", "similarity")) else 1
 
 
-# What brightness can't buy stands beside the paper's measures in the first two tables.
-_BESIDE = {
+# What brightness can't buy, after the paper's measures in the first two tables.
+_FAIR = {
     "equal_area_avg_drop": "Avg. Drop, equal area ↓",
     "insertion_minus_deletion": "insertion − deletion ↑",
     "insertion_minus_deletion_patch_blur": "patches to blur ↑",
@@ -104,24 +104,17 @@ def faithfulness(bench: Bench, number: int, key: str, source: DataSource, seeds:
     prefix, published = ("", ENERGY_MAPS) if number == 1 else ("binarised_", BINARISED)
     reports = [bench.maps(Network("classifier", key, source, seed)) for seed in seeds]
     paper = {f"{prefix}drop_cond": "Drop ↓", f"{prefix}inc_cond": "Inc ↑", f"{prefix}win": "Win ↑"}
-    columns = {**paper, **_BESIDE}
-    rows: dict[str, dict[str, Value]] = {}
-    for name in (row["name"] for row in reports[0]["rows"]):
-        scores = [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in reports]
-        printed = dict(zip(paper, published.get(key, {}).get(name, ()), strict=False))
-        rows[name] = {
-            measure: _value([found[measure]["value"] for found in scores if measure in found], printed.get(measure))
-            for measure in columns
-        }
+    columns = {**paper, **_FAIR}
+    rows = _rows(reports, columns, lambda name: dict(zip(paper, published.get(key, {}).get(name, ()), strict=False)))
     accuracy = _value([report["accuracy"]["value"] for report in reports])
     what = "energy maps" if number == 1 else "energy maps binarised at 0.8"
-    told = [
+    notes = [
         protocol_line(bench, seeds, reports[0]["num_images"]),
         f"Insertion and deletion on {bench.workshop.protocol.slow_images} of the images. Accuracy on these images: "
         f"{_cell(accuracy)} %, the plain network's to the bit. A constant map explains nothing: what it beats is no "
         "evidence.",
     ]
-    return Table(number, f"{what}, {source.title}", columns, rows, told)
+    return Table(number, f"{what}, {source.title}", columns, rows, notes)
 
 
 def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
@@ -138,8 +131,8 @@ def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int])
         }
         images = results[0]["evaluated_images"]
     columns = {"accuracy": "accuracy % ↑", "seconds": "training, seconds"}
-    told = [protocol_line(bench, seeds, images), "Seconds are those of this machine, whatever else it was doing."]
-    return Table(3, f"accuracy, {source.title}", columns, rows, told)
+    notes = [protocol_line(bench, seeds, images), "Seconds are those of this machine, whatever else it was doing."]
+    return Table(3, f"accuracy, {source.title}", columns, rows, notes)
 
 
 def captions(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
@@ -155,20 +148,15 @@ def captions(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -
         "equal_area_avg_drop": "Avg. Drop, equal area ↓",
         "map_mean": "mean of map",
     }
-    rows = {}
-    for name in (row["name"] for row in reports[0]["rows"]):
-        scores = [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in reports]
-        published = PUBLISHED_CAPTIONS.get(name, ()) if key == "flickr8k" else ()
-        printed: dict[str, float] = dict(zip(("drop_cond", "inc_cond"), published, strict=False))
-        rows[name] = {
-            measure: _value([found[measure]["value"] for found in scores if measure in found], printed.get(measure))
-            for measure in columns
-        }
-    told = [
+    published = PUBLISHED_CAPTIONS if key == "flickr8k" else {}
+    rows = _rows(
+        reports, columns, lambda name: dict(zip(("drop_cond", "inc_cond"), published.get(name, ()), strict=False))
+    )
+    notes = [
         protocol_line(bench, seeds, reports[0]["num_images"]),
         f"Probability of the reference captions, length-normalised. BLEU-4 of the captioner: {_cell(bleu)}.",
     ]
-    return Table(4, f"captions, {source.title}", columns, rows, told)
+    return Table(4, f"captions, {source.title}", columns, rows, notes)
 
 
 def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
@@ -177,18 +165,12 @@ def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) 
     shares = bench.workshop.protocol.noise
     columns = {f"{kind} {share:g}": f"{kind} {share:g} ↓" for share in shares for kind in ("CD", "CI")}
     columns |= {f"similarity {shares[0]:g}": f"same order of pixels, {shares[0]:g} ↑"}
-    rows = {}
-    for name in (row["name"] for row in reports[0]["rows"]):
-        scores = [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in reports]
-        rows[name] = {
-            measure: _value([found[measure]["value"] for found in scores], _of_noise(measure, name))
-            for measure in columns
-        }
-    told = [
+    rows = _rows(reports, columns, lambda name: {measure: _of_noise(measure, name) for measure in columns})
+    notes = [
         protocol_line(bench, seeds, reports[0]["num_images"]),
         "In brackets the paper's mean over its four data sets. A map that never changes is stable and says nothing.",
     ]
-    return Table(5, f"stability under noise, {source.title}", columns, rows, told)
+    return Table(5, f"stability under noise, {source.title}", columns, rows, notes)
 
 
 def tables_of(
@@ -211,6 +193,27 @@ def tables_of(
         return [faithfulness(bench, number, key, sources[key], seeds) for key in chosen]
     make = accuracies if number == 3 else stability
     return [make(bench, key, sources[key], seeds) for key in chosen]
+
+
+def _rows(
+    reports: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    published: Callable[[str], Mapping[str, float | None]],
+) -> dict[str, dict[str, Value]]:
+    """Method → measure → value over the seeds' reports, and what the paper prints for the method."""
+    rows = {}
+    for name in (row["name"] for row in reports[0]["rows"]):
+        scores, printed = scores_of(reports, name), published(name)
+        rows[name] = {
+            measure: _value([found[measure]["value"] for found in scores if measure in found], printed.get(measure))
+            for measure in columns
+        }
+    return rows
+
+
+def scores_of(reports: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The scores of one kind of map in each report."""
+    return [next(row for row in report["rows"] if row["name"] == name)["scores"] for report in reports]
 
 
 def _of_noise(measure: str, name: str) -> float | None:

@@ -145,7 +145,7 @@ class Workshop:
     def _flags(self, network: Network) -> list[str]:
         if network.source.name is None:
             raise UsageError(
-                f"There is no known place of {network.source.title}: say where it is, --data {network.key}=FOLDER."
+                f"It is not known where {network.source.title} is: say so with, --data {network.key}=FOLDER."
             )
         return [
             *self.protocol.training_flags(network.role, network.source),

@@ -18,7 +18,7 @@ wings (moth, fly, hawk) and the tail (fan, pincers, sting).
     macefly     mace    fly     fan
 
 - Every shape belongs to exactly two classes, so no single part is sufficient, and any two parts name the class: each
-  class has the three minimal sufficient sets {horn, wings}, {horn, tail} and {wings, tail} (MINIMAL_SUFFICIENT_SETS).
+  class has the three minimal sufficient sets {horn, wings}, {horn, tail} and {wings, tail}.
 - Everything else (place, size, angle, colours, light, body, head, legs, distractors; the ground, too, unless
   `background="correlated"`) is drawn independently of the class. Only shapes that are there are evidence, never the
   absence of a part: every bug has all six parts.
@@ -63,29 +63,17 @@ compression between builds of Pillow.
 
 from __future__ import annotations
 
-from antehoc_hf.shapes.dataset import ATTRIBUTES, load_shapes
-from antehoc_hf.shapes.parts import CLASSES, DECIDING, HORNS, LANDMARK_PARTS, LANDMARKS, PARTS, TAILS, WINGS
-from antehoc_hf.shapes.scene import HOME_SHARE, REGIONS, SPLITS, part_mask, render
+from antehoc_hf.shapes.dataset import load_shapes
+from antehoc_hf.shapes.parts import CLASSES, DECIDING, LANDMARKS
+from antehoc_hf.shapes.scene import REGIONS, part_mask, render
 from antehoc_hf.shapes.textures import BACKGROUNDS
 
-MINIMAL_SUFFICIENT_SETS: tuple[tuple[str, str], ...] = (("horn", "wings"), ("horn", "tail"), ("wings", "tail"))
-"""The smallest sets of parts that name the class, the same for every class."""
-
 __all__ = [
-    "ATTRIBUTES",
     "BACKGROUNDS",
     "CLASSES",
     "DECIDING",
-    "HOME_SHARE",
-    "HORNS",
     "LANDMARKS",
-    "LANDMARK_PARTS",
-    "MINIMAL_SUFFICIENT_SETS",
-    "PARTS",
     "REGIONS",
-    "SPLITS",
-    "TAILS",
-    "WINGS",
     "load_shapes",
     "part_mask",
     "render",

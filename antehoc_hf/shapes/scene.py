@@ -167,7 +167,7 @@ def render(scene: str, without: Collection[str] = ()) -> Bytes:
     """The image of a row's `scene` text, (H, W, 3) uint8, without any of REGIONS, also several at once.
 
     With nothing removed it is the row's image, pixel for pixel. `without` names any of REGIONS; the pixels that change
-    all lie in their masks. Raises ValueError for an unknown region or a text that is no scene.
+    all lie in their masks. Raises ValueError for an unknown region or a text that is not a scene.
     """
     if isinstance(without, str):
         raise ValueError(f"without must be a collection of region names, such as [{without!r}], not one text.")

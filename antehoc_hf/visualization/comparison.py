@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from antehoc_hf.visualization.images import COLORMAP, Image, map_values, overlay
-from antehoc_hf.visualization.layout import MARGIN, TITLE, Layout
-from antehoc_hf.visualization.panel import DPI, NEUTRAL, QUIET, draw_bar, draw_picture, write_text
+from antehoc_hf.visualization.images import COLORMAP, Image, overlay
+from antehoc_hf.visualization.layout import NEUTRAL, QUIET, Picture, draw_pictures, write
 
 
 def comparison(
@@ -28,8 +26,8 @@ def comparison(
     The image, then its overlay with the map of each method, all on one colour scale from 0 to 1.
 
     Args:
-        image (`np.ndarray`): (H, W, 3) uint8.
-        maps (`dict`): name of the method → (H, W) or (1, H, W) in [0, 1].
+        image (`np.ndarray`): (H, W, 3) uint8, of any size; see `photo_parts`.
+        maps (`dict`): name of the method → (h, w) or (1, h, w) in [0, 1].
         notes (`dict`, *optional*): name → a few words below it, such as its time.
         without_evidence: names of the methods that found nothing; their picture says so.
         title (`str`, *optional*): of the figure.
@@ -44,38 +42,14 @@ def comparison(
     """
     if not maps:
         raise ValueError("There is no map to compare: give at least one.")
-    names = ["image", *maps]
-    layout = Layout(
-        count=len(names),
-        columns=min(columns, len(names)),
-        kinds=1,
-        ratio=image.shape[0] / image.shape[1],
-        caption=0.42,
-        title=TITLE if title else 0.0,
-    )
-    figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    for index, name in enumerate(names):
-        axes = figure.add_axes(layout.cell(index, 0))
-        nothing = name in without_evidence
-        picture = image if name == "image" else overlay(image, maps[name], alpha, colormap)
-        draw_picture(axes, map_values(maps[name]) if nothing else picture, colormap, no_evidence=nothing)
-        left, top = layout.corner(index)
-        x, y = left / layout.width, 1 - (top - 0.05) / layout.height
-        line = 0.15 / layout.height
+    rows: list[dict[str, Picture]] = [{"image": image}]
+    for name, map_ in maps.items():
+        rows.append({name: None if name in without_evidence else overlay(image, map_, alpha, colormap)})
+    figure, layout = draw_pictures(rows, colormap, columns=columns, caption=0.42, title=title, headings=False)
+    for index, row in enumerate(rows):
+        name, (left, top) = next(iter(row)), layout.corner(index)
         note = (notes or {}).get(name, "")
-        write_text(figure, x, y + (line if note else 0), name, size=10, weight="bold", color=NEUTRAL, va="bottom")
-        write_text(figure, x, y, note, size=8, color=QUIET, va="bottom")
-    draw_bar(figure, layout, colormap)
-    if title:
-        write_text(
-            figure,
-            MARGIN / layout.width,
-            1 - 0.18 / layout.height,
-            title,
-            size=13,
-            weight="bold",
-            color=NEUTRAL,
-            va="top",
-        )
+        bold = {"size": 10, "weight": "bold", "color": NEUTRAL, "va": "bottom"}
+        write(figure, layout.place(left, top - (0.2 if note else 0.05)), name, **bold)
+        write(figure, layout.place(left, top - 0.05), note, size=8, color=QUIET, va="bottom")
     return figure

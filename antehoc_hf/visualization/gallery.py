@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from antehoc_hf.visualization.panel import DPI, NEUTRAL, write_text
+from antehoc_hf.visualization.images import Image
+from antehoc_hf.visualization.layout import NEUTRAL, new_figure, write
 
 _CELL, _GAP, _TITLE = 1.0, 0.08, 0.5  # inches
 
 
-def gallery(crops: Sequence[Any], *, title: str | None = None, columns: int = 8) -> Figure:
+def gallery(crops: Sequence[Image], *, title: str | None = None, columns: int = 8) -> Figure:
     """
     Pictures of any size, each fitted into a square of its own.
 
@@ -33,16 +32,16 @@ def gallery(crops: Sequence[Any], *, title: str | None = None, columns: int = 8)
     columns = min(columns, len(crops))
     rows = -(-len(crops) // columns)
     head = _TITLE if title else _GAP
-    width, height = max(columns * (_CELL + _GAP) + _GAP, 3.5), rows * (_CELL + _GAP) + _GAP + head
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    width = max(columns * (_CELL + _GAP) + _GAP, 0.1 * len(title or ""))  # as wide as what is written above
+    height = rows * (_CELL + _GAP) + _GAP + head
+    figure = new_figure(width, height)
     for index, crop in enumerate(crops):
         row, column = divmod(index, columns)
         left, top = _GAP + column * (_CELL + _GAP), head + row * (_CELL + _GAP)
         axes = figure.add_axes((left / width, 1 - (top + _CELL) / height, _CELL / width, _CELL / height))
         axes.set_axis_off()
-        axes.imshow(crop, interpolation="nearest")
+        axes.imshow(crop)
     if title:
-        place = {"size": 11, "weight": "bold", "color": NEUTRAL, "va": "top"}
-        write_text(figure, _GAP / width, 1 - 0.14 / height, title, **place)
+        place = (_GAP / width, 1 - 0.14 / height)
+        write(figure, place, title, size=11, weight="bold", color=NEUTRAL, va="top")
     return figure

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.visualization.images import Image, denormalise
-from antehoc_hf.visualization.layout import CAPTION
-from antehoc_hf.visualization.panel import Caption, panel
+from antehoc_hf.visualization.images import COLORMAP, Image, denormalise, energy_pictures
+from antehoc_hf.visualization.layout import MARGIN
+from antehoc_hf.visualization.panel import Caption, as_captions, captioned, pictures_of
 
-FOUND, TRUE = "#19c3ff", "#ffffff"
+FOUND, TRUE = "#19c3ff", "#ff9a1f"
 _KINDS = 4  # pictures of each image: image, points, map, energy map
 
 
@@ -38,61 +38,31 @@ def landmark_panel(
 
     Args:
         images (`np.ndarray`): (N, H, W, 3) uint8, see `denormalise`.
-        landmarks (`Tensor`): (N, K, 2), found, in units of width and height; drawn in blue.
+        landmarks (`Tensor`): (N, K, 2), found, in units of width and height; drawn as blue dots.
         maps (`Tensor`): (N, 1, H, W) in [0, 1].
         energy_images (`np.ndarray`): (N, H, W, 3) uint8: what the map leaves of the image.
         captions (`list`, *optional*): N of them.
-        labels (`Tensor`, *optional*): (N, K, 2), the true points, drawn as white rings; NaN is left out.
+        labels (`Tensor`, *optional*): (N, K, 2), the true points, drawn as orange rings; NaN is left out.
         degenerate, title, columns: see `panel`.
 
     Raises:
         ValueError: if there is no image, or numbers or shapes don't fit.
     """
-    figure = panel(
-        images,
-        maps,
-        captions,
-        energy_images=energy_images,
-        degenerate=degenerate,
-        title=title,
-        columns=columns,
-    )
     if landmarks.ndim != 3 or len(landmarks) != len(images) or landmarks.shape[2] != 2:
         raise ValueError(f"The points of {len(images)} images must be (N, K, 2), not {tuple(landmarks.shape)}.")
-    for index, image in enumerate(images):
-        of_image = figure.axes[index * _KINDS : (index + 1) * _KINDS]
-        # The panel's overlay gives way to the points, which its colours would hide.
-        map_axes, points_axes = of_image[1], of_image[2]
-        heading = points_axes.get_title()
-        points_axes.clear()
-        points_axes.set_axis_off()
-        points_axes.imshow(image)
-        draw_points(points_axes, landmarks[index], None if labels is None else labels[index])
-        places = map_axes.get_position(), points_axes.get_position()
-        map_axes.set_position(places[1])
-        points_axes.set_position(places[0])
-        if heading:
-            points_axes.set_title("points", size=9, color=map_axes.title.get_color(), pad=_heading_pad(captions))
+    rows = [
+        {"image": image, "points": image, "map": map_, "energy map": energy}
+        for (image, map_, _), energy in zip(pictures_of(images, maps, degenerate), energy_images, strict=True)
+    ]
+    figure, layout = captioned(rows, as_captions(captions, len(images)), title, columns, COLORMAP)
+    for index in range(len(images)):
+        drawn = _draw_points(
+            figure.axes[index * _KINDS + 1], landmarks[index], None if labels is None else labels[index]
+        )
+    corner = layout.place(layout.width - MARGIN, layout.height - 0.24)
+    style = {"ncols": len(drawn), "fontsize": 9, "frameon": False, "borderpad": 0.0, "markerscale": 1.6}
+    figure.legend(list(drawn.values()), list(drawn), loc="lower right", bbox_to_anchor=corner, **style)
     return figure
-
-
-def draw_points(axes: Axes, found: Tensor, true: Tensor | None = None) -> None:
-    """
-    Points over the image that `axes` shows: found ones as blue dots, true ones as white rings around them.
-
-    Args:
-        axes (`Axes`): with an image by `imshow`.
-        found, true (`Tensor`): (K, 2) in units of width and height; NaN is left out.
-    """
-    height, width = axes.get_images()[0].get_size()
-    size = max(5.0, 20.0 - 0.25 * len(found))
-    if true is not None:
-        x, y = _on_pixels(true, height, width)
-        axes.scatter(x, y, s=1.6 * size, facecolors="none", edgecolors=TRUE, linewidths=0.5)
-    x, y = _on_pixels(found, height, width)
-    axes.scatter(x, y, s=0.6 * size, c=FOUND, edgecolors="#10202a", linewidths=0.35)
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
 
 
 @torch.no_grad()
@@ -105,6 +75,7 @@ def figure_of_landmarks(
     path: str | Path | None = None,
     title: str | None = None,
     columns: int = 1,
+    pictures: Image | None = None,
 ) -> Figure:
     """
     Points that a model finds in images, with their maps.
@@ -117,18 +88,14 @@ def figure_of_landmarks(
         path (`str`, *optional*): where to save the figure.
         title (`str`, *optional*): of the figure.
         columns (`int`): how many images stand side by side.
+        pictures (`np.ndarray`, *optional*): (B, H, W, 3) uint8, to draw on in place of the input, see `photo_parts`.
     """
-    network: Any = model
-    pixel_values = pixel_values.to(device=network.device, dtype=network.dtype)
-    with evaluation_mode(model):
-        outputs = network(pixel_values=pixel_values)
-        energy = network.energy_map(pixel_values, outputs.interpretation_map)
-    mean, std = network.config.image_mean, network.config.image_std
+    outputs, images, energy = _seen(model, pixel_values, pictures)
     figure = landmark_panel(
-        denormalise(pixel_values, mean, std),
+        images,
         outputs.landmarks.float().cpu(),
         outputs.interpretation_map.cpu(),
-        denormalise(energy, mean, std),
+        energy,
         captions,
         labels=None if labels is None else labels.cpu(),
         degenerate=outputs.degenerate.cpu(),
@@ -162,28 +129,20 @@ def figure_of_parts(
     """
     if not models or len(pixel_values) == 0:
         raise ValueError("There is nothing to draw: give at least one model and one image.")
-    rows: list[tuple[Any, ...]] = []
-    for part, model in models.items():
-        network: Any = model
-        pixels = pixel_values.to(device=network.device, dtype=network.dtype)
-        with evaluation_mode(model):
-            outputs = network(pixel_values=pixels)
-            energy = network.energy_map(pixels, outputs.interpretation_map)
-        mean, std = network.config.image_mean, network.config.image_std
-        seen, left = denormalise(pixels, mean, std), denormalise(energy, mean, std)
-        for index in range(len(pixels)):
-            points, map_ = outputs.landmarks[index].float().cpu(), outputs.interpretation_map[index].cpu()
-            rows.append((part if index == 0 else "", seen[index], points, map_, left[index]))
-    captions, images, points, maps, energies = zip(*rows, strict=True)
-    most = max(len(found) for found in points)
+    seen = [_seen(model, pixel_values) for model in models.values()]
+    points = [outputs.landmarks.float().cpu() for outputs, _, _ in seen]
+    most = max(found.shape[1] for found in points)
     # Models of different parts find different numbers of points; what is missing is NaN, which is not drawn.
-    padded = [torch.cat([found, found.new_full((most - len(found), 2), torch.nan)]) for found in points]
+    padded = [
+        torch.cat([found, found.new_full((len(found), most - found.shape[1], 2), torch.nan)], dim=1)
+        for found in points
+    ]
     figure = landmark_panel(
-        np.stack(images),
-        torch.stack(padded),
-        torch.stack(maps),
-        np.stack(energies),
-        [Caption(caption) for caption in captions],
+        np.concatenate([images for _, images, _ in seen]),
+        torch.cat(padded),
+        torch.cat([outputs.interpretation_map.cpu() for outputs, _, _ in seen]),
+        np.concatenate([energy for _, _, energy in seen]),
+        [part if index == 0 else "" for part in models for index in range(len(pixel_values))],
         title=title,
         columns=len(pixel_values),
     )
@@ -192,13 +151,34 @@ def figure_of_parts(
     return figure
 
 
-def _on_pixels(points: Tensor, height: int, width: int) -> tuple[Any, Any]:
-    """As `imshow` counts them: whole numbers are the centres of pixels."""
-    known = points[torch.isfinite(points).all(dim=1)].detach().float().cpu()
-    return (known[:, 0] * width - 0.5).numpy(), (known[:, 1] * height - 0.5).numpy()
+def _seen(model: nn.Module, pixel_values: Tensor, pictures: Image | None = None) -> tuple[Any, Image, Image]:
+    """What the model makes of images, these as pictures, and what its maps leave of them."""
+    network: Any = model
+    pixels = pixel_values.to(device=network.device, dtype=network.dtype)
+    with evaluation_mode(model):
+        outputs = network(pixel_values=pixels)
+        energy = network.energy_map(pixels, outputs.interpretation_map)
+    if pictures is not None:
+        return outputs, pictures, energy_pictures(pictures, outputs.interpretation_map)
+    mean, std = network.config.image_mean, network.config.image_std
+    return outputs, denormalise(pixels, mean, std), denormalise(energy, mean, std)
 
 
-def _heading_pad(captions: Sequence[Caption | str] | None) -> float:
-    """As far above the picture as the panel's other headings: above its captions."""
-    has_text = any((caption if isinstance(caption, str) else caption.text) for caption in captions or ())
-    return 4 + 72 * CAPTION if has_text else 4
+def _draw_points(axes: Axes, found: Tensor, true: Tensor | None) -> dict[str, Any]:
+    """Points (K, 2) in units of width and height over the image that `axes` shows; gives what a legend explains."""
+    height, width = axes.get_images()[0].get_size()
+    size = max(8.0, 36.0 - 0.4 * len(found))
+    drawn: dict[str, Any] = {}
+    styles: dict[str, tuple[Tensor | None, dict[str, Any]]] = {
+        "found": (found, {"s": 0.6 * size, "c": FOUND, "edgecolors": "#10202a", "linewidths": 0.4}),
+        "true": (true, {"s": 2.2 * size, "facecolors": "none", "edgecolors": TRUE, "linewidths": 0.9}),
+    }
+    for name, (points, style) in styles.items():
+        if points is not None:
+            known = points[torch.isfinite(points).all(dim=1)].detach().float().cpu()
+            # As `imshow` counts them: whole numbers are the centres of pixels.
+            x, y = known[:, 0] * width - 0.5, known[:, 1] * height - 0.5
+            drawn[name] = axes.scatter(x.numpy(), y.numpy(), **style)
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    return drawn

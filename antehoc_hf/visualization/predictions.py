@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antehoc_hf.evaluation.chance import close_to_chance
 from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.visualization.images import denormalise
+from antehoc_hf.visualization.images import Image, denormalise, energy_pictures
 from antehoc_hf.visualization.panel import Caption, panel
 
 
@@ -28,6 +28,7 @@ def figure_of_predictions(
     max_images: int = 8,
     columns: int = 1,
     title: str | None = None,
+    pictures: Image | None = None,
 ) -> Figure:
     """
     Right and wrong predictions with their maps, right ones in green first, wrong ones in red below.
@@ -42,8 +43,10 @@ def figure_of_predictions(
             configuration is asked.
         max_images (`int`): shown at most; right and wrong ones in equal parts as far as there are.
         columns (`int`): how many images stand side by side.
-        title (`str`, *optional*): of the figure; else how many of all images given are right, or that this is close to
-            chance.
+        title (`str`, *optional*): of the figure; else how many of all images given are right, whether this is close to
+            chance, and which classes among them never are right.
+        pictures (`np.ndarray`, *optional*): (B, H, W, 3) uint8, to draw on in place of the network's small input, see
+            `photo_parts`.
 
     Returns:
         `Figure`: saved, if a path was given, with a fixed resolution.
@@ -60,7 +63,6 @@ def figure_of_predictions(
     with evaluation_mode(model):
         pixel_values = pixel_values.to(device=network.device, dtype=network.dtype)
         outputs = network(pixel_values=pixel_values)
-        energy = network.energy_map(pixel_values, outputs.interpretation_map)
     probabilities = outputs.logits.float().softmax(dim=1).cpu()
     labels, predicted = labels.cpu(), probabilities.argmax(dim=1)
     chosen = _right_and_wrong(predicted == labels, max_images)
@@ -73,23 +75,39 @@ def figure_of_predictions(
         text = f"{_name(names, said)}  {100 * float(probabilities[index, said]):.0f} %"
         detail = "" if said == true else f"is {_name(names, true)}  {100 * float(probabilities[index, true]):.0f} %"
         captions.append(Caption(text, detail, right=said == true))
-    right = int((predicted == labels).sum())
-    if title is None:
-        title = f"{right} of {len(labels)} predictions right"
-        if close_to_chance(right / len(labels), config.num_labels, len(labels)):
-            title += ", close to chance: these maps explain nothing"
+    here, maps = (values[chosen.to(values.device)] for values in (pixel_values, outputs.interpretation_map))
+    if pictures is None:
+        mean, std = source.image_mean, source.image_std
+        images, energy = denormalise(here, mean, std), denormalise(network.energy_map(here, maps), mean, std)
+    else:
+        images = pictures[chosen.numpy()]
+        energy = energy_pictures(images, maps)
     figure = panel(
-        denormalise(pixel_values[chosen.to(pixel_values.device)], source.image_mean, source.image_std),
-        outputs.interpretation_map.cpu()[chosen],
+        images,
+        maps.cpu(),
         captions,
-        energy_images=denormalise(energy[chosen.to(energy.device)], source.image_mean, source.image_std),
+        energy_images=energy,
         degenerate=outputs.degenerate.cpu()[chosen],
-        title=title,
+        title=_title(predicted, labels, names, config.num_labels) if title is None else title,
         columns=columns,
     )
     if path is not None:
         figure.savefig(path)
     return figure
+
+
+def _title(predicted: Tensor, labels: Tensor, names: Mapping[int, str] | Sequence[str], classes: int) -> str:
+    """How many are right; and the classes of which none is, where there are at least two images of each."""
+    right = predicted == labels
+    title = f"{int(right.sum())} of {len(labels)} predictions right"
+    if close_to_chance(float(right.float().mean()), classes, len(labels)):
+        return f"{title}, close to chance: these maps explain nothing"
+    classes_seen = labels.unique().tolist()
+    never = [k for k in classes_seen if int((labels == k).sum()) > 1 and not bool(right[labels == k].any())]
+    if not never:
+        return title
+    listed = ", ".join(_name(names, k) for k in never[:3]) + (f" and {len(never) - 3} more" if len(never) > 3 else "")
+    return f"{title}; never right: {listed}"
 
 
 def _right_and_wrong(right: Tensor, count: int) -> Tensor:

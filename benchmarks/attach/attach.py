@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from networks import NETWORKS, Imagenette, classifier
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 from antehoc_hf.evaluation import CONTROLS
-from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
+from antehoc_hf.evaluation.insertion_deletion import blurred, insertion_deletion
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
@@ -67,7 +66,7 @@ def compare(model: Any, rows: Imagenette, heads: dict[str, dict[str, Tensor]], p
         right += int((target == torch.tensor([row["label"] for row in batch])).sum())
         maps |= {name: explain(pixels, target) for name, explain in explainers.items()}
         maps["center"] = CONTROLS["center"](pixels, 0, start)
-        for kind, background in (("mean", pixels.mean(dim=(2, 3), keepdim=True)), ("blur", _blurred(pixels))):
+        for kind, background in (("mean", pixels.mean(dim=(2, 3), keepdim=True)), ("blur", blurred(pixels))):
             for name, values in maps.items():
                 curves = insertion_deletion(
                     judge, pixels, values, target,
@@ -94,13 +93,6 @@ def _maps(model: Any, pixels: Tensor, heads: dict[str, dict[str, Tensor]]) -> tu
             output = model(pixels)
         maps[name] = output.interpretation_map.clone()
     return maps, output.logits.argmax(dim=1).clone()
-
-
-def _blurred(pixels: Tensor) -> Tensor:
-    """As insertion_deletion's "blur", down and then across."""
-    sigma = min(pixels.shape[-2:]) / 16
-    length = 2 * int(3 * sigma) + 1
-    return gaussian_blur(gaussian_blur(pixels, [1, length], [sigma, sigma]), [length, 1], [sigma, sigma])
 
 
 def _interval(values: Tensor, rival: Tensor) -> dict[str, Any]:

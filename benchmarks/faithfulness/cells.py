@@ -100,13 +100,13 @@ def gain(ours: float, other: float, higher: bool) -> float:
 
 def verdict(cell: Cell, values: Mapping[str, Tensor], others: list[str], controls: list[str]) -> dict[str, Any]:
     """
-    Ours beside the best of the others.
+    Ours against the best of the others.
 
     Args:
         cell: the measure.
         values: name of a map → (N, S), NaN where the measure says nothing.
         others: methods that ours is compared with.
-        controls: maps that explain nothing; the best of them is told, and decides nothing.
+        controls: maps that explain nothing; the best of them is named, and decides nothing.
 
     Returns:
         A row of the table. `met` says whether the aim is reached by the means, `certain` whether the images leave no
@@ -124,7 +124,7 @@ def verdict(cell: Cell, values: Mapping[str, Tensor], others: list[str], control
         found[f"gain_over_{short}"] = gain(ours, value, cell.higher)
     found["difference_to_best"] = difference(values[OURS], values[best]).to_dict() if best else None
     found["met"] = _met(cell, found)
-    # Where no image of a map gains there is no interval.
+    # Without an image that gains there is nothing to draw an interval from.
     edge = (found["difference_to_best"] or {}).get("low" if cell.higher else "high")
     found["certain"] = edge is not None and (edge > 0 if cell.higher else edge < 0)
     return found

@@ -1,5 +1,5 @@
 """
-The honest comparison: our maps for each class beside all other methods, on the same classifiers and images.
+The honest comparison: our maps for each class against all other methods, on the same classifiers and images.
 
 For every seed one classifier is trained (or taken from OUTPUT/seed-N), and measured in parts:
 
@@ -198,7 +198,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split", choices=("validation", "test"), default="test", help="validation to choose, test to report")
     add("--images", type=int, default=400, help="how many of the split, the same for all seeds")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
-    add("--methods", nargs="*", default=list(METHODS), help="that ours is compared with, beside the controls")
+    add("--methods", nargs="*", default=list(METHODS), help="that ours is compared with, and the controls")
     add("--threads", type=int, default=1, help="of PyTorch")
     training = parser.add_argument_group("training of the classifiers")
     add = training.add_argument

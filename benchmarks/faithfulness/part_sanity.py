@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation import bootstrap_mean, map_similarity
+from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.sanity import cascade, randomisation_steps, randomised
+from antehoc_hf.evaluation.stability import map_similarity
 from antehoc_hf.explainers import load_explainer
 from benchmarks.faithfulness.cells import OURS, REFERENCE
 from benchmarks.faithfulness.subjects import Subject, maps_of, predict

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from antehoc_hf.evaluation import bootstrap_mean, energy_share, energy_share_over_area, pointing_game
+from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
+from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.evaluation.parts import importance_correlation, part_importance
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.evaluation.shapes_parts import region_masks
@@ -70,10 +71,10 @@ def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict
     if signed.ndim == 4:
         importance = part_importance(signed, truth["regions"])
         of_ground = part_importance(signed, truth["background"], dilation=0)
-    else:  # what can't be seen is no part, as for maps
+    else:  # what can't be seen does not count, as for maps
         importance = torch.where(truth["regions"].flatten(2).any(dim=2), signed, torch.nan)
         of_ground = torch.full_like(lost[:, None], torch.nan)
-    # Where the ground is of the same family nothing was measured: it is no part there.
+    # Where the ground is of the same family nothing was measured: it does not count there.
     of_ground = torch.where(counted[:, None], of_ground, torch.nan)
     with_ground = importance_correlation(
         torch.cat([importance, of_ground], dim=1), torch.cat([truth["effects"], lost[:, None]], dim=1)

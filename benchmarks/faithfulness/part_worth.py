@@ -98,7 +98,7 @@ def patch_worth(subject: Subject, missing: str, orders: int) -> Tensor:
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
-    """The cells with margins, for maps of measured worth beside ours and others; and all maps' agreement with it."""
+    """The cells with margins, for maps of measured worth, ours and others; and all maps' agreement with it."""
     count = min(options.worth_images, len(subject.predicted))
     few = replace(
         subject,

@@ -75,7 +75,7 @@ def dataset_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def training_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What a classifier depends on beside its seed."""
+    """What a classifier depends on, except its seed."""
     names = ("recipe", "image_size", "train_images", "epochs", "learning_rate", "backbone", "training_flags")
     settings = {name: getattr(options, name) for name in names}
     return settings | {
@@ -86,7 +86,7 @@ def training_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def trained_with(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """The settings noted beside this seed's classifier; those given where none are."""
+    """The settings noted with this seed's classifier; those given where none are."""
     noted = options.output / f"seed-{seed}" / _TRAINED_WITH
     return json.loads(noted.read_text()) if noted.exists() else training_settings(options)
 
@@ -140,7 +140,7 @@ def images_of(options: argparse.Namespace, processor: Any, names: list[str]) -> 
     The images of the split that was asked for, none of them trained on.
 
     `validation` is a part of the training split, the one that training holds out; of a data set with a validation
-    split of its own it is that one. Where that is all there is beside the training images, one half of it, chosen at
+    split of its own it is that one. Where that is all there is besides the training images, one half of it, chosen at
     random, serves as validation and the other as test.
     """
     extra = dataset_options(options)
@@ -152,7 +152,7 @@ def images_of(options: argparse.Namespace, processor: Any, names: list[str]) -> 
         return getattr(transformed, options.split)
     whole = transformed.validation
     if data.held_out or whole is None:
-        raise SystemExit(f"{options.dataset_name} has no images to test on beside its training split.")
+        raise SystemExit(f"{options.dataset_name} has no images to test on except its training split.")
     order = sample(whole, len(whole), seed=1)
     half = order[: len(order) // 2] if options.split == "test" else order[len(order) // 2 :]
     split = whole.split.select(torch.tensor(sorted(half)).numpy())

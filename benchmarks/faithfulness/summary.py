@@ -19,7 +19,7 @@ from benchmarks.faithfulness.cells import CELLS, MARGIN_BEST, MARGIN_REFERENCE, 
 _OURS, _OTHERS, _CONTROL = "#b5350b", "#23527c", "#9a9a9a"
 _SHOWN_CONTROLS = ("random", "center", "sobel")
 _NOTES = {
-    "worth": "Maps that know the patches' Shapley values, measured on the network by sampling orders, beside those of "
+    "worth": "Maps that know the patches' Shapley values, measured on the network by sampling orders, and those of "
     "the methods, on the same images. `rank correlation with worth`: over the patches of an image; of the worth "
     "itself that of two measurements with half of the orders each, so how well it is known.",
     "grid": "Share of the positive energy of a class's map in the quadrant of its image, and how often the maximum "
@@ -163,8 +163,8 @@ def picture(values: Sequence[part_maps.Values], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 5, sharey=True)
     axes[0, 4].axis("off")
-    told = "bars: means over images and seeds\nlines: 95 % over images\ngrey: explain nothing"
-    axes[0, 4].text(0.1, 0.5, told, fontsize=8, transform=axes[0, 4].transAxes)
+    legend = "bars: means over images and seeds\nlines: 95 % over images\ngrey: explain nothing"
+    axes[0, 4].text(0.1, 0.5, legend, fontsize=8, transform=axes[0, 4].transAxes)
     places = [*axes[0, :4], *axes[1]]
     for axis, cell in zip(places, cells, strict=True):
         for position, name in enumerate(names):

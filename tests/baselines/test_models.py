@@ -254,7 +254,7 @@ def test_released_senn_trains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_class", "options", "told"),
+    ("model_class", "options", "message"),
     [
         (SennForImageClassification, {"robustness": "some"}, "robustness='some' is not one of 'projected', 'exact'"),
         (SennForImageClassification, {"num_concepts": 0}, "num_concepts=0 must be a whole number of at least 1"),
@@ -270,8 +270,8 @@ def test_released_senn_trains() -> None:
         (PlainForImageClassification, {"backbone_kwargs": {"num_classes": 2}}, "must not hold 'num_classes'"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(model_class: Any, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told.replace("(", r"\(")) as caught:
+def test_mistakes_end_in_one_sentence(model_class: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")) as caught:
         build(model_class, **options)
     assert "\n" not in str(caught.value)
 

@@ -70,10 +70,10 @@ def test_a_whole_run(
     assert not (folder / "predictions.png").exists()
     model = AutoModelForImageClassification.from_pretrained(folder)
     assert model.config.id2label == {0: "blue", 1: "green", 2: "red"}
-    told = ["evaluate", str(folder), "--dataset_name", str(colours), "--output_dir", str(tmp_path / "evaluated")]
+    message = ["evaluate", str(folder), "--dataset_name", str(colours), "--output_dir", str(tmp_path / "evaluated")]
     capsys.readouterr()
-    assert main(told) == 0, capsys.readouterr().err
-    assert main([*told, "--mask_column", "mask"]) == 2
+    assert main(message) == 0, capsys.readouterr().err
+    assert main([*message, "--mask_column", "mask"]) == 2
     assert f"which a model of type {model_type} does not have" in capsys.readouterr().err
     evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert evaluated["metrics"]["accuracy"] == results["metrics"]["accuracy"]
@@ -115,13 +115,13 @@ def test_a_folder_of_another_kind_of_model_is_refused(
 ) -> None:
     assert main(["train", *flags(colours, tmp_path / "run", "plain", "--max_steps", "1")]) == 0
     assert main(["train", *flags(colours, tmp_path / "run", "cbah", "--max_steps", "1")]) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "holds another run" in told
-    assert "CbahForImageClassification" in told
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "holds another run" in message
+    assert "CbahForImageClassification" in message
 
 
 @pytest.mark.parametrize(
-    ("model_type", "more", "told"),
+    ("model_type", "more", "message"),
     [
         ("plain", ["--interpretation_batch_share", "0.5"], "interpretation_batch_share is about maps or the second"),
         ("senn", ["--reconstruction_weight", "1"], "reconstruction_weight is about maps or the second pass"),
@@ -138,11 +138,11 @@ def test_a_folder_of_another_kind_of_model_is_refused(
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    model_type: str, more: list[str], told: str, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_type: str, more: list[str], message: str, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", *flags(colours, tmp_path / "run", model_type, *more)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told in error
+    assert message in error
     assert error.startswith("antehoc train: ")
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""`antehoc benchmark paper` as a user meets it: tables beside the paper's numbers, and nothing computed twice."""
+"""`antehoc benchmark paper` as a user meets it: tables with the paper's numbers, and nothing computed twice."""
 
 import json
 import re

@@ -14,8 +14,8 @@ from antehoc_hf.demo import analysis as analysis_module
 from antehoc_hf.demo.analysis import Classes, Points, Sentence, analyse, compare, explain_class, measure, read_photo
 from antehoc_hf.demo.limits import TimeIsUpError, limited_time
 from antehoc_hf.demo.models import DemoModel, load_demo_model, load_demo_models
-from antehoc_hf.evaluation import binarise_equal_area
 from antehoc_hf.evaluation.controls import center_map
+from antehoc_hf.evaluation.maps import binarise_equal_area
 
 
 def pixels_of(loaded, photo):
@@ -34,7 +34,7 @@ def test_the_three_most_likely_classes_and_the_models_map(models, photo):
     assert [name for name, _ in found.answer.top] == [name for _, name in expected[:3]]
     assert [value for _, value in found.answer.top] == pytest.approx([value for value, _ in expected[:3]], rel=1e-5)
     assert torch.equal(found.map, outputs.interpretation_map)
-    assert found.picture.shape == (64, 64, 3)
+    assert found.picture.shape == (512, 512, 3)
     assert found.seconds > 0
 
 

@@ -78,8 +78,8 @@ def test_a_bad_file_and_then_a_good_one(browser, photo, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     photo.save(tmp_path / "photo.png")
     upload(browser, tmp_path / "bad.png")
-    told = browser.wait("[role=alert]", "can't be read")
-    assert told.startswith("The image can't be read: not an image, or damaged")
+    alert = browser.wait("[role=alert]", "can't be read")
+    assert alert.startswith("The image can't be read: not an image, or damaged")
     assert browser.text("#answer") == ""
     upload(browser, tmp_path / "photo.png")
     browser.wait("#answer", "Prediction")

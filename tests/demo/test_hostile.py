@@ -83,15 +83,17 @@ class Visitor:
         event = json.loads(self.send("/gradio_api/call/look", body))["event_id"]
         last = self.send(f"/gradio_api/call/look/{event}").strip().rsplit("event: ", 1)[1]
         kind, data = last.split("\n", 1)
-        told = json.loads(data.removeprefix("data: "))
-        return kind, told[1:] if kind == "complete" else told
+        answer = json.loads(data.removeprefix("data: "))
+        return kind, answer[1:] if kind == "complete" else answer
 
     def join(self, function, data, session):
         """Through `/queue/join`, as the page's own script: the message that ends it."""
         body = {"data": data, "fn_index": function, "session_hash": session, "event_data": None}
         self.send("/gradio_api/queue/join", body)
-        told = self.send(f"/gradio_api/queue/data?session_hash={session}")
-        messages = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line.startswith("data: ")]
+        answer = self.send(f"/gradio_api/queue/data?session_hash={session}")
+        messages = [
+            json.loads(line.removeprefix("data: ")) for line in answer.splitlines() if line.startswith("data: ")
+        ]
         return next(message for message in messages if message["msg"] == "process_completed")
 
     def functions(self):

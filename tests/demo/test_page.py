@@ -92,7 +92,7 @@ def test_a_port_that_is_taken(page, folders, capsys):
 
 def test_examples_of_ones_own(folders, file, tmp_path):
     pytest.importorskip("gradio", reason="the page needs gradio")
-    from antehoc_hf.demo.page import example_files
+    from antehoc_hf.demo.examples import example_files
 
     (tmp_path / "copies").mkdir()
     copies = example_files(tmp_path / "copies", [file])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from antehoc_hf.demo import parts
 from antehoc_hf.demo.analysis import (
+    SHORT_SIDE,
     Analysis,
     Classes,
     Compared,
@@ -20,7 +21,7 @@ from antehoc_hf.demo.analysis import (
     Sentence,
     Word,
 )
-from antehoc_hf.demo.pictures import SHORT_SIDE, data_url, view
+from antehoc_hf.demo.pictures import data_url, view
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def looked() -> Analysis:
     map_ = torch.zeros(1, 1, 32, 32)
     map_[..., :8, :8] = 1.0
     map_[..., 24:, 24:] = 0.5
-    white = np.full((32, 32, 3), 255, dtype=np.uint8)
+    white = np.full((SHORT_SIDE, SHORT_SIDE, 3), 255, dtype=np.uint8)
     answer = Classes((("cat", 0.75), ("<script>", 0.25)))
     return Analysis(answer, torch.zeros(1, 3, 32, 32), white, map_, degenerate=False, seconds=0.012)
 
@@ -85,16 +86,16 @@ def test_texts_hold_no_ones_markup(looked):
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     sentence = Sentence("a <b>", 0.5, (Word('"><img>', 0.5, looked.map[0]),), torch.zeros(1, 3))
-    told = parts.answer(replace(looked, answer=sentence)) + parts.words(replace(looked, answer=sentence))
-    assert "<b>" not in told
-    assert '"><img>' not in told
-    assert "a &lt;b&gt;" in told
+    text = parts.answer(replace(looked, answer=sentence)) + parts.words(replace(looked, answer=sentence))
+    assert "<b>" not in text
+    assert '"><img>' not in text
+    assert "a &lt;b&gt;" in text
     assert "<x>" not in parts.alert("<x>")
     assert parts.alert("") == ""
 
 
 def test_methods_with_their_times(looked):
-    told = parts.comparison(
+    text = parts.comparison(
         looked,
         [
             Compared("antehoc", looked.map, 0.0042),
@@ -102,10 +103,10 @@ def test_methods_with_their_times(looked):
             Compared("score-cam", None, note="needs <torchcam>"),
         ],
     )
-    assert "4 ms" in told
-    assert "2.5 s · found no evidence" in told
-    assert "needs &lt;torchcam&gt;" in told
-    assert told.count("<img ") == 2
+    assert "4 ms" in text
+    assert "2.5 s · found no evidence" in text
+    assert "needs &lt;torchcam&gt;" in text
+    assert text.count("<img ") == 2
     assert "Choose at least one" in parts.comparison(looked, [])
 
 
@@ -115,15 +116,15 @@ def test_methods_with_their_times(looked):
         ((0.8, 0.4), "better than either control"),
         ((0.8, 0.0), "does not beat both"),
         ((0.3, -0.2), "do not rely on it"),
-        ((0.505, 0.1), "do not rely on it"),  # a hair is no difference
+        ((0.505, 0.1), "do not rely on it"),  # a hair makes no difference
     ],
 )
 def test_what_to_make_of_the_numbers(looked, own, words):
     rows = (Faithfulness("this map", *own), Faithfulness("centre", 0.5, 0.1), Faithfulness("random", 0.5, 0.1))
-    told = parts.faithfulness(looked, Measured(0.9, rows))
-    assert words in told
-    assert "90.0\u00a0%" in told
-    assert ("−0.20" in told) == (own[1] < 0)
+    text = parts.faithfulness(looked, Measured(0.9, rows))
+    assert words in text
+    assert "90.0\u00a0%" in text
+    assert ("−0.20" in text) == (own[1] < 0)
     assert "no probability" in parts.faithfulness(looked, None)
 
 

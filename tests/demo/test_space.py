@@ -57,8 +57,8 @@ def test_nothing_is_overwritten_silently(tmp_path):
     [
         ([], "There is no model for the Space"),
         (["name"], "lacks its namespace"),
-        (["a b/c"], "is no name of a model on the Hub"),
-        (['org/na"me'], "is no name of a model on the Hub"),
+        (["a b/c"], "cannot be the name of a model on the Hub"),
+        (['org/na"me'], "cannot be the name of a model on the Hub"),
     ],
 )
 def test_names_the_hub_does_not_know(tmp_path, models, words):

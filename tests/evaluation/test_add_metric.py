@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from antehoc_hf import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocForLandmarkDetection
-from antehoc_hf.evaluation import METRICS, Metric, Scorer, center_map, evaluate_maps, load_metric, register_metric
+from antehoc_hf.evaluation import METRICS, Metric, Scorer, evaluate_maps, load_metric, register_metric
+from antehoc_hf.evaluation.controls import center_map
 from antehoc_hf.evaluation.scorer import Batch, Masked
 from antehoc_hf.model_cards.collect import collect
 from antehoc_hf.model_cards.render import render

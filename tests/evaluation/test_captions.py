@@ -1,4 +1,4 @@
-"""Captions are scored as by hand, and maps of captions beside maps that explain nothing."""
+"""Captions are scored as by hand, and maps of captions next to maps that explain nothing."""
 
 import math
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from antehoc_hf.evaluation import constant_map, map_entropy, map_gini, map_mean
+from antehoc_hf.evaluation.complexity import map_entropy, map_gini, map_mean
+from antehoc_hf.evaluation.controls import constant_map
 
 
 def single(batch=1):

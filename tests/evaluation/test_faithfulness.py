@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from antehoc_hf.evaluation import avg_drop, class_probability, drop_cond, inc_cond, win
-from antehoc_hf.evaluation.faithfulness import inc_conf
-from antehoc_hf.evaluation.judged import black_pixel
+from antehoc_hf.evaluation import avg_drop, drop_cond, inc_cond, win
+from antehoc_hf.evaluation.faithfulness import class_probability, inc_conf
+from antehoc_hf.evaluation.networks import black_pixel
 
 # lost 50 %, lost 25 %, gained (0.2 → 0.8), unchanged
 P_IMAGE = torch.tensor([0.8, 0.4, 0.2, 0.5])

@@ -3,14 +3,9 @@
 import pytest
 import torch
 
-from antehoc_hf.evaluation import (
-    constant_map,
-    energy_share,
-    energy_share_over_area,
-    iou,
-    pointing_game,
-    relevance_rank,
-)
+from antehoc_hf.evaluation import energy_share, pointing_game
+from antehoc_hf.evaluation.controls import constant_map
+from antehoc_hf.evaluation.localisation import energy_share_over_area, iou, relevance_rank
 
 
 def quarter(batch=1):
@@ -47,7 +42,7 @@ def test_pointing_game_and_tolerance():
 
 def test_relevance_rank_and_iou_by_hand():
     maps = torch.zeros(2, 1, 8, 8)
-    # The 16 largest values: the upper half of the mask and as much beside it; and exactly the mask.
+    # The 16 largest values: the upper half of the mask and as much outside; and exactly the mask.
     maps[0, 0, :2, :] = torch.linspace(1, 2, 16).view(2, 8)
     maps[1, 0, :4, :4] = torch.linspace(0.1, 0.2, 16).view(4, 4)
     assert relevance_rank(maps, quarter(2)).tolist() == [0.5, 1]

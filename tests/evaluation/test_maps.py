@@ -3,17 +3,9 @@
 import pytest
 import torch
 
-from antehoc_hf.evaluation import (
-    CONTROLS,
-    binarise,
-    binarise_equal_area,
-    center_map,
-    constant_map,
-    random_map,
-    sobel_map,
-)
-from antehoc_hf.evaluation.controls import black_map
-from antehoc_hf.evaluation.maps import degenerate_maps, rank_pixels
+from antehoc_hf.evaluation import CONTROLS
+from antehoc_hf.evaluation.controls import black_map, center_map, constant_map, random_map, sobel_map
+from antehoc_hf.evaluation.maps import binarise, binarise_equal_area, degenerate_maps, rank_pixels
 
 
 def some_maps(batch=3, side=8, seed=0):

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from antehoc_hf.evaluation import avg_drop, class_probability, insertion_deletion
-from antehoc_hf.evaluation.faithfulness import inc_conf
+from antehoc_hf.evaluation import avg_drop, insertion_deletion
+from antehoc_hf.evaluation.faithfulness import class_probability, inc_conf
 
 metrics = pytest.importorskip("torchcam.metrics")
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from antehoc_hf.evaluation import CONTROLS, importance_correlation, important_parts, part_importance
+from antehoc_hf.evaluation import CONTROLS
+from antehoc_hf.evaluation.parts import importance_correlation, important_parts, part_importance
 from antehoc_hf.evaluation.shapes_parts import (
     images_without,
     part_completeness,

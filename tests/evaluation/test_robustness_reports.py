@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
-from antehoc_hf.evaluation import center_map, drop_cond, evaluate_sanity, evaluate_stability, salt_and_pepper
+from antehoc_hf.evaluation import drop_cond, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation.controls import center_map
+from antehoc_hf.evaluation.stability import salt_and_pepper
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageClassification
 

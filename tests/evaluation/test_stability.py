@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from antehoc_hf.evaluation import drop_change, inc_change, map_similarity, max_sensitivity, salt_and_pepper
 from antehoc_hf.evaluation.rank_correlation import average_ranks
+from antehoc_hf.evaluation.stability import drop_pairs, inc_pairs, map_similarity, max_sensitivity, salt_and_pepper
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.1)
 
@@ -38,12 +38,12 @@ def test_changes_of_drop_and_inc_by_hand():
     p_image, p_energy = torch.tensor([0.8, 0.8, 0.5]), torch.tensor([0.4, 0.2, 1.0])
     p_noisy, p_noisy_energy = torch.tensor([0.5, 0.5, 0.4]), torch.tensor([0.4, 0.6, 0.5])
     # Drop: mean(50, 75) → 20. Inc: 50 → mean(100 · 0.1/0.6, 20).
-    assert drop_change(p_image, p_energy, p_noisy, p_noisy_energy).item() == pytest.approx(42.5, abs=1e-4)
-    assert inc_change(p_image, p_energy, p_noisy, p_noisy_energy).item() == pytest.approx(50 - 110 / 6, abs=1e-4)
-    assert inc_change(p_image, p_energy, p_noisy, p_noisy_energy, "image").item() == pytest.approx(77.5, abs=1e-4)
-    # Absolute: the other way round it is the same. No image that lost: nothing to compare.
-    assert drop_change(p_noisy, p_noisy_energy, p_image, p_energy).item() == pytest.approx(42.5, abs=1e-4)
-    assert drop_change(p_image, p_energy, p_noisy, p_noisy).isnan()
+    given = (p_image, p_energy, p_noisy, p_noisy_energy)
+    assert drop_pairs(*given).nanmean(dim=0).tolist() == pytest.approx([62.5, 20])
+    assert inc_pairs(*given).nanmean(dim=0).tolist() == pytest.approx([50, 110 / 6])
+    assert inc_pairs(*given, "image").nanmean(dim=0).tolist() == pytest.approx([100, 22.5])
+    # No image that lost: nothing to compare.
+    assert drop_pairs(p_image, p_energy, p_noisy, p_noisy)[:, 1].isnan().all()
 
 
 def test_average_ranks():
@@ -119,7 +119,7 @@ def test_mistakes_end_in_one_sentence():
     with pytest.raises(ValueError, match="must be 3 numbers"):
         salt_and_pepper(pixels, 0.1, (0.5,), STD)
     with pytest.raises(ValueError, match="as many noisy images"):
-        drop_change(torch.ones(2), torch.ones(2), torch.ones(1), torch.ones(1))
+        drop_pairs(torch.ones(2), torch.ones(2), torch.ones(1), torch.ones(1))
     with pytest.raises(ValueError, match="one shape"):
         map_similarity(maps, torch.rand(1, 1, 2, 2))
     with pytest.raises(ValueError, match="radius=0"):

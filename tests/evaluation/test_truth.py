@@ -3,17 +3,9 @@
 import pytest
 import torch
 
-from antehoc_hf.evaluation import (
-    CONTROLS,
-    avg_drop,
-    binarise_equal_area,
-    energy_share_over_area,
-    insertion_deletion,
-    iou,
-    pointing_game,
-    relevance_rank,
-    road,
-)
+from antehoc_hf.evaluation import CONTROLS, avg_drop, insertion_deletion, pointing_game, road
+from antehoc_hf.evaluation.localisation import energy_share_over_area, iou, relevance_rank
+from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.shapes import load_shapes
 
 _SIDE, _IMAGES = 32, 10

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
-from antehoc_hf.shapes import ATTRIBUTES, BACKGROUNDS, CLASSES, DECIDING, SPLITS, load_shapes, render
-from antehoc_hf.shapes.scene import Recipe
+from antehoc_hf.shapes import BACKGROUNDS, CLASSES, DECIDING, load_shapes, render
+from antehoc_hf.shapes.dataset import ATTRIBUTES
+from antehoc_hf.shapes.scene import SPLITS, Recipe
 
 
 def pixels(rows: Dataset, column: str = "image") -> np.ndarray:

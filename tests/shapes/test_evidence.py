@@ -12,16 +12,13 @@ from antehoc_hf.shapes import (
     BACKGROUNDS,
     CLASSES,
     DECIDING,
-    LANDMARK_PARTS,
     LANDMARKS,
-    MINIMAL_SUFFICIENT_SETS,
-    PARTS,
     REGIONS,
     load_shapes,
     part_mask,
     render,
 )
-from antehoc_hf.shapes.parts import BugPainter, sample_bug
+from antehoc_hf.shapes.parts import LANDMARK_PARTS, PARTS, BugPainter, sample_bug
 from antehoc_hf.shapes.scene import Recipe, Scene, draw
 
 
@@ -47,7 +44,6 @@ def test_any_two_parts_name_the_class_and_one_does_not() -> None:
             assert len(classes_with((part,), label)) == 2
         for pair in combinations(DECIDING, 2):
             assert classes_with(pair, label) == [label]
-    assert set(MINIMAL_SUFFICIENT_SETS) == set(combinations(DECIDING, 2))
 
 
 def test_without_the_deciding_parts_all_classes_look_alike() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from antehoc_hf.training.data.augmentation import ImageProcessor
@@ -64,11 +65,17 @@ class ImageDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         rows = self.raw[list(positions)]
-        images = [
+        return self.encode(self._decoded(positions, rows), rows)
+
+    def photos(self, positions: Sequence[int]) -> list[Image.Image]:
+        """The images themselves."""
+        return self._decoded(positions, self.raw[list(positions)])
+
+    def _decoded(self, positions: Sequence[int], rows: dict[str, Any]) -> list[Image.Image]:
+        return [
             decode_image(value, self.split.where(position))
             for position, value in zip(positions, rows[self.image_column], strict=True)
         ]
-        return self.encode(images, rows)
 
 
 class TransformedData(NamedTuple):

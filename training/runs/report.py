@@ -97,7 +97,7 @@ def _measure_and_write(
         measured = settings.task.measure(model, chosen, processor, measure_options(settings))
         results["maps"] = measured.report
         results["metrics"] |= measured.metrics
-        files += settings.task.save_figures(model, chosen, folder)
+        files += settings.task.save_figures(model, chosen, processor, folder)
     if warning(results):
         results["verdict"] = {"sentence": warning(results)}  # for the card
     write_results(folder / RESULTS_FILE, results)

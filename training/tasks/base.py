@@ -209,7 +209,9 @@ class Task(ABC, Generic[T]):
         """The maps of a trained model, and the controls to compare with, on a sample of the images."""
         return Measured()
 
-    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+    def save_figures(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+    ) -> list[str]:
         """Draws predictions with their maps; returns the names of the files."""
         return []
 

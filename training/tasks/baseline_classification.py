@@ -106,7 +106,9 @@ class BaselineClassification(ImageClassification):
         """The maps of other methods, if any is asked for; it has none of its own."""
         return super().measure(model, images, processor, options) if options.explainers else Measured()
 
-    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+    def save_figures(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+    ) -> list[str]:
         """None: there are no maps."""
         return []
 

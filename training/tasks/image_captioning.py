@@ -35,7 +35,7 @@ from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
-from antehoc_hf.visualization import denormalise
+from antehoc_hf.visualization import denormalise, photo_parts
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
 _SHOWN = 12  # images of the figure
@@ -158,7 +158,8 @@ class ImageCaptioning(Task[CaptionSpace]):
         def draw(title: str) -> Any:
             tokenizer = self._tokenizer
             people = tokenizer.batch_decode(labels.clamp_min(tokenizer.pad_token_id), skip_special_tokens=True)
-            return _figure(model, pixel_values, written, tokenizer, people, title)
+            pictures = denormalise(pixel_values, model.config.image_mean, model.config.image_std)
+            return _figure(pictures, written, tokenizer, people, title)
 
         return draw
 
@@ -188,7 +189,9 @@ class ImageCaptioning(Task[CaptionSpace]):
         )
         return Measured(report.to_dict(), report.to_text().splitlines(), metrics)
 
-    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+    def save_figures(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+    ) -> list[str]:
         """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
         positions = sample(images, _SHOWN)
         pixel_values = torch.stack([images[position]["pixel_values"] for position in positions])
@@ -200,10 +203,10 @@ class ImageCaptioning(Task[CaptionSpace]):
             written = model.caption(
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
             )
-        _figure(model, pixel_values, written, tokenizer, people, columns=2).savefig(folder / FIGURE_FILE)
+        pictures = photo_parts(images.photos(positions), processor)
+        _figure(pictures, written, tokenizer, people, columns=2).savefig(folder / FIGURE_FILE)
         if not strips:
             return [FIGURE_FILE]
-        pictures = denormalise(pixel_values, model.config.image_mean, model.config.image_std)
         names = [FIGURE_FILE]
         for index in range(min(_STRIPS, len(pictures))):
             words = said_tokens(written.sequences[index], tokenizer)
@@ -287,21 +290,9 @@ def _collator(tokenizer: Any) -> CaptionCollator:
 
 
 def _figure(
-    model: Any,
-    pixel_values: Tensor,
-    written: Any,
-    tokenizer: Any,
-    people: list[str],
-    title: str | None = None,
-    columns: int = 1,
+    pictures: Any, written: Any, tokenizer: Any, people: list[str], title: str | None = None, columns: int = 1
 ) -> Any:
     texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
     described = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
-    return caption_panel(
-        denormalise(pixel_values, model.config.image_mean, model.config.image_std),
-        written.interpretation_map,
-        described,
-        degenerate=written.degenerate,
-        title=title,
-        columns=columns,
-    )
+    maps, degenerate = written.interpretation_map, written.degenerate
+    return caption_panel(pictures, maps, described, degenerate=degenerate, title=title, columns=columns)

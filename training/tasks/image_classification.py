@@ -26,7 +26,7 @@ from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.options import ClassificationArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
-from antehoc_hf.visualization import Caption, figure_of_predictions
+from antehoc_hf.visualization import Caption, figure_of_predictions, photo_parts
 
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
@@ -117,14 +117,24 @@ class ImageClassification(Task[LabelSpace]):
         )
         return Measured(report.to_dict(), report.to_text().splitlines())
 
-    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+    def save_figures(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+    ) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
         if not _one_of_several(model.config):
             return []
-        items = [images[position] for position in sample(images, _LOOKED_AT)]
+        positions = sample(images, _LOOKED_AT)
+        items = [images[position] for position in positions]
         pixel_values = torch.stack([item["pixel_values"] for item in items])
         labels = torch.stack([item["labels"] for item in items])
-        figure_of_predictions(model, pixel_values, labels, path=folder / FIGURE_FILE, max_images=8, columns=2)
+        figure_of_predictions(
+            model,
+            pixel_values,
+            labels,
+            path=folder / FIGURE_FILE,
+            columns=2,
+            pictures=photo_parts(images.photos(positions), processor),
+        )
         return [FIGURE_FILE]
 
 

@@ -29,7 +29,7 @@ from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
-from antehoc_hf.visualization import Caption, denormalise
+from antehoc_hf.visualization import Caption, denormalise, photo_parts
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
 
 _SHOWN = 8
@@ -169,9 +169,12 @@ class LandmarkDetection(Task[LandmarkTargets]):
         report = evaluate_maps(model, loader, parts=parts, explainers=explainers, progress=options.progress)
         return Measured(report.to_dict(), report.to_text().splitlines())
 
-    def save_figures(self, model: Any, images: ImageDataset, folder: Path) -> list[str]:
+    def save_figures(
+        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+    ) -> list[str]:
         """Points and maps of a few images."""
-        items = [images[position] for position in sample(images, _SHOWN)]
+        positions = sample(images, _SHOWN)
+        items = [images[position] for position in positions]
         batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
         with torch.no_grad():
             found = model(batch["pixel_values"].to(device=model.device, dtype=model.dtype)).landmarks.float().cpu()
@@ -182,6 +185,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
             captions=_captions(found, batch["labels"], batch["normalizer"]),
             path=folder / FIGURE_FILE,
             columns=2,
+            pictures=photo_parts(images.photos(positions), processor),
         )
         return [FIGURE_FILE]
 

@@ -1,0 +1,74 @@
+"""Gradio as the page needs it: nothing fetched or sent elsewhere, and every value of a request checked."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.demo.limits import Gate
+from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
+from antehoc_hf.demo.uploads import LARGEST_FILE, REFUSED, checked_value, upload_folder
+
+INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
+
+
+def launch_options() -> dict[str, Any]:
+    """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files, no entrance to
+    what the page does not need."""
+    gradio = needed_gradio()
+    from starlette.middleware import Middleware
+
+    theme = gradio.themes.Default(
+        primary_hue="teal", neutral_hue="slate", font=list(FONTS), font_mono=list(MONOSPACED), text_size="lg"
+    )
+    return {
+        "theme": theme,
+        "css": CSS,
+        "footer_links": [],
+        "max_file_size": LARGEST_FILE,
+        "app_kwargs": {"middleware": [Middleware(Gate)]},
+        "enable_monitoring": False,
+        "run_history": False,
+        "mcp_server": False,
+        "pwa": False,
+        "ssr_mode": False,
+        "state_session_capacity": 64,
+    }
+
+
+def needed_gradio() -> Any:
+    """
+    The module gradio, which shall send nothing home and keep uploads in a folder of this process alone.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
+    upload_folder()  # gradio reads its name when it is imported
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio
+        from gradio import Blocks  # noqa: F401 – a folder called gradio where one works is a module as well, an empty one
+    except ImportError as error:
+        raise UsageError(INSTALL) from error
+    return gradio
+
+
+@cache
+def guarded_blocks(gradio: Any) -> Any:
+    """`gradio.Blocks` where every value of every request is checked before anything is made of it."""
+
+    class GuardedBlocks(gradio.Blocks):  # type: ignore[misc]
+        async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+            try:
+                # What pages keep between events (`State`) is the server's own: gradio ignores what is sent for it.
+                checked = [
+                    None if block.stateful else checked_value(value, isinstance(block, gradio.Image))
+                    for block, value in zip(block_fn.inputs, inputs, strict=True)
+                ]
+            except ValueError:  # also where there are too few or too many
+                raise gradio.Error(REFUSED, print_exception=False) from None
+            return await super().preprocess_data(block_fn, checked, *args, **kwargs)
+
+    return GuardedBlocks
