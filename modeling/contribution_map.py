@@ -485,7 +485,8 @@ def of_target(values: Tensor, targets: Tensor | None) -> Tensor:
     """Of values (B, K, …) those of one target an image, (B,), or the sum over several, (B, M), or all: (B, 1, …)."""
     if targets is None:
         return values.sum(dim=1, keepdim=True)
-    index = targets.view(values.shape[0], -1, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    index = targets[(..., *[None] * (values.ndim - 2))].expand(-1, -1, *values.shape[2:])
     picked = values.gather(1, index)
     return picked if index.shape[1] == 1 else picked.sum(dim=1, keepdim=True)
 

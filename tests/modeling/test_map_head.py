@@ -86,7 +86,7 @@ def test_a_map_head_may_be_named_described_or_given(build, noise, tmp_path, give
     assert torch.equal(loaded(noise(1, 64)).interpretation_map, model(noise(1, 64)).interpretation_map)
 
 
-def test_the_default_is_contributions_where_there_are_classes():
+def test_the_default_is_contributions_where_there_are_classes_or_points():
     def kind(config_class, **options):
         return config_class(backbone="test_resnet", **options).map_head.kind
 
@@ -94,7 +94,8 @@ def test_the_default_is_contributions_where_there_are_classes():
     assert kind(AnteHocConfig, problem_type="multi_label_classification") == "contributions"
     assert kind(AnteHocConfig, problem_type="regression", num_labels=3) == "energy"
     assert kind(AnteHocConfig, num_labels=1) == "energy"
-    assert kind(AnteHocLandmarkConfig, num_landmarks=3) == kind(AnteHocCaptionConfig) == "energy"
+    assert kind(AnteHocLandmarkConfig, num_landmarks=3) == "contributions"
+    assert kind(AnteHocCaptionConfig) == "energy"
 
 
 @pytest.mark.parametrize(
