@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
-from .taps import without_taps
 
 
 class TimmPreTrainedModel(PreTrainedModel):
@@ -118,10 +117,6 @@ class TimmPreTrainedModel(PreTrainedModel):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
         return (model, report) if with_report else model
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, also while another thread runs the model."""
-        return without_taps(self).__dict__
 
     def __copy__(self) -> Any:
         """Shallow: the very same modules."""

@@ -2,28 +2,18 @@
 
 import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import datasets
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import (
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_utils import SaveStrategy, TrainOutput
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import TrainOutput
 
 from antehoc_hf.model_cards import Facts, write_card
 from antehoc_hf.model_cards.in_memory import note_results
@@ -36,12 +26,11 @@ from antehoc_hf.training.meters import TrainingMeter
 from antehoc_hf.training.objectives.base import Objective
 from antehoc_hf.training.pushing import HubPusher
 from antehoc_hf.training.random_state import ReplayableDataset
-from antehoc_hf.training.run_lock import run_lock
+from antehoc_hf.training.run_flow import RunFlow
+from antehoc_hf.training.run_lock import decided_by_main_process, locked_by_main_process
 from antehoc_hf.training.runs.identity import claim, describe_run
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class ResumableTrainer(Trainer):
@@ -51,8 +40,8 @@ class ResumableTrainer(Trainer):
     - A checkpoint is whole or not there, whatever kills the run (see `checkpoints`).
     - A run resumed from a checkpoint goes on bit for bit as if it had not been interrupted (on one kind of machine),
       in the middle of an epoch and with augmentations from the global random generators, too, and logs what it would
-      have logged. One that has reached its end trains no further. Data-loading workers have generators of their own,
-      which are not saved: with them the augmentations of a resumed epoch differ.
+      have logged. One that has reached its end, or was stopped early, trains no further. Data-loading workers have
+      generators of their own, which are not saved: with them the augmentations of a resumed epoch differ.
     - `output_dir` is one run's, and one process's at a time: a folder that holds another run is refused.
     - On SIGTERM or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second one stops
       at once. So does a first one on several processes.
@@ -62,6 +51,7 @@ class ResumableTrainer(Trainer):
 
     - `_save_checkpoint` and `_get_output_dir`, so that a checkpoint is written elsewhere, sealed and then renamed;
     - `_push_from_checkpoint`, so that it is pushed after that;
+    - `_load_best_model`, which compares that checkpoint with its digests first;
     - `_load_rng_state`, which knows the moment at which a resumed epoch goes on.
 
     It also reads and sets the sums of the loss since the last log, which the stock Trainer does not save.
@@ -89,7 +79,7 @@ class ResumableTrainer(Trainer):
         self.record = RunRecord()
         self._pusher = HubPusher(args, self._complete_folder)
         super().__init__(model=model, args=args, **kwargs)
-        self._flow = _RunFlow(self)
+        self._flow = RunFlow(self._restore_progress)
         self.add_callback(self._flow)
 
     # -- the run's folder ---------------------------------------------------------------------------------------
@@ -125,7 +115,7 @@ class ResumableTrainer(Trainer):
 
     def folder_lock(self) -> AbstractContextManager[None]:
         """Holds `output_dir` for this process; what else writes a run's results into it should hold it as well."""
-        return _locked_on_main_process(self.args)
+        return locked_by_main_process(self.args)
 
     def _claim_folder(self, resume: str | bool | None) -> str | None:
         """The main process decides, so that all of them go on or stop together."""
@@ -134,7 +124,7 @@ class ResumableTrainer(Trainer):
         def decide() -> str | None:
             return claim(str(self.args.output_dir), identity, resume, self.args.overwrite_run)
 
-        return _decided_by_main_process(self.args, decide)
+        return decided_by_main_process(self.args, decide)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
@@ -148,6 +138,10 @@ class ResumableTrainer(Trainer):
         staging = Path(run_dir, checkpoints.PARTIAL_FOLDER)
         staged, final = staging / f"checkpoint-{step}", Path(run_dir, f"checkpoint-{step}")
         self._staging = str(staging)
+        parts = [*self.callback_handler.callbacks, self.control]
+        # Lists: the stock Trainer appends to them, and stumbles over a callback that a resumed run has added.
+        counts: Any = {type(part).__name__: [] for part in parts if isinstance(part, ExportableState)}
+        self.state.stateful_callbacks = counts
         try:
             with checkpoints.explained_full_disk(staged, run_dir):
                 super()._save_checkpoint(model, trial)
@@ -195,14 +189,59 @@ class ResumableTrainer(Trainer):
         path = os.path.join(self._resumed_from or "", self._progress_name())
         return torch.load(path, weights_only=True) if self._resumed_from and os.path.isfile(path) else {}
 
-    def restore_progress(self) -> None:
+    def _saved_state(self) -> TrainerState | None:
+        if self._resumed_from is None:
+            return None
+        return TrainerState.load_from_json(os.path.join(self._resumed_from, "trainer_state.json"))
+
+    def _restore_progress(self) -> None:
         """At the beginning of a resumed training: the next log is what it would have been."""
-        progress = self._saved_progress()
+        progress, state = self._saved_progress(), self._saved_state()
         if progress:
             self._tr_loss += progress["loss"].to(self._tr_loss.device)
             self._total_loss_scalar = progress["total_loss"]
             self._globalstep_last_logged = progress["last_logged"]
             self.meter.load_state_dict(progress["meter"])
+        if state is not None and state.best_model_checkpoint is not None:
+            best = Path(state.best_model_checkpoint)
+            self.state.best_model_checkpoint = str(
+                best
+                if best.is_dir()
+                else Path(str(self._resumed_from)).with_name(best.name)  # a folder that has moved
+            )
+            if self.args.load_best_model_at_end:
+                self._check_best_checkpoint()
+
+    def _restore_callbacks(self, state: TrainerState) -> None:
+        """What callbacks have counted (the stock Trainer would replace their options, too)."""
+        stored: Any = state.stateful_callbacks
+        saved = {name: [*entries] if isinstance(entries, list) else [entries] for name, entries in stored.items()}
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState) and saved.get(type(callback).__name__):
+                for name, value in saved[type(callback).__name__].pop(0)["attributes"].items():
+                    setattr(callback, name, value)
+
+    def _has_ended(self, state: TrainerState, max_steps: int | None) -> bool:
+        stopped_early = any(
+            isinstance(callback, EarlyStoppingCallback)
+            and callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self.callback_handler.callbacks
+        )
+        return stopped_early or (max_steps is not None and state.global_step >= max_steps)
+
+    def _check_best_checkpoint(self) -> None:
+        best = str(self.state.best_model_checkpoint)
+        damaged = checkpoints.damaged_files(best)
+        if damaged:
+            raise checkpoints.RunFolderError(
+                f"{best}, the best checkpoint of this run, is damaged (absent or changed: {', '.join(damaged[:3])}): "
+                "resume with load_best_model_at_end=False to keep the last weights, or train anew with "
+                "overwrite_run=True."
+            )
+
+    def _load_best_model(self) -> None:
+        self._check_best_checkpoint()
+        super()._load_best_model()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As in the stock Trainer; `train_loss` is the mean over the whole training, not since it was resumed."""
@@ -214,9 +253,10 @@ class ResumableTrainer(Trainer):
         """As in the stock Trainer; a run that has reached its end has no epochs left to train."""
         epochs, updates_per_epoch, *others, max_steps = super().set_initial_training_values(args, dataloader)
         self._flow.planned_epochs = epochs
-        if self._resumed_from is not None:
-            state = TrainerState.load_from_json(os.path.join(self._resumed_from, "trainer_state.json"))
-            if max_steps is not None and state.global_step >= max_steps:
+        state = self._saved_state()
+        if state is not None:
+            self._restore_callbacks(state)
+            if self._has_ended(state, max_steps):
                 epochs = state.global_step // updates_per_epoch
         return epochs, updates_per_epoch, *others, max_steps
 
@@ -357,116 +397,3 @@ class ResumableTrainer(Trainer):
         """From what the folder says; without results there, from what this training knows."""
         results = None if (folder / "results.json").is_file() else self.record.results(self)
         write_card(folder, self.facts, self.hub_model_id, results)
-
-
-class _RunFlow(TrainerCallback):
-    """When a run saves, and when it stops."""
-
-    def __init__(self, trainer: ResumableTrainer) -> None:
-        self._trainer = trainer
-        self._stop_asked = False
-        self._evaluating = False
-        self._save_at_epoch_end = False
-        self.planned_epochs = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """A resumed run takes up its sums; a finished one has been planned without epochs."""
-        self._evaluating = self._save_at_epoch_end = False
-        state.num_train_epochs = self.planned_epochs
-        self._trainer.restore_progress()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """
-        A checkpoint at the end of an epoch is saved after what else is done there, since a resumed run begins with
-        the next epoch.
-        """
-        if self._stop_asked:
-            if args.save_strategy == SaveStrategy.NO:
-                raise KeyboardInterrupt(f"interrupted after step {state.global_step}, without a checkpoint.")
-            control.should_save = True
-        ends = control.should_training_stop or (state.epoch is not None and float(state.epoch).is_integer())
-        if ends and control.should_save:
-            control.should_save, self._save_at_epoch_end = False, True
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Saves what [`on_step_end`] has put off."""
-        control.should_save |= self._save_at_epoch_end
-        self._save_at_epoch_end = False
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stops, if that was asked for."""
-        if self._stop_asked:
-            raise KeyboardInterrupt(
-                f"interrupted after step {state.global_step}. It goes on from checkpoint-{state.global_step} with "
-                "--resume_from_checkpoint true."
-            )
-
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """An evaluation is not waited for when the run is to stop."""
-        self._evaluating = True
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Training goes on."""
-        self._evaluating = False
-
-    @contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C ask the run to stop after its step, unless somebody else handles them."""
-        self._stop_asked = False
-        usual = (signal.SIG_DFL, signal.default_int_handler)
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
-        before = {number: signal.getsignal(number) for number in numbers}
-        before = {number: handler for number, handler in before.items() if handler in usual}
-        for number in before:
-            signal.signal(number, self._ask_to_stop)
-        try:
-            yield
-            if self._stop_asked:  # too late for the last step
-                raise KeyboardInterrupt
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        at_once = self._stop_asked or self._evaluating or self._trainer.args.world_size > 1
-        if at_once or not self._trainer.is_in_train:
-            raise KeyboardInterrupt
-        self._stop_asked = True
-        logger.warning("Stopping after this step, with a checkpoint; once more stops at once.")
-
-
-@contextmanager
-def _locked_on_main_process(args: AnteHocTrainingArguments) -> Iterator[None]:
-    """The run's folder, held by the main process for all of them; that it is held elsewhere stops them all."""
-    with ExitStack() as stack:
-
-        def lock() -> None:
-            stack.enter_context(run_lock(str(args.output_dir)))
-
-        _decided_by_main_process(args, lock)
-        yield
-
-
-def _decided_by_main_process(args: AnteHocTrainingArguments, decide: Callable[[], T]) -> T:
-    """What the main process decides, or refuses, holds for all."""
-    verdict: list[Any] = [None, None]
-    if args.process_index == 0:
-        try:
-            verdict[0] = decide()
-        except checkpoints.RunFolderError as error:
-            verdict[1] = str(error)
-    decision, refusal = broadcast_object_list(verdict)
-    if refusal is not None:
-        raise checkpoints.RunFolderError(refusal)
-    return decision

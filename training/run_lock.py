@@ -4,9 +4,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+from accelerate.utils import broadcast_object_list
+from transformers import TrainingArguments
 
 from antehoc_hf.training.checkpoints import RunFolderError
 
@@ -14,6 +18,8 @@ try:
     import fcntl
 except ImportError:  # Windows: no lock there
     fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
 
 LOCK_FILE = ".antehoc_run.lock"
 _held: dict[Path, int] = {}
@@ -86,3 +92,29 @@ def _in_use(folder: Path, holder: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         who = "another process"
     return f"{folder} is in use by {who}: wait until that run has ended, stop it, or choose another output_dir."
+
+
+@contextmanager
+def locked_by_main_process(args: TrainingArguments) -> Iterator[None]:
+    """The run's folder, held by the main process for all of them; that it is held elsewhere stops them all."""
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            stack.enter_context(run_lock(str(args.output_dir)))
+
+        decided_by_main_process(args, lock)
+        yield
+
+
+def decided_by_main_process(args: TrainingArguments, decide: Callable[[], T]) -> T:
+    """What the main process decides, or refuses, holds for all."""
+    verdict: list[T | RunFolderError | None] = [None]
+    if args.process_index == 0:
+        try:
+            verdict = [decide()]
+        except RunFolderError as error:
+            verdict = [error]
+    (decision,) = broadcast_object_list(verdict)
+    if isinstance(decision, RunFolderError):
+        raise decision
+    return decision

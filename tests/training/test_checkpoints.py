@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import EarlyStoppingCallback
 
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.checkpoints import RunFolderError, damaged_files, last_whole_checkpoint, rotate, seal
@@ -323,10 +325,21 @@ def test_a_write_that_really_fails(tiny, tmp_path, size):
 KILLS = int(os.environ.get("ANTEHOC_KILLS", "50"))
 
 
+def run_quietly(program, spec):
+    sys.argv = [program, spec]
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    runpy.run_path(program, run_name="__main__")
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
     """SIGKILL at random moments, again and again; weights and log are those of an uninterrupted run."""
     moments = random.Random(0)
+    forks = multiprocessing.get_context("forkserver")  # of a process that has imported torch: each kill takes seconds
+    forks.set_forkserver_preload(["antehoc_hf.training.trainer", "antehoc_hf.modeling.landmark_detection"])
     options = {**SAVING, "save_steps": 1, "max_steps": 40, "gradient_accumulation_steps": 2, "logging_steps": 3}
 
     def start(name, limit):
@@ -334,8 +347,9 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
         spec = {"args": args, "data": {"length": 22, "augment": True}, "dump": str(tmp_path / f"{name}.pt")}
         spec["resume"] = last_whole_checkpoint(tmp_path / name) is not None
         (tmp_path / f"{name}.json").write_text(json.dumps(spec))
-        command = [sys.executable, tiny.__file__, str(tmp_path / f"{name}.json")]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = forks.Process(target=run_quietly, args=(tiny.__file__, str(tmp_path / f"{name}.json")))
+        process.start()
+        return process
 
     def ended(name):
         found = torch.load(tmp_path / f"{name}.pt")
@@ -343,7 +357,11 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
         log = [{key: value for key, value in row.items() if not key.endswith(timed)} for row in found["log"]]
         return found["state"], log
 
-    assert start("straight", 1).wait() == 0
+    begin = time.time()
+    straight = start("straight", 1)
+    straight.join()
+    assert straight.exitcode == 0
+    duration = time.time() - begin
     state, log = ended("straight")
     kills = runs = 0
     while kills < KILLS:
@@ -353,12 +371,13 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
         while not (tmp_path / f"{name}.pt").exists():
             process = start(name, 1 + runs % 2)
             if kills < KILLS:
-                while process.poll() is None and not (run / "antehoc_run.json").exists():
+                while process.is_alive() and not (run / "antehoc_run.json").exists():
                     time.sleep(0.01)
-                time.sleep(moments.uniform(0, 8.0))
-                kills += process.poll() is None
-                process.send_signal(signal.SIGKILL)
-            assert process.wait() in (0, -signal.SIGKILL)
+                process.join(moments.uniform(0, duration))
+                kills += process.is_alive()
+                process.kill()
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
             assert [path for path in run.glob("checkpoint-*") if damaged_files(path)] == []
         killed, killed_log = ended(name)
         assert all(torch.equal(value, killed[key]) for key, value in state.items())
@@ -408,6 +427,71 @@ def test_a_finished_run_resumed_does_nothing_but_finish(tiny, tmp_path, options)
         assert outcome.training_loss == straight.training_loss
         for name, value in resumed.model.state_dict().items():
             assert torch.equal(value, trainer.model.state_dict()[name]), name
+
+
+def stop_early(tiny, folder, resume=None, patience=2, data=None, **options):
+    """By a metric that is 0 at every evaluation: none is better than the first."""
+    best = {"metric_for_best_model": "degenerate_share", "eval_strategy": "steps", "eval_steps": 1}
+    options = {**SAVING, **best, "load_best_model_at_end": True, "save_steps": 1, "max_steps": 20, **options}
+    parts = {"eval_dataset": tiny.Images(8), "callbacks": [EarlyStoppingCallback(patience)]}
+    trainer = tiny.build_trainer(tiny.build_model(), folder, data or tiny.Images(22), parts, **options)
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_state()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"logging_strategy": "epoch"},
+        {"eval_steps": 2, "save_steps": 4, "load_best_model_at_end": False, "gradient_accumulation_steps": 2},
+        {"eval_strategy": "epoch", "save_strategy": "epoch"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_a_run_that_was_stopped_early_does_nothing_but_finish_when_resumed(tiny, tmp_path, options):
+    trainer = stop_early(tiny, tmp_path, **options)
+    state, last = comparable(tmp_path), trainer.state.global_step
+    assert last < 20
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / f"checkpoint-{last}")
+    resumed = stop_early(tiny, tmp_path, resume=True, **options)
+    assert resumed.state.global_step == last
+    assert comparable(tmp_path) == state
+    if "eval_steps" in options:
+        assert last == 6  # the first evaluation at 2, and patience for those at 4 and 6
+        again = stop_early(tiny, tmp_path, resume=str(tmp_path / "checkpoint-4"), **options)
+        assert again.state.global_step == 6  # it remembers that the evaluation at 4 was no better
+        assert stop_early(tiny, tmp_path, resume=True, patience=3, **options).state.global_step == 8
+
+
+def test_early_stopping_may_be_added_when_a_run_is_resumed(tiny, tmp_path):
+    build(tiny, tmp_path, tiny.Images(22)).train()
+    options = {"load_best_model_at_end": False, "max_steps": 5, "patience": 9}
+    assert stop_early(tiny, tmp_path, resume=True, **options).state.global_step == 5
+
+
+def test_a_best_checkpoint_that_was_damaged_is_not_loaded(tiny, tmp_path):
+    run = tmp_path / "run"
+    stop_early(tiny, run)
+    moved = run.rename(tmp_path / "moved")
+    resumed = stop_early(tiny, moved, resume=True)
+    assert resumed.state.best_model_checkpoint == str(moved / "checkpoint-1")
+    weights = moved / "checkpoint-1" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-64:] = bytes(64 * [7])
+    sentence = r"checkpoint-1, the best checkpoint of this run, is damaged \(absent or changed: model.safetensors\): "
+
+    class Damaging(tiny.Images):
+        def __getitem__(self, index):
+            weights.write_bytes(content)
+            return super().__getitem__(index)
+
+    with pytest.raises(RunFolderError, match=sentence):  # while it trains
+        stop_early(tiny, moved, resume=str(moved / "checkpoint-2"), data=Damaging(22))
+    with pytest.raises(RunFolderError, match=sentence):  # before it trains
+        stop_early(tiny, moved, resume=True, patience=50)
+    last = stop_early(tiny, moved, resume=True, load_best_model_at_end=False)
+    assert last.state.global_step == 3
 
 
 @pytest.mark.parametrize(

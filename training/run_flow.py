@@ -1,0 +1,119 @@
+"""The course of a training: what is saved when, and how it ends when it is asked to stop."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+logger = logging.getLogger(__name__)
+
+
+class RunFlow(TrainerCallback):
+    """
+    When a run saves, and when it stops.
+
+    Args:
+        at_start: called when a training begins.
+    """
+
+    def __init__(self, at_start: Callable[[], None]) -> None:
+        self._at_start = at_start
+        self._stop_asked = self._stops_at_once = False
+        self._training = self._in_epoch = self._evaluating = False
+        self._save_at_epoch_end = False
+        self.planned_epochs = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """A resumed run takes up its sums; a finished one has been planned without epochs."""
+        self._evaluating = self._save_at_epoch_end = False
+        self._training, self._stops_at_once = True, args.world_size > 1
+        state.num_train_epochs = self.planned_epochs
+        self._at_start()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Nothing is left to be stopped after its step."""
+        self._training = False
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Until its end, what is to be saved last can wait."""
+        self._in_epoch = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """
+        A checkpoint at the end of an epoch is saved after what else is done there, since a resumed run begins with
+        the next epoch.
+        """
+        if self._stop_asked:
+            if args.save_strategy == SaveStrategy.NO:
+                raise KeyboardInterrupt(f"interrupted after step {state.global_step}, without a checkpoint.")
+            control.should_save = True
+        ends = control.should_training_stop or (state.epoch is not None and float(state.epoch).is_integer())
+        if ends and control.should_save:
+            control.should_save, self._save_at_epoch_end = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Saves what [`on_step_end`] has put off."""
+        control.should_save |= self._save_at_epoch_end
+        self._save_at_epoch_end = self._in_epoch = False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Stops, if that was asked for."""
+        if self._stop_asked:
+            raise KeyboardInterrupt(
+                f"interrupted after step {state.global_step}. It goes on from checkpoint-{state.global_step} with "
+                "--resume_from_checkpoint true."
+            )
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """An evaluation is not waited for when the run is to stop."""
+        self._evaluating = True
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """A training that a callback has just ended gets its last checkpoint, which resuming knows the end by."""
+        self._evaluating = False
+        if self._training and control.should_training_stop and args.save_strategy == SaveStrategy.STEPS:
+            control.should_save, self._save_at_epoch_end = not self._in_epoch, self._in_epoch
+
+    @contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C ask the run to stop after its step, unless somebody else handles them."""
+        self._stop_asked = False
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
+        before = {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in before.items() if handler in usual}
+        for number in before:
+            signal.signal(number, self._ask_to_stop)
+        try:
+            yield
+            if self._stop_asked:  # too late for the last step
+                raise KeyboardInterrupt
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_asked or self._stops_at_once or self._evaluating or not self._training:
+            raise KeyboardInterrupt
+        self._stop_asked = True
+        logger.warning("Stopping after this step, with a checkpoint; once more stops at once.")
