@@ -25,5 +25,5 @@ def check_vacant(result: Path, overwrite: bool, name: str = "output_dir") -> Non
     """
     if result.exists() and not overwrite:
         raise UsageError(
-            f"{result} is there already, from an earlier run: name another --{name}, or pass --overwrite to replace it."
+            f"{result} is there already, from an earlier run: name another --{name}, or add --overwrite to replace it."
         )
