@@ -1,5 +1,6 @@
 """The image classifier: timm's network with its own head, and the map."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -183,6 +184,13 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     if kind is None:
         one_each = several and labels.shape[1:] in ((), (1,)) and not labels.is_floating_point()
         kind = "single_label_classification" if one_each else "multi_label_classification" if several else "regression"
+        if kind == "multi_label_classification" and not torch.compiler.is_compiling():
+            warnings.warn(
+                "The labels name several classes an image, and the configuration has no problem_type: the loss is "
+                "that of several classes, probabilities and maps are those of one. Make the model with "
+                "problem_type='multi_label_classification'.",
+                stacklevel=2,
+            )
     if kind == "single_label_classification":
         return F.cross_entropy(logits, _class_indices(labels, logits))
     if labels.shape not in (logits.shape, logits.squeeze(1).shape):

@@ -66,6 +66,7 @@ class AnteHocTrainer(ResumableTrainer):
         args = AnteHocTrainingArguments(output_dir="tmp_trainer") if args is None else args
         if not isinstance(args, AnteHocTrainingArguments):
             raise ValueError(f"args must be AnteHocTrainingArguments, not {type(args).__name__}.")
+        self._has_labels = True
         self._kept_outputs: list[Any] | None = None  # a list while a first pass runs
         self._awaiting_step: list[tuple[TrainingStep, FirstPassRecord]] = []
         self._map_gradient_norm: Tensor | None = None
@@ -106,6 +107,12 @@ class AnteHocTrainer(ResumableTrainer):
             raise ValueError(
                 "Every parameter of the backbone and the head is frozen, so that the first pass has nothing to train: "
                 "set train_task=False."
+            )
+        if not args.train_task and getattr(self.model, "has_new_head", False):
+            raise ValueError(
+                "train_task=False would explain a classifier of random values, since the pretrained weights have "
+                "another number of classes: leave num_labels and id2label out, so that the classes are theirs, or "
+                "train the task as well (if it has been trained since, set model.has_new_head = False)."
             )
         check_launch(args, self.accelerator, trains_task=objective is not None and objective.trains_task)
 
@@ -177,8 +184,15 @@ class AnteHocTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """As in the stock Trainer; the first pass's outputs are kept for the second."""
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        """
+        As in the stock Trainer; the first pass's outputs are kept for the second. Where the task is not trained,
+        images need no labels.
+        """
+        if self.args.train_task or any(inputs.get(name) is not None for name in self.label_names):
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        else:
+            outputs = model(**inputs)
+            loss, self._has_labels = torch.zeros((), device=self.args.device), False
         if self._kept_outputs is not None:
             self._kept_outputs.append(outputs)
         return (loss, outputs) if return_outputs else loss
@@ -292,8 +306,14 @@ class AnteHocTrainer(ResumableTrainer):
     # -- logging and evaluation ---------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As in the stock Trainer; a training log also holds what [`TrainingMeter`] has measured."""
+        """
+        As in the stock Trainer; a training log also holds what [`TrainingMeter`] has measured, and nothing of a first
+        pass that trains nothing.
+        """
         if "loss" in logs and self.is_in_train:
+            if not self.args.train_task:
+                for name in ("grad_norm", "learning_rate", *(() if self._has_labels else ("loss",))):
+                    logs.pop(name, None)
             logs.update(self.meter.report(self.accelerator))
             if self._map_gradient_norm is not None:
                 logs["interpretation_grad_norm"] = float(self._map_gradient_norm)
@@ -327,6 +347,8 @@ class AnteHocTrainer(ResumableTrainer):
         """As in [`ResumableTrainer`]."""
         self.meter.reset()
         self._map_gradient_norm, self._awaiting_step, self._position = None, [], (-1, 0)
+        if self.args.train_task and getattr(self.model, "has_new_head", False):
+            self.model.has_new_head = False
         return super().train(*args, **kwargs)
 
 

@@ -38,6 +38,7 @@ class AttachOptions:
         seed (`int`): of the choice of images and of the coalitions.
         fit (`FitOptions`): of the fit.
         device (`str`, *optional*): by default the GPU, if there is one.
+        overwrite (`bool`): whether a model that the output folder holds may be replaced.
         progress (`bool`): show bars and lines.
 
     Raises:
@@ -52,6 +53,7 @@ class AttachOptions:
     seed: int = 0
     fit: FitOptions = field(default_factory=FitOptions)
     device: str | None = None
+    overwrite: bool = False
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -118,7 +120,7 @@ def attach(
     """
     options = options or AttachOptions()
     folder = None if output_dir is None else Path(output_dir)
-    with nullcontext() if folder is None else _checked_folder(folder):
+    with nullcontext() if folder is None else _checked_folder(folder, options.overwrite):
         found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
         model = found.model(**{"map_head": {"kind": "contributions", "closed_form": True}, **config})
         processor = _processor(found, model, crop_pct, interpolation)
@@ -165,10 +167,10 @@ def _silent(_: str) -> None:
 
 
 @contextmanager
-def _checked_folder(folder: Path) -> Iterator[None]:
+def _checked_folder(folder: Path, overwrite: bool) -> Iterator[None]:
     """Before any work: it can be written to, and nothing in it would be lost. A failure leaves no empty folders."""
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a model already: name another output_dir, or remove it.")
+    if (folder / "config.json").exists() and not overwrite:
+        raise ValueError(f"{folder} holds a model already: name another output_dir, or pass overwrite to replace it.")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import overwrite_option
 
 
 @dataclass
@@ -22,6 +23,7 @@ class AttachArguments:
     )
     images: str = option(help="Images without labels: a folder however nested, or a data set by name.")
     output_dir: str = option(help="Folder for the model, its card, results.json and predictions.png.", short="-o")
+    overwrite: bool = overwrite_option()
     backbone: str | None = option(None, "For a file of weights: timm's architecture, or torchvision:resnet50.")
     backbone_kwargs: dict[str, Any] | None = option(None, "Options that the network was made with, as JSON.")
     image_size: list[int] | None = option(None, "Side, or height and width, where the source does not say.")
@@ -92,6 +94,7 @@ def run(options: AttachArguments) -> None:
             until=options.until,
             batch_size=options.batch_size,
             seed=options.seed,
+            overwrite=options.overwrite,
             fit=FitOptions(pairs=options.pairs, channels_last=options.channels_last),
         ),
         backbone=options.backbone,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import overwrite_option
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
 
 
@@ -19,6 +20,7 @@ class EvaluateArguments:
 
     model: str = option(help="Folder or Hub name of a trained model.", positional="MODEL")
     output_dir: str = option("evaluation", "Folder for results.json and predictions.png.", short="-o")
+    overwrite: bool = overwrite_option()
     batch_size: int = option(32, "Images at a time.")
     workers: int = option(0, "Processes that load data.")
     map_eval_samples: int = option(1000, "Images on which the maps are measured.")

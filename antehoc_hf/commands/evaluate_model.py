@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import model_config
+from antehoc_hf.commands.output import check_vacant
 from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
@@ -58,6 +59,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     folder = Path(options.output_dir)
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
+    check_vacant(folder / RESULTS_FILE, options.overwrite)
     config = model_config(options.model)
     if options.update_card:
         check_measurable(Path(options.model), str(data_options.dataset_name))

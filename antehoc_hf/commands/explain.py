@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import overwrite_option
 
 
 @dataclass
@@ -29,6 +30,7 @@ class ExplainArguments:
     )
     layer: str | None = option(None, "Module that methods of one layer read. By default the last block.")
     output_dir: str = option("explanations", "Folder for figures, maps and JSON.", short="-o")
+    overwrite: bool = overwrite_option()
     batch_size: int = option(8, "Images at a time.")
     figures: bool = option(True, "Draw one figure for each image.")
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")

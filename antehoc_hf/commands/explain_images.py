@@ -19,6 +19,7 @@ from antehoc_hf.commands.inputs import (
     predictions,
     unique_names,
 )
+from antehoc_hf.commands.output import check_vacant
 from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
@@ -48,13 +49,14 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
         ValueError: for options or images that make no sense, in one sentence.
         OSError: if the model cannot be loaded.
     """
+    folder = Path(options.output_dir)
+    check_vacant(folder / EXPLANATIONS_FILE, options.overwrite)
     paths = image_files(options.images or example.IMAGES)
     model, processor = load_model(options.model or example.MODEL)
     explainers = {
         name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
     }
     target = _target(model, options.target)
-    folder = Path(options.output_dir)
     for part in ("maps", *(["figures"] if options.figures else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
     names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))

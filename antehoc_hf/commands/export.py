@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import check_vacant, overwrite_option
 
 
 @dataclass
@@ -23,6 +24,7 @@ class ExportArguments:
         "The file to write: .onnx, or .pt2 for torch.export. By default model.onnx in the folder.",
         short="-o",
     )
+    overwrite: bool = overwrite_option()
     batch_size: int | None = option(None, "Images that the graph takes at a time; by default any number.")
 
     def __post_init__(self) -> None:
@@ -52,6 +54,7 @@ def run(options: ExportArguments) -> None:
 
     folder = Path(options.model)
     output = Path(options.output or (folder / "model.onnx" if folder.is_dir() else "model.onnx"))
+    check_vacant(output, options.overwrite, "output")
     write = export_program if output.suffix == ".pt2" else export_onnx
     path = write(options.model, output, options.batch_size)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → prediction and interpretation_map")

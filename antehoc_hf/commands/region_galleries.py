@@ -11,6 +11,7 @@ import torch
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, unique_names
+from antehoc_hf.commands.output import check_vacant
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.concepts.regions import Region
 from antehoc_hf.explainers import Explainer, load_explainer
@@ -41,6 +42,8 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
         ValueError: for options or images that make no sense, in one sentence.
         OSError: if the model cannot be loaded.
     """
+    folder = Path(options.output_dir)
+    check_vacant(folder / REGIONS_FILE, options.overwrite)
     paths = image_files(options.images)
     model, processor = load_model(options.model)
     labels = getattr(model.config, "id2label", None)
@@ -67,7 +70,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
                 _keep(best.setdefault(class_, []), region, region.crop(picture, least=0.25), options.per_class)
     results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
     results |= {"images": found, "skipped": skipped}
-    _write(results, best, labels, Path(options.output_dir))
+    _write(results, best, labels, folder)
     return results
 
 

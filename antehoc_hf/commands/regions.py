@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from antehoc_hf.commands.errors import UsageError, need, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import overwrite_option
 
 
 @dataclass
@@ -23,6 +24,7 @@ class RegionArguments:
     least_area: float = option(0.002, "Smaller parts are left out; a share of the image.")
     per_class: int = option(24, "Regions in a class's gallery.")
     output_dir: str = option("regions", "Folder for galleries and JSON.", short="-o")
+    overwrite: bool = overwrite_option()
     batch_size: int = option(16, "Images at a time.")
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 

@@ -109,6 +109,33 @@ def test_images_that_cannot_be_read(trained: Path, pictures: Path, tmp_path: Pat
     assert "broken.jpg" in results["skipped"][0]
 
 
+def test_no_run_s_results_replace_another_s(trained: Path, pictures: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["regions", str(pictures / "a.png"), "--model", str(trained), "--explainer", "sobel"]
+    arguments += ["-o", str(tmp_path)]
+    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert "is there already, from an earlier run: name another --output_dir" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        (["explain", "a.png", "--model", "m", "-o"], "explanations.json"),
+        (["evaluate", "m", "--dataset_name", "shapes", "-o"], "results.json"),
+        (["attach", "resnet50", "--images", "in", "-o"], "config.json"),
+        (["export", "m", "-o"], ""),
+    ],
+)
+def test_every_command_says_how_to_replace(tmp_path: Path, command: list[str], left: str, capsys) -> None:
+    output = tmp_path if left else tmp_path / "model.onnx"
+    (output / left if left else output).write_text("{}")
+    assert main([*command, str(output)]) == 2
+    message = capsys.readouterr().err
+    assert "already" in message
+    assert "overwrite" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

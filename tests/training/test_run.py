@@ -1,13 +1,16 @@
 """Whole runs through the command line: what the folder holds, and how mistakes end."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from antehoc_hf.cli import main
@@ -176,7 +179,6 @@ def test_the_plain_network_stands_beside_if_it_was_trained_alike(
         (["--max_eval_samples", "6"], "evaluated_images: 12 there, 6 here"),
         (["--split_seed", "1"], "(content: "),
         (["--crop_pct", "0.5"], "(crop_pct: null there, 0.5 here)"),
-        (["--train_task", "false"], "(train_task: true there, false here)"),
     ],
 )
 def test_a_plain_network_trained_otherwise_is_refused(
@@ -211,12 +213,47 @@ def test_a_folder_without_a_plain_run_is_refused(
 
 def test_the_card_of_a_map_for_each_class_tells_how_it_was_learned(images: Path, tmp_path: Path) -> None:
     more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_images", "0", "--map_head", "contributions")
-    train(flags(images, tmp_path / "run", *more, "--coalitions_per_image", "2", "--train_task", "false"))
+    train(flags(images, tmp_path / "run", *more, "--coalitions_per_image", "2"))
     card = (tmp_path / "run" / "README.md").read_text()
     assert "There is a map for each class." in card
-    for line in ("coalitions per image | `2`", "coalition sampling | `contiguous`", "train task | `False`"):
+    for line in ("coalitions per image | `2`", "coalition sampling | `contiguous`"):
         assert f"| {line} |" in card
     assert "tv weight" not in card  # of the other kind of map
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_finished_network_keeps_its_head_and_its_classes(
+    images: Path, tmp_path: Path, labelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, file = timm.create_model("test_resnet", num_classes=5), tmp_path / "five.safetensors"
+    save_file(network.state_dict(), file)
+    for number, path in enumerate(sorted((images / "train").glob("*/*.png"))):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "flat" / f"{number}.png")
+    more = ("--max_steps", "2", "--logging_steps", "1", "--train_task", "false", "--pretrained_file", str(file))
+    results = train(flags(images if labelled else tmp_path / "flat", tmp_path / "run", *more))
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run")
+    assert model.config.id2label == {index: f"LABEL_{index}" for index in range(5)}
+    assert torch.equal(model.backbone.get_classifier().weight, network.get_classifier().weight)
+    assert "do not say what their 5 classes are called" in caplog.text
+    assert "no accuracy is measured" in caplog.text
+    assert set(results["metrics"]) == {"map_mean", "degenerate_share"}
+    logged = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    steps = [entry for entry in logged if "interpretation_loss" in entry]
+    assert len(steps) == 2
+    assert not any({"loss", "grad_norm", "learning_rate"} & entry.keys() for entry in steps)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ((), "without weights it is random: add --pretrained or --pretrained_file FILE."),
+        (("--task", "landmark-detection"), "the head of landmark-detection begins at random and has to be trained"),
+    ],
+)
+def test_only_a_finished_network_is_explained_as_it_is(images: Path, tmp_path: Path, more, sentence, capsys) -> None:
+    assert main(["train", *flags(images, tmp_path / "run", "--train_task", "false", *more)]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path: Path) -> None:

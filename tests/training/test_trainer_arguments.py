@@ -3,7 +3,9 @@
 import dataclasses
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -105,6 +107,31 @@ def test_a_model_without_a_map_head_has_no_objective(tiny, tmp_path):
         AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path), objective="energy")
     with pytest.raises(ValueError, match="belong to a training with an objective"):
         AnteHocTrainer(model=nn.Linear(2, 2), args=tiny.build_args(tmp_path, train_task=False))
+
+
+def test_a_new_head_is_announced_and_not_explained_before_it_is_trained(tiny, tmp_path, caplog):
+    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), tmp_path / "seven.safetensors")
+    weights = str(tmp_path / "seven.safetensors")
+    model = tiny.build_model(map_head="contributions", num_labels=10, pretrained=weights)
+    assert "have 7 classes, and the model has 10: its classifier is new and random" in caplog.text
+    with pytest.raises(ValueError, match="train_task=False would explain a classifier of random values"):
+        tiny.build_trainer(model, tmp_path / "run", train_task=False)
+    tiny.build_trainer(model, tmp_path / "run", tiny.Images(4), max_steps=1).train()
+    tiny.build_trainer(model, tmp_path / "other", train_task=False)  # the head has been trained since
+
+
+@pytest.mark.parametrize("map_head", ["contributions", "energy"])
+def test_a_map_learns_from_images_without_labels(tiny, tmp_path, map_head):
+    images = [{"pixel_values": tiny.Images()[index]["pixel_values"]} for index in range(8)]
+    trainer = tiny.build_trainer(tiny.build_model(map_head=map_head), tmp_path, images, max_steps=2, train_task=False)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("map_head") for name in changed)
+    steps = [entry for entry in trainer.state.log_history if "interpretation_loss" in entry]
+    assert len(steps) == 2
+    assert not any({"loss", "grad_norm", "learning_rate"} & entry.keys() for entry in steps)
 
 
 def test_stock_arguments_are_refused(tiny, tmp_path):

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import datasets
@@ -94,8 +95,7 @@ class LabelSpace:
 
     def encoder(self, processor: ImageProcessor, augmentation: str | None) -> Encode:
         """Items are {"pixel_values": (3, H, W) float32, "labels": tensor}."""
-        transform = train_transform(processor, augmentation) if augmentation else evaluation_transform(processor)
-        return _Encoder(self, transform)
+        return _Encoder(self, _transform(processor, augmentation))
 
     def _index(self, value: object) -> int:
         if isinstance(value, Hashable) and value in self.lookup:
@@ -105,6 +105,37 @@ class LabelSpace:
             f"label {value!r} is not one of the {len(self.names)} classes ({_shortened(self.names)})"
             + (f", though {alike!r} is" if alike is not None else "")
         )
+
+
+class Unlabelled(LabelSpace):
+    """Images without labels, for a finished network that is explained and not trained; names and kind are its own."""
+
+    @property
+    def columns(self) -> list[str]:
+        """None."""
+        return []
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        """Nothing can be wrong."""
+
+    def is_hidden(self, dataset: datasets.Dataset) -> bool:
+        """False: nothing is missed."""
+        return False
+
+    def strata(self, dataset: datasets.Dataset) -> None:
+        """None: the classes are not known."""
+
+    def encoder(self, processor: ImageProcessor, augmentation: str | None) -> Encode:
+        """Items are {"pixel_values": (3, H, W) float32}."""
+        return partial(_pixels, _transform(processor, augmentation))
+
+
+def _transform(processor: ImageProcessor, augmentation: str | None) -> Transform:
+    return train_transform(processor, augmentation) if augmentation else evaluation_transform(processor)
+
+
+def _pixels(transform: Transform, images: list[Image.Image], values: object) -> list[dict[str, torch.Tensor]]:
+    return [{"pixel_values": pixels} for pixels in transform(images)]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 from antehoc_hf.training.data.image_data import ImageData
 from antehoc_hf.training.data.images import find_unreadable
-from antehoc_hf.training.data.labels import LabelSpace, read_label_space, with_class_names
+from antehoc_hf.training.data.labels import LabelSpace, Unlabelled, read_label_space, with_class_names
 from antehoc_hf.training.data.sources import Source, load_source
 from antehoc_hf.training.data.splits import Split, find_splits, hold_out, take
 from antehoc_hf.training.data.targets import ReadTargets, T, Targets
@@ -109,7 +109,9 @@ def load_data(
     first = next(iter(splits.values())).dataset
     image_column = find_image_column(first.features, image_column, source=source.name)
     targets = read_targets(first, image_column, source.name)
-    if isinstance(targets, LabelSpace):
+    if isinstance(targets, Unlabelled):
+        report(f"  no labels; the network's {len(targets.names)} classes: {quoted(targets.names, _NAMED_CLASSES)}")
+    elif isinstance(targets, LabelSpace):
         noun = "values" if targets.problem_type == "regression" else "classes"
         named_classes = quoted(targets.names, _NAMED_CLASSES)
         report(f"  {len(targets.names)} {noun}, from column {targets.column!r}: {named_classes}")

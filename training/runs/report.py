@@ -122,7 +122,7 @@ def measure_options(settings: RunSettings) -> MeasureOptions:
 
 def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> dict[str, Any]:
     """Length, time, and the last losses that were logged."""
-    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    logged = [entry for entry in trainer.state.log_history if {"loss", "interpretation_loss"} & entry.keys()]
     last = logged[-1] if logged else {}
     names = ["map_mean", "degenerate_share", "images_per_second"]
     names = [*(name for name in last if name == "loss" or name.endswith("_loss")), *names]

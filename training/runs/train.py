@@ -48,13 +48,16 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     settings.task.check_model(settings.model, settings.config, settings.map)
     _seed(args)
+    finished = None
+    if settings.task.has_maps and not args.train_task:
+        finished = settings.task.finished_model(settings.model, settings.config, settings.map)
     with args.main_process_first(local=False, desc="loading the data"):
-        data = settings.task.load_data(settings.data)
+        data = settings.task.load_data(settings.data, finished)
     if "train" not in data.splits:
         raise UsageError(f"{data.name} has no training images ({', '.join(data.splits)} only): name its train_split.")
     settings.task.check_data(data, measure_options(settings))
     follow_size(args, len(data.splits["train"]), settings.run.least_steps)
-    model, processor = build_model(settings, data)
+    model, processor = build_model(settings, data, finished)
     images = data.with_transforms(processor, settings.run.augmentation or settings.task.default_augmentation)
     trainer = build_trainer(settings, model, processor, data, images)
     if args.process_index == 0:
@@ -80,9 +83,11 @@ def follow_size(args: AnteHocTrainingArguments, images: int, least_steps: int) -
     args.num_train_epochs = max(args.num_train_epochs, math.ceil(least_steps / steps_an_epoch()))
 
 
-def build_model(settings: RunSettings, data: ImageData[Any]) -> tuple[Any, AnteHocImageProcessor]:
-    """The model for the data, and the image processor that fits it."""
-    model = settings.task.build_model(settings.model, settings.config, settings.map, data)
+def build_model(
+    settings: RunSettings, data: ImageData[Any], finished: Any = None
+) -> tuple[Any, AnteHocImageProcessor]:
+    """The model for the data, unless it is finished already, and the image processor that fits it."""
+    model = finished or settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal
 
 import torch
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -127,6 +128,15 @@ class Task(ABC, Generic[T]):
         """A new model for the data."""
         options = {**config, **config_of(map_choice.settled(self.default_map_for(data))), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
+
+    def finished_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> Any:
+        """
+        The network that `--train_task false` leaves as it is: prediction and classes are its own, not the data's.
+
+        Raises:
+            UsageError: if there is no finished network to begin with.
+        """
+        raise UsageError(f"--train_task false: the head of {self.name} begins at random and has to be trained.")
 
     def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
         """

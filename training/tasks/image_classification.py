@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,24 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
+from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.columns import find_label_column
-from antehoc_hf.training.data.labels import LabelSpace, read_label_space
+from antehoc_hf.training.data.errors import DataError
+from antehoc_hf.training.data.labels import PROBLEM_TYPES, LabelSpace, Unlabelled, read_label_space
 from antehoc_hf.training.data.masks import WithMasks, check_mask_column
 from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
-from antehoc_hf.training.runs.options import ClassificationArguments
+from antehoc_hf.training.runs.maps import MapChoice, config_of
+from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
 from antehoc_hf.visualization import Caption, figure_of_predictions, photo_parts
+
+logger = logging.getLogger(__name__)
 
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
@@ -38,6 +44,7 @@ class ImageClassification(Task[LabelSpace]):
     arguments = ClassificationArguments
     model_class = AnteHocForImageClassification
     default_augmentation = "crop-flip"
+    needs_labels = True
 
     def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
         """The labels; with a model its classes, in its order."""
@@ -46,10 +53,35 @@ class ImageClassification(Task[LabelSpace]):
             names = [model.config.id2label[index] for index in range(model.config.num_labels)]
 
         def read(dataset: datasets.Dataset, image_column: str, source: str) -> LabelSpace:
-            column = find_label_column(dataset.features, image_column, self.options.label_column, source=source)
-            return read_label_space(dataset, column, names=names, problem_type=self.options.problem_type)
+            try:
+                column = find_label_column(dataset.features, image_column, self.options.label_column, source=source)
+                found = read_label_space(dataset, column, names=names, problem_type=self.options.problem_type)
+                if not self.needs_labels:
+                    found.check(dataset, "train")
+            except DataError as error:
+                if self.needs_labels or self.options.label_column is not None:
+                    raise
+                logger.warning("The images count as unlabelled, and no accuracy is measured: %s", error)
+                return Unlabelled("", names or [], self.options.problem_type or PROBLEM_TYPES[0], "index")
+            return found
 
         return read
+
+    def finished_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> Any:
+        """
+        timm's pretrained network, or that of a file of weights.
+
+        Raises:
+            UsageError: without weights, where the network would be a random one.
+        """
+        if not model.pretrained_source():
+            raise UsageError(
+                "--train_task false explains a network as it is, and without weights it is random: add "
+                "--pretrained or --pretrained_file FILE."
+            )
+        self.needs_labels = False
+        options = {**config, **config_of(map_choice), "problem_type": self.options.problem_type}
+        return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
     def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
         """
@@ -75,6 +107,8 @@ class ImageClassification(Task[LabelSpace]):
     def metric_names(self, data: ImageData[LabelSpace]) -> set[str]:
         """Those of the kind of problem."""
         nothing = np.zeros((1, 1))
+        if isinstance(data.targets, Unlabelled):
+            return super().metric_names(data) - {"loss"}
         return {*super().metric_names(data), *metrics_of(data.targets.problem_type)(EvalPrediction(nothing, nothing))}
 
     def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
@@ -92,7 +126,7 @@ class ImageClassification(Task[LabelSpace]):
 
     def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
         """What is predicted, and where that is wrong what is true."""
-        return captions(outputs.logits, batch["labels"], config)
+        return captions(outputs.logits, batch.get("labels"), config)
 
     def measure(
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
@@ -101,6 +135,8 @@ class ImageClassification(Task[LabelSpace]):
         one_of_several = _one_of_several(model.config)
         if not one_of_several or options.count < 1:
             return Measured()
+        if isinstance(images.targets, Unlabelled):
+            return Measured(lines=["The maps are not measured without labels; `antehoc attach` can."])
         dataset: Any = images
         if options.mask_column is not None:
             dataset = WithMasks(images, options.mask_column, processor)
@@ -121,7 +157,7 @@ class ImageClassification(Task[LabelSpace]):
         self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
-        if not _one_of_several(model.config):
+        if not _one_of_several(model.config) or isinstance(images.targets, Unlabelled):
             return []
         positions = sample(images, _LOOKED_AT)
         items = [images[position] for position in positions]
@@ -156,16 +192,19 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
     )
 
 
-def captions(logits: Tensor, labels: Tensor, config: Any) -> list[Caption]:
+def captions(logits: Tensor, labels: Tensor | None, config: Any) -> list[Caption]:
     """
     What is predicted, and what is true, in words.
 
     Args:
         logits (`Tensor`): (N, K).
-        labels (`Tensor`): (N,) classes, (N, K) zeros and ones, or numbers of a regression, (N,) or (N, K).
+        labels (`Tensor`, *optional*): (N,) classes, (N, K) zeros and ones, or numbers of a regression, (N,) or (N, K).
         config: the model's, with `problem_type` and `id2label`.
     """
-    logits, labels, names = logits.detach().float().cpu(), labels.cpu(), config.id2label
+    logits, names = logits.detach().float().cpu(), config.id2label
+    if labels is None:
+        return [Caption(_short(names[index])) for index in logits.argmax(dim=1).tolist()]
+    labels = labels.cpu()
     if config.problem_type == "multi_label_classification":
         return [_several(row, true, names) for row, true in zip(logits > 0, labels > 0.5, strict=True)]
     if config.problem_type == "regression" or labels.is_floating_point():
