@@ -191,8 +191,10 @@ def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys
         (["--noise_shares", "20"], "noise_shares are parts of the pixels"),
         (["--target", "truth"], "invalid choice: 'truth'"),
     ):
-        assert cli.main([*arguments, *flags]) == 2
+        assert cli.main([*arguments, "--overwrite", *flags]) == 2
         assert message in capsys.readouterr().err
+    assert cli.main(arguments) == 2
+    assert "is there already, from an earlier run" in capsys.readouterr().err
 
 
 def test_evaluate_puts_its_measures_on_the_card(
@@ -216,7 +218,7 @@ def test_evaluate_puts_its_measures_on_the_card(
     assert "Rank correlation with the trained" in card
     # A card of one's own stays; so do numbers of other weights, and of other data.
     (model / "README.md").write_text("Mine.")
-    assert cli.main([*arguments, "--update_card", "true"]) == 0
+    assert cli.main([*arguments, "--overwrite", "--update_card", "true"]) == 0
     assert "written by a person and stays" in capsys.readouterr().out
     assert (model / "README.md").read_text() == "Mine."
     for changed, message in (
@@ -224,7 +226,7 @@ def test_evaluate_puts_its_measures_on_the_card(
         ({"training": {"weights_sha256": "0"}}, "was written for other weights"),
     ):
         (model / "results.json").write_text(json.dumps({**of_training, **changed}))
-        assert cli.main([*arguments, "--update_card", "true"]) == 2
+        assert cli.main([*arguments, "--overwrite", "--update_card", "true"]) == 2
         assert message in capsys.readouterr().err
 
 
