@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 Hook = Callable[[nn.Module, Any, Any], None]
-_TABLES = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def forward_with_taps(
     Runs the backbone and reads its taps on the way.
 
     What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
-    copies made meanwhile in another thread leave them out. `torch.compile` cannot follow
+    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow
     `register_forward_hook`; where it is at work, each tapped module's table of hooks is replaced by one with another
     entry and put back afterwards.
 
@@ -252,7 +251,6 @@ def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callab
         return guarded
 
     for module, hook in hooks:
-        prepare_for_taps(module)
         module._forward_hooks[key] = of_this_thread(hook)  # type: ignore[index]
     try:
         return call()
@@ -265,19 +263,21 @@ class _TapKey:
     """Under which a reading hook of one forward pass stands in a module's table."""
 
 
-class _HookTable(OrderedDict[Any, Hook]):
-    """A module's hooks; copies and pickles leave out those of forward passes that are running in other threads."""
+def without_taps(module: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:
+    """
+    The same modules around the same tensors, without the hooks of forward passes that are running in other threads.
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        kept = [entry for entry in list(self.items()) if not isinstance(entry[0], _TapKey)]
-        return _HookTable, (), None, None, iter(kept)
-
-
-def prepare_for_taps(module: nn.Module) -> None:
-    """Makes it safe to copy a module that is tapped. One that has hooks keeps its table: their handles refer to it."""
-    with _TABLES:
-        if not isinstance(module._forward_hooks, _HookTable) and not module._forward_hooks:
-            module._forward_hooks = _HookTable()
+    Args:
+        module: with all its children.
+        twins: those made so far, by the identity of the original: one may stand in several places.
+    """
+    twins = {} if twins is None else twins
+    if id(module) not in twins:
+        twin = twins[id(module)] = object.__new__(type(module))
+        hooks = [entry for entry in list(module._forward_hooks.items()) if not isinstance(entry[0], _TapKey)]
+        children = {name: child and without_taps(child, twins) for name, child in module._modules.items()}
+        twin.__dict__ = {**module.__dict__, "_forward_hooks": OrderedDict(hooks), "_modules": children}
+    return twins[id(module)]
 
 
 def _reading_hook(

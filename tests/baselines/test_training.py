@@ -73,7 +73,7 @@ def test_a_whole_run(
     message = ["evaluate", str(folder), "--dataset_name", str(colours), "--output_dir", str(tmp_path / "evaluated")]
     capsys.readouterr()
     assert main(message) == 0, capsys.readouterr().err
-    assert main([*message, "--mask_column", "mask"]) == 2
+    assert main([*message, "--overwrite", "--mask_column", "mask"]) == 2
     assert f"which a model of type {model_type} does not have" in capsys.readouterr().err
     evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert evaluated["metrics"]["accuracy"] == results["metrics"]["accuracy"]
