@@ -1,5 +1,6 @@
 """A timm network at home in transformers: what every model of this project shares, whatever it explains."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -19,6 +20,8 @@ from transformers import PreTrainedModel
 from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
 from .taps import without_taps
 
+logger = logging.getLogger(__name__)
+
 
 class TimmPreTrainedModel(PreTrainedModel):
     """A timm backbone with its own weights, initial values and head; the rest is added by subclasses."""
@@ -33,6 +36,7 @@ class TimmPreTrainedModel(PreTrainedModel):
 
     backbone: Any  # timm's network
     pretrained_source: bool | str = False  # of the weights it started from: timm's on the Hub (True), or a file
+    has_new_head: bool = False  # whether these weights left the classifier at its random values
 
     def _build_backbone(self, num_outputs: int) -> None:
         """The backbone, before anything else that draws random numbers: it starts as timm's network of that seed."""
@@ -77,6 +81,11 @@ class TimmPreTrainedModel(PreTrainedModel):
         """
         if pretrained and not {"num_labels", "id2label"} & set(options):
             options = {**options, **pretrained_labels(backbone, pretrained)}
+            if "id2label" not in options and options.get("num_labels"):
+                logger.warning(
+                    "The weights of %s do not say what their %d classes are called: name them with id2label, or they "
+                    "are LABEL_0, LABEL_1, …", backbone, options["num_labels"],
+                )  # fmt: skip
         config = make_config(backbone=backbone, **options)
         fields: dict[str, Any] = cls.config_class.__dataclass_fields__  # type: ignore[union-attr]
         unknown = [name for name in options if name not in fields and name != "num_labels"]
@@ -88,6 +97,14 @@ class TimmPreTrainedModel(PreTrainedModel):
         if pretrained:
             load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
             model.pretrained_source = pretrained
+            there = pretrained_labels(backbone, pretrained)
+            classes = there.get("num_labels") or len(there.get("id2label", ()))
+            if model._num_outputs and classes != model._num_outputs:
+                model.has_new_head = True
+                logger.warning(
+                    "The pretrained weights have %d classes, and the model has %d: its classifier is new and random, "
+                    "and has to be trained.", classes, model._num_outputs,
+                )  # fmt: skip
         return model
 
     @classmethod
