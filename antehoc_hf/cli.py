@@ -83,6 +83,16 @@ def _terminations_interrupt() -> Any:
     return signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def _end_quietly() -> None:
+    """In a worker that a library forks and terminates when it is done: else its last word would be a traceback."""
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_quietly)
+
+
 def run(name: str, argv: Sequence[str]) -> None:
     """Runs a command of [`COMMANDS`]; its errors are raised."""
     command = import_module(f"antehoc_hf.commands.{name}")

@@ -23,6 +23,7 @@ from transformers import (
     AutoTokenizer,
     pipeline,
 )
+from transformers.utils.logging import disable_progress_bar
 
 import antehoc_hf  # noqa: F401  makes the Auto classes know the models
 from antehoc_hf import load_shapes
@@ -121,6 +122,7 @@ def main() -> int:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=12)
     options = parser.parse_args()
+    disable_progress_bar()
     rows = load_shapes(train=0, validation=0, test=options.images)["test"]
     wrong = [problem for folder in options.folders for problem in reload(str(folder), rows)]
     return 1 if wrong else 0

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import multiprocessing
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -300,3 +303,17 @@ def test_a_missing_extra_is_named_before_any_work_starts(
     assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert f"needs the package {package}: install it with `pip install 'antehoc-hf[{extra}]'`." in said
+
+
+def test_forked_workers_end_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as while a command runs
+    try:
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.2)
+        worker.terminate()
+        worker.join(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert worker.exitcode == -signal.SIGTERM
+    assert "Traceback" not in capfd.readouterr().err
