@@ -36,6 +36,7 @@ from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcess
 from antehoc_hf.training.data import ImageDataset, sample
 from antehoc_hf.training.runs.options import DataArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
+from benchmarks.output import show
 
 AREA = 0.2
 OURS = "own map"
@@ -125,10 +126,7 @@ def main() -> None:
     subset = Subset(images, sample(images, options.images))
     found = measure(model, energy, subset, parts, list(targets.scheme.parts))
     text = f"{len(subset)} test images of {data.name}\n\n{table(found)}"
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
-    print(text)
+    show(text, options.output)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from antehoc_hf.modeling.contribution_map import contribution_map
 from antehoc_hf.modeling.image_input import read_image_file
 from antehoc_hf.shapes import load_shapes, part_mask
 from antehoc_hf.shapes.dataset import ATTRIBUTES
+from benchmarks.output import show
 
 ROWS = ("its own map", "maps of the other attributes", "Grad-CAM", "center")
 
@@ -85,10 +86,7 @@ def main() -> None:
         cells = " | ".join(f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]" for mean in means)
         lines.append(f"| {name} | {cells} |")
     text = "\n".join(lines) + "\n"
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
-    print(text)
+    show(text, options.output)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 from antehoc_hf.modeling.image_input import read_image_file
 from antehoc_hf.shapes import load_shapes, part_mask
+from benchmarks.output import show
 
 ROWS = ("word's map", "whole caption's map", "other words' maps", "Grad-CAM of the word", "center")
 Found = dict[str, dict[str, list[float]]]
@@ -120,10 +121,7 @@ def main() -> None:
     torch.set_num_threads(1)
     every, learned = map(table, measure(options.model, options.images, options.split))
     text = f"All words\n\n{every}\nWords that are learned\n\n{learned}"
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
-    print(text)
+    show(text, options.output)
 
 
 if __name__ == "__main__":
