@@ -14,6 +14,7 @@ from .other_network import build_other_network, is_other_network
 from .tap_search import (
     LayerCall,
     at_fixed_intervals,
+    at_the_classifier,
     convolution_taps,
     named_taps,
     reaches_last_stage,
@@ -161,6 +162,8 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
                 continue
             check_classifier(config, backbone)
             points = _layers(config, backbone, calls)
+            if config.map_head.reads_classifier and config.taps == "auto":
+                points = at_the_classifier(backbone, calls, points)
             if points:
                 config.fixed_image_size = size == (height, width)
                 return calls, points

@@ -53,6 +53,11 @@ class ContributionMapConfig(MapHeadConfig):
         if not isinstance(self.closed_form, bool):
             raise ValueError(f"closed_form={self.closed_form!r} must be true or false.")
 
+    @property
+    def reads_classifier(self) -> bool:
+        """In closed form."""
+        return self.closed_form
+
     def fit(self, config: "AnteHocConfig") -> None:
         """The closed form reads probabilities of classes; what is 0 in a map depends on the task."""
         if self.closed_form and not config.has_classes:

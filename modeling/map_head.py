@@ -139,6 +139,11 @@ class MapHeadConfig(PreTrainedConfig):
     choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {}
     counts: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def reads_classifier(self) -> bool:
+        """Whether the last tap has to have the width that the network's classifier reads."""
+        return False
+
     def __post_init__(self, **kwargs: Any) -> None:
         kind = kwargs.pop("kind", self.kind)
         if kind != self.kind:

@@ -155,6 +155,21 @@ def stage_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
     return [call.tap_point() for call in named]
 
 
+def at_the_classifier(backbone: nn.Module, calls: list[LayerCall], points: list[TapPoint]) -> list[TapPoint]:
+    """
+    The same taps, but with the last stage's output in place of a last tap that lies within that stage (in a branch of
+    a ConvNeXt's block, say), if the output is as wide as what the classifier reads.
+    """
+    width = getattr(backbone.get_classifier(), "in_features", None)  # type: ignore[operator]
+    order = {(call.module, call.call): index for index, call in enumerate(calls)}
+    ends = stage_taps(backbone, calls)[-1:]
+    within = ends and points and order[ends[0].module, ends[0].call] > order[points[-1].module, points[-1].call]
+    if not within:
+        return points
+    layout = calls[order[ends[0].module, ends[0].call]].layout
+    return [*points[:-1], *ends] if layout is not None and layout["channels"] == width else points
+
+
 def _ending_in(name: str, calls: dict[str, LayerCall]) -> LayerCall | None:
     """The call of a module named so, or named so within an inner network (`encoder.blocks.0` for `blocks.0`)."""
     found = (call for module, call in calls.items() if module == name or module.endswith(f".{name}"))

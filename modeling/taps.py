@@ -113,8 +113,8 @@ def find_layout(
         prefix_tokens: tokens of the backbone that are no positions.
 
     Returns:
-        `item`, `layout`, `prefix_tokens`, `stride` of a [`TapPoint`] and `grid` (rows, columns); None where there is
-        no grid.
+        `item`, `layout`, `prefix_tokens`, `stride` of a [`TapPoint`], `grid` (rows, columns) and `channels`; None
+        where there is no grid.
     """
     if isinstance(output, (tuple, list)):
         for item in reversed(range(len(output))):
@@ -140,8 +140,9 @@ def _layout_of_grid(shape: torch.Size, image_size: tuple[int, int], channels: in
         return None
     # A tie is settled for the common layout.
     name = "NCHW" if "NCHW" in fitting else "NHWC"
-    rows, columns, _ = fitting[name]
-    return {"item": None, "layout": name, "grid": (rows, columns), "prefix_tokens": 0, "stride": None}
+    rows, columns, width = fitting[name]
+    grid = (rows, columns)
+    return {"item": None, "layout": name, "grid": grid, "channels": width, "prefix_tokens": 0, "stride": None}
 
 
 def _fits(rows: int, columns: int, image_size: tuple[int, int]) -> bool:
@@ -171,6 +172,7 @@ def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tok
                         "item": None,
                         "layout": "NLC",
                         "grid": (rows, columns),
+                        "channels": shape[2],
                         "prefix_tokens": prefix,
                         "stride": (height / rows, width / columns),
                     }

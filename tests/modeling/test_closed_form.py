@@ -50,6 +50,20 @@ def test_a_map_in_closed_form_is_the_sum_of_its_responses(build, noise):
     assert torch.allclose(model.map_head.contributions(outputs.tap_values, targets, classes), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size", "last"),
+    [
+        ("test_resnet", 64, "layer4"),
+        ("test_convnext", 96, "stages.3"),
+        ("test_vit", 160, "blocks.5"),
+    ],
+)
+def test_the_last_tap_is_what_the_classifier_reads(build, backbone, size, last):
+    model = build(backbone, image_size=size, **CLOSED)
+    assert model.config.tap_points[-1]["module"] == last
+    assert model.config.tap_channels[-1] == model.backbone.get_classifier().in_features
+
+
 def test_a_map_in_closed_form_does_not_train_by_steps(build, noise):
     model = build("test_resnet", **CLOSED)
     values = model(noise(2, 64), phase="task").tap_values

@@ -6,6 +6,7 @@ writes what came out.
 """
 
 import json
+import os
 import random
 import sys
 from typing import Any
@@ -141,7 +142,8 @@ def run(spec: dict[str, Any]) -> AnteHocTrainer:
             "gradients": recorder.steps,
             "log": trainer.state.log_history,
         }
-        torch.save(result, spec["dump"])
+        torch.save(result, spec["dump"] + ".new")
+        os.replace(spec["dump"] + ".new", spec["dump"])  # whole or not at all, whenever this is killed
     return trainer
 
 
