@@ -16,7 +16,7 @@ PIPELINE_TAGS = {
     "landmark-detection": "keypoint-detection",
     "image-captioning": "image-to-text",
 }
-_TAGS = ("antehoc", "timm", "vision", "explainability", "interpretability", "saliency-map")
+_TAGS = ("vision", "explainability", "interpretability", "saliency-map")
 # What the Hub knows as identifiers; any other licence goes by its name.
 _LICENSES = frozenset(
     [
@@ -92,7 +92,7 @@ def metadata(card: CardData) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=PIPELINE_TAGS[card.task],
-        tags=list(_TAGS),
+        tags=["antehoc", *(("timm",) if ":" not in card.backbone else ()), *_TAGS],  # others: torchvision:resnet18
         base_model=card.base_model,
         datasets=[card.data.hub_id] if card.data and card.data.hub_id else None,
         metrics=_metric_names(card) or None,

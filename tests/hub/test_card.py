@@ -113,6 +113,13 @@ def test_metadata_are_the_hubs_own() -> None:
     assert (result.dataset_split, result.dataset_revision) == ("test", "c0ffee")
 
 
+@pytest.mark.parametrize(("backbone", "is_timm"), [("resnet18", True), ("torchvision:mobilenet_v2", False)])
+def test_a_network_of_another_library_is_not_found_under_timm(backbone: str, is_timm: bool) -> None:
+    written = card(config={**CONFIG, "backbone": backbone})
+    assert ("timm" in ModelCard(written).data.tags) is is_timm
+    assert ("the timm backbone `resnet18`" in written) is is_timm
+
+
 def test_a_licence_the_hub_does_not_know_goes_by_its_name() -> None:
     data = ModelCard(card(facts=Facts(license="My Own Licence 2.0"))).data
     assert (data.license, data.license_name) == ("other", "my-own-licence-2-0")
