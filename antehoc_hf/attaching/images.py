@@ -18,11 +18,11 @@ from torch import Tensor
 from antehoc_hf.modeling.image_input import UnreadableImageError
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.errors import BadImageError, DataError
+from antehoc_hf.training.data.folders import scan
 from antehoc_hf.training.data.images import decode_image, raw_images, unreadable_reason
 from antehoc_hf.training.data.sources import load_source
 from antehoc_hf.training.data.splits import find_splits
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
 LEAST_IMAGES = 40
 _KEYS = ("image", "img", "pixel_values")
 
@@ -150,9 +150,9 @@ def _found(source: Any, split: str | None, most: int) -> _Found:
         if path.is_file():
             raise DataError(f"{path} is a file: give the folder that holds the images.")
         if path.is_dir() and split is None:
-            files = _files(path)
+            files = [file.path for file in scan(path).images]
             if files:
-                return str(source), len(files), files.__getitem__, lambda index: str(files[index]), None
+                return str(source), len(files), files.__getitem__, files.__getitem__, None
             if not any(path.iterdir()):
                 raise DataError(f"There are no images in {path}: the folder is empty.")
     if isinstance(source, str | os.PathLike | datasets.Dataset | datasets.DatasetDict):
@@ -161,19 +161,6 @@ def _found(source: Any, split: str | None, most: int) -> _Found:
         raise DataError(f"images={source!r} is neither a folder, a data set nor something to iterate over.")
     values = [_image_of(row) for row in islice(iter(source), most)]
     return "the images given", len(values), values.__getitem__, lambda index: f"Image {index}", None
-
-
-def _files(folder: Path) -> list[Path]:
-    """Every image file below, in order; hidden files and folders are left alone."""
-    found = []
-    for path, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(path, name) for name in sorted(names) if _is_image(name)]
-    return found
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
 def _of_data_set(source: Any, split: str | None) -> _Found:

@@ -21,9 +21,8 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.training.data.errors import BadImageError
+from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
 from antehoc_hf.training.data.images import decode_image
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 def image_files(given: Sequence[str]) -> list[Path]:
@@ -39,16 +38,11 @@ def image_files(given: Sequence[str]) -> list[Path]:
     for path in map(Path, given):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
-        inside = sorted(filter(_is_image, path.rglob("*"))) if path.is_dir() else [path]
+        inside = [Path(image.path) for image in scan(path).images] if path.is_dir() else [path]
         if not inside:
-            raise UsageError(f"{path} holds no image ({', '.join(sorted(_SUFFIXES))}).")
+            raise UsageError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         paths += inside
     return list(dict.fromkeys(paths))
-
-
-def _is_image(path: Path) -> bool:
-    """By its name; files that begin with "._" are what macOS leaves next to others."""
-    return path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith("._")
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
+import tarfile
 import unicodedata
 import zipfile
 from collections import Counter
@@ -196,7 +200,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     assert "2 classes, from column 'label': 'cat', 'dog'" in text
     for part in (
         "hidden or system files (3)", ".heic (2)", "broken links or special files (2)", "without extension (1)",
-        "images outside of the class folders (1)", "links to a folder above them (1)", "__MACOSX/ (1)",
+        "images outside of the class folders (1)", "'cat/circle', the same folder as '.' (1)", "__MACOSX/ (1)",
     ):  # fmt: skip
         assert part in text
 
@@ -303,6 +307,67 @@ def archive(path: Path, folder: Path, names: Sequence[str] = ("cat", "dog")) -> 
             file.write(image, image.relative_to(folder))
 
 
+@pytest.mark.parametrize("link", ["again", "zz/deep", "kitten"])
+def test_a_folder_is_read_once_and_in_its_own_place(tmp_path: Path, link: str) -> None:
+    root = images(tmp_path / "pets", "real/cat", "real/dog")
+    (root / link).parent.mkdir(exist_ok=True)
+    (root / link).symlink_to(root / "real" / ("cat" if link == "kitten" else ""))
+    said: list[str] = []
+    data = load(root, said)
+    assert counts(data) == {"train": 6}
+    assert data.targets.names == ["cat", "dog"]
+    assert f"'{link}', the same folder as 'real" in "\n".join(said)
+
+
+def test_links_that_multiply_end(tmp_path: Path) -> None:
+    root = images(tmp_path / "pets", "cat", "dog", *(f"dog/{level}" for level in range(20)))
+    for level in range(19):
+        for link in range(3):
+            (root / "dog" / str(level) / f"link{link}").symlink_to(root / "dog" / str(level + 1))
+    assert counts(load(root)) == {"train": 66}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "TGZ", "tar.bz2", "tar.xz"])
+def test_tar_archives_of_class_folders(tmp_path: Path, ending: str) -> None:
+    unpacked = images(tmp_path / "unpacked", *both("train", "test"))
+    root = tmp_path / "pets"
+    root.mkdir()
+    packing = ending.lower().rsplit(".", 1)[-1].removeprefix("t").removeprefix("ar")
+    with tarfile.open(root / f"all.{ending}", "w:" + packing) as file:
+        file.add(unpacked, ".")
+    for path in (root, root / f"all.{ending}"):
+        data = load(path)
+        assert counts(data) == {"train": 6, "test": 6}
+        assert truth_of(data, "test") == {("cat", "cat"), ("dog", "dog")}
+
+
+def test_archives_in_archives(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for split in ("train", "test"):
+        archive(inner / f"{split}.zip", images(tmp_path / split, "cat", "dog"))
+    (tmp_path / "pets").mkdir()
+    shutil.make_archive(str(tmp_path / "pets" / "all"), "zip", inner)
+    assert counts(load(tmp_path / "pets")) == {"train": 6, "test": 6}
+
+
+@pytest.mark.parametrize("kind", ["upwards", "absolute", "link"])
+def test_an_archive_writes_and_reads_nothing_elsewhere(tmp_path: Path, kind: str) -> None:
+    root = images(tmp_path / "pets", "cat", "dog")
+    name = {"upwards": "../../evil.png", "absolute": f"{tmp_path}/evil.png", "link": "cat/link.png"}[kind]
+    with tarfile.open(root / "train.tar.gz", "w:gz") as file:
+        file.add(root / "cat" / "0.png", "cat/0.png")
+        member = tarfile.TarInfo(name)
+        if kind == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(member, io.BytesIO())
+    with contextlib.suppress(DataError):  # an absolute name loses its beginning
+        load(root / "train.tar.gz")
+    assert not list(tmp_path.rglob("evil.png")) or kind == "absolute"
+    assert not (tmp_path / "evil.png").exists()
+    assert not any(path.is_symlink() for path in (tmp_path / "cache").rglob("*"))
+
+
 def test_archives_of_class_folders(tmp_path: Path) -> None:
     unpacked = images(tmp_path / "unpacked", "cat", "dog")
     root = tmp_path / "pets"
@@ -325,6 +390,9 @@ def test_damaged_archives(tmp_path: Path) -> None:
     (tmp_path / "train.zip").write_bytes(b"PK no archive")
     with pytest.raises(DataError, match=r"'.*train\.zip' can't be read as a ZIP archive"):
         load(tmp_path / "train.zip")
+    (tmp_path / "train.tgz").write_bytes(gzip.compress(b"no archive" * 100))
+    with pytest.raises(DataError, match=r"'.*train\.tgz' can't be read as a tar archive"):
+        load(tmp_path / "train.tgz")
     archive(tmp_path / "pets.zip", images(tmp_path / "unpacked", "cat", "dog"))
     content = bytearray((tmp_path / "pets.zip").read_bytes())
     content[60:80] = bytes(20)

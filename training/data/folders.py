@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from antehoc_hf.training.data.archives import holds_images, unpacked
+from antehoc_hf.training.data.archives import holds_images, name_of_archive, unpacked
 from antehoc_hf.training.data.errors import DataError
 
-# Of the formats that are opened, see `antehoc_hf.training.data.images`.
+# Of the formats that are opened, see `antehoc_hf.modeling.image_input`.
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm",
     ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
@@ -28,9 +28,13 @@ _SYSTEM_FOLDERS = {
 }  # fmt: skip
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 HIDDEN = "hidden or system files"
+OTHER_ARCHIVES = "archives of other things than images"
+_DEEPEST_ARCHIVE = 3  # an archive may hold itself
 
 Folder = tuple[str, ...]
 """Names of folders, from the data set's own down; () is the data set's folder itself."""
+
+_Entered = dict[tuple[int, int], Folder]  # device and number of a folder → what it counts as
 
 
 class File(NamedTuple):
@@ -68,28 +72,39 @@ class Tree:
         return [table for table in self.tables if os.path.basename(table.path) in METADATA]
 
 
-def scan(root: Path) -> Tree:
-    """Looks through a folder, or a ZIP archive of images. Links are followed, archives of images are unpacked.
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its name; hidden files, such as those of macOS that begin with "._", are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
-    An archive counts as a folder of its own name, unless such a folder lies next to it.
+
+def scan(root: Path) -> Tree:
+    """Looks through a folder, or an archive of images. Links are followed, archives of images are unpacked.
+
+    A folder is entered once, however many links lead to it, and in its own place rather than by a link. An archive
+    counts as a folder of its own name, unless such a folder lies next to it.
 
     Raises:
         DataError: a folder can't be read, or an archive can't be unpacked.
     """
     tree = Tree(root)
-    archives: list[File] = [] if root.is_dir() else [File((), str(root))]
+    entered: _Entered = {}
+    archives: list[File] = []
     if root.is_dir():
-        _enter(tree, str(root), (), archives, frozenset())
-    for folder, path in archives:
-        name = readable(os.path.splitext(os.path.basename(path))[0])
-        if (*folder, name) in tree.folders:
-            tree.skipped["archives unpacked next to them"] += 1
-        elif not holds_images(path, IMAGE_SUFFIXES):
-            tree.skipped[".zip"] += 1
-        else:
-            inner: list[File] = []
-            _enter(tree, str(unpacked(path)), (*folder, name), inner, frozenset())
-            tree.skipped["archives within archives"] += len(inner)
+        _enter(tree, str(root), (), archives, entered)
+    else:
+        archives.append(File((), str(root)))
+    for _ in range(_DEEPEST_ARCHIVE):
+        inner: list[File] = []
+        for folder, path in archives:
+            name = readable(name_of_archive(path) or os.path.basename(path))
+            if (*folder, name) in tree.folders:
+                tree.skipped["archives unpacked next to them"] += 1
+            elif not holds_images(path, is_image_name):
+                tree.skipped[OTHER_ARCHIVES] += 1
+            else:
+                _enter(tree, str(unpacked(path)), (*folder, name), inner, entered)
+        archives = inner
+    tree.skipped += Counter({"archives within archives": len(archives)})
     for files in (tree.images, tree.tables):
         files.sort(key=lambda file: ("/".join((*file.folder, os.path.basename(file.path))), file.path))
     return tree
@@ -108,32 +123,47 @@ def quoted(names: Collection[str], most: int = 5) -> str:
     return ", ".join([*listed, *(["…"] if len(names) > most else [])])
 
 
-def _enter(tree: Tree, path: str, folder: Folder, archives: list[File], above: frozenset[tuple[int, int]]) -> None:
-    status = os.stat(path)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        tree.skipped["links to a folder above them"] += 1
-        return
-    tree.folders.add(folder)
-    for entry in _entries(path):
-        suffix = os.path.splitext(entry.name)[1].lower()
-        if _is_folder(entry):
-            if entry.name in _SYSTEM_FOLDERS or entry.name.startswith(".Trash-"):
+def _enter(tree: Tree, path: str, folder: Folder, archives: list[File], entered: _Entered) -> None:
+    """Everything below a folder: first what lies there, then what links lead to."""
+    waiting, links = [File(folder, path)], list[File]()
+    while waiting or links:
+        folder, path = waiting.pop() if waiting else links.pop(0)
+        status = os.stat(path)
+        identity = (status.st_dev, status.st_ino)
+        if identity in entered:
+            tree.skipped[f"{_called(folder)}, the same folder as {_called(entered[identity])}"] += 1
+            continue
+        entered[identity] = folder
+        tree.folders.add(folder)
+        for entry in _entries(path):
+            inner = File((*folder, readable(entry.name)), entry.path)
+            if not _is_folder(entry):
+                _add(tree, entry, folder, archives)
+            elif entry.name in _SYSTEM_FOLDERS or entry.name.startswith(".Trash-"):
                 tree.skipped[f"{entry.name}/"] += 1
             else:
-                _enter(tree, entry.path, (*folder, readable(entry.name)), archives, above | {identity})
-        elif entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
-            tree.skipped[HIDDEN] += 1
-        elif not os.path.isfile(entry.path):
-            tree.skipped["broken links or special files"] += 1
-        elif suffix in IMAGE_SUFFIXES:
-            tree.images.append(File(folder, entry.path))
-        elif suffix in TABLE_SUFFIXES and entry.name not in _NOT_TABLES:
-            tree.tables.append(File(folder, entry.path))
-        elif suffix == ".zip":
-            archives.append(File(folder, entry.path))
-        else:
-            tree.skipped[readable(suffix) or "without extension"] += 1
+                (links if entry.is_symlink() else waiting).append(inner)
+
+
+def _called(folder: Folder) -> str:
+    return repr("/".join(folder) or ".")
+
+
+def _add(tree: Tree, entry: os.DirEntry[str], folder: Folder, archives: list[File]) -> None:
+    """A file, to those of its kind."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
+        tree.skipped[HIDDEN] += 1
+    elif not os.path.isfile(entry.path):
+        tree.skipped["broken links or special files"] += 1
+    elif is_image_name(entry.name):
+        tree.images.append(File(folder, entry.path))
+    elif suffix in TABLE_SUFFIXES and entry.name not in _NOT_TABLES:
+        tree.tables.append(File(folder, entry.path))
+    elif name_of_archive(entry.name):
+        archives.append(File(folder, entry.path))
+    else:
+        tree.skipped[readable(suffix) or "without extension"] += 1
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

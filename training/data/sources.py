@@ -14,15 +14,23 @@ from typing import Any
 import datasets
 from datasets.exceptions import DatasetsError
 
+from antehoc_hf.training.data.archives import name_of_archive
 from antehoc_hf.training.data.errors import DataError
-from antehoc_hf.training.data.folders import TABLE_SUFFIXES, File, Tree, readable, scan, skipped_in_words
+from antehoc_hf.training.data.folders import (
+    OTHER_ARCHIVES,
+    TABLE_SUFFIXES,
+    File,
+    Tree,
+    readable,
+    scan,
+    skipped_in_words,
+)
 from antehoc_hf.training.data.layout import Layout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
 from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
 _OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
-_ARCHIVES = {".tar", ".gz", ".tgz", ".zip"}  # `datasets` may know what is in them
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,9 @@ def load_source(
 
     Args:
         name_or_path: a folder (class folders of images, images with metadata, tables, or one written by
-            `save_to_disk`), a table, a ZIP archive of images, the name of a data set on the Hub, "shapes" (this
-            project's synthetic data), or a data set already loaded. A folder of that name is preferred to the Hub.
+            `save_to_disk`), a table, an archive of images (ZIP or tar), the name of a data set on the Hub, "shapes"
+            (this project's synthetic data), or a data set already loaded. A folder of that name is preferred to the
+            Hub.
         config: the configuration, for data sets that have several.
         revision: branch, tag or commit of a data set on the Hub.
         named: "train", "validation", "test" → the name of that split, where the user gives it, by which folders are
@@ -90,8 +99,8 @@ def _of_path(path: Path, config: str | None, named: dict[str, str], options: dic
         return _source(name, datasets.load_from_disk(str(path)), None)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         tree = Tree(path, tables=[File((), str(path))])
-    elif path.is_file() and path.suffix.lower() != ".zip":
-        raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or a ZIP archive.")
+    elif path.is_file() and not name_of_archive(name):
+        raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or an archive.")
     elif config is not None or set(options) - _OWN_OPTIONS or _declares_splits(path):
         source = _source(name, _load(str(path), config, **options), None)
         return _with_files_found(source, str(path), options.get("data_files"))
@@ -108,7 +117,7 @@ def _of_path(path: Path, config: str | None, named: dict[str, str], options: dic
         layout.skipped["tables next to class folders"] += len(tree.tables)
         note_copies(layout)
         splits = _of_images(layout, named)
-    elif _ARCHIVES & set(tree.skipped):
+    elif tree.skipped[OTHER_ARCHIVES]:  # `datasets` may know what is in them
         return _source(name, _load(str(path), config), None)
     else:
         skipped = skipped_in_words(tree.skipped) or "it is empty"
