@@ -9,7 +9,7 @@ from typing import Any
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.demo.limits import Gate
 from antehoc_hf.demo.style import CSS, FONTS, MONOSPACED
-from antehoc_hf.demo.uploads import LARGEST_FILE, REFUSED, checked_value, upload_folder
+from antehoc_hf.demo.uploads import LARGEST_FILE, REFUSED, Kind, checked_value, upload_folder
 
 INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[demo]'`."
 
@@ -58,17 +58,18 @@ def needed_gradio() -> Any:
 @cache
 def guarded_blocks(gradio: Any) -> Any:
     """`gradio.Blocks` where every value of every request is checked before anything is made of it."""
+    kinds: dict[type, Kind] = {gradio.Image: "image", gradio.CheckboxGroup: "several"}
 
     class GuardedBlocks(gradio.Blocks):  # type: ignore[misc]
         async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
             try:
                 # What pages keep between events (`State`) is the server's own: gradio ignores what is sent for it.
                 checked = [
-                    None if block.stateful else checked_value(value, isinstance(block, gradio.Image))
+                    None if block.stateful else checked_value(value, kinds.get(type(block), "one"))
                     for block, value in zip(block_fn.inputs, inputs, strict=True)
                 ]
-            except ValueError:  # also where there are too few or too many
+                return await super().preprocess_data(block_fn, checked, *args, **kwargs)
+            except (ValueError, gradio.Error):  # also where there are too few or too many, or a choice that is none
                 raise gradio.Error(REFUSED, print_exception=False) from None
-            return await super().preprocess_data(block_fn, checked, *args, **kwargs)
 
     return GuardedBlocks

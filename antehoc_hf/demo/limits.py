@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from antehoc_hf.demo.uploads import LARGEST_FILE
+from antehoc_hf.demo.uploads import LARGEST_FILE, is_full
 
 LONGEST_REQUEST = 120.0  # seconds
 MOST_WAITING = 64  # requests; gradio answers more with "queue is full"
@@ -113,5 +113,7 @@ class Gate:
         length = dict(scope["headers"]).get(b"content-length", b"")
         if not length.isdigit():
             return 411
-        most = LARGEST_FILE + _ENVELOPE if scope["path"].rstrip("/").endswith("/upload") else LARGEST_BODY
-        return 413 if int(length) > most else None
+        uploads = scope["path"].rstrip("/").endswith("/upload")
+        if int(length) > (LARGEST_FILE + _ENVELOPE if uploads else LARGEST_BODY):
+            return 413
+        return 507 if uploads and is_full() else None

@@ -13,10 +13,14 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 LARGEST_FILE = 30 * 2**20  # bytes
+MOST_BYTES, MOST_FILES = 2 * 2**30, 10_000  # of all visitors' files together
+Kind = Literal["image", "several", "one"]
 # The same for whatever is refused, so that it does not say what there is on the machine.
 REFUSED = "This is not an image that was uploaded to this page: choose or drop one first."
 
@@ -59,22 +63,35 @@ def read_upload(path: object) -> bytes:
     return content
 
 
-def checked_value(value: object, is_image: bool) -> object:
+def is_full() -> bool:
+    """Whether [`upload_folder`] holds as much as it may; gradio empties it in time."""
+    files = bytes_ = 0
+    for folder, _, names in os.walk(upload_folder()):
+        for name in names:
+            with suppress(OSError):  # just deleted
+                bytes_ += os.lstat(os.path.join(folder, name)).st_size
+        files += len(names)
+        if files > MOST_FILES or bytes_ > MOST_BYTES:
+            return True
+    return False
+
+
+def checked_value(value: object, kind: Kind) -> object:
     """
     A component's value as a request has it: for an image, None or the path of an upload, without the other entries
-    of gradio's file objects (such as `url`); for other components, texts, numbers and lists of these.
+    of gradio's file objects (such as `url`); for other components, a text or a number, or `"several"` of these.
 
     Raises:
         RefusedError: for anything else.
     """
-    if is_image:
+    if kind == "image":
         if value is None:
             return None
         path = value.get("path") if isinstance(value, dict) else None
         os.close(_opened(path))
         return {"path": path, "meta": {"_type": "gradio.FileData"}}
-    values = value if isinstance(value, list) else [value]
-    if not all(one is None or isinstance(one, str | int | float) for one in values):
+    values = value if kind == "several" and isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int | float) for one in values):
         raise RefusedError
     return value
 

@@ -302,6 +302,16 @@ def test_files_and_bodies_have_a_largest_size(visitor):
     assert visitor.answer_to_head("/gradio_api/call/look", f"Content-Length: {limits.LARGEST_BODY + 1}") == 413
 
 
+def test_visitors_cannot_fill_the_disk(visitor, monkeypatch):
+    content = png()
+    for limit in ("MOST_FILES", "MOST_BYTES"):
+        monkeypatch.setattr(uploads, limit, 1)
+        with pytest.raises(HTTPError, match="507"):
+            visitor.upload(content)
+        monkeypatch.undo()
+    assert visitor.look({"path": visitor.upload(content)})[0] == "complete"
+
+
 def test_a_body_without_a_length_is_not_read(visitor):
     assert visitor.answer_to_head("/gradio_api/upload", "Transfer-Encoding: chunked") == 411
 
@@ -330,6 +340,13 @@ def test_thresholds_that_are_none(visitor, threshold):
     assert kind == "error" or "must be in" in data[0]["value"] or threshold is True or "went wrong" in data[0]["value"]
 
 
+@pytest.mark.parametrize("model", [["classes"], "../classes", "", None, 0, True, ["classes", "classes"]], ids=str)
+def test_models_that_are_none(visitor, capfd, model):
+    kind, data = visitor.look({"path": visitor.upload(png())}, model=model)
+    assert kind == "error", data
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_queue_is_limited(page, visitor, monkeypatch):
     assert page._queue.max_size == limits.MOST_WAITING
     monkeypatch.setattr(page._queue, "max_size", 0)
@@ -349,10 +366,10 @@ def test_a_request_ends_when_its_time_is_up(visitor, monkeypatch):
 def test_the_check_itself(places):
     real = upload_folder() / "deep" / "inner-target.png"
     assert read_upload(str(real)) == real.read_bytes()
-    assert checked_value(["a", 1, 0.5, None, True], is_image=False) == ["a", 1, 0.5, None, True]
+    assert checked_value(["a", 1, 0.5, True], "several") == ["a", 1, 0.5, True]
     for value in (str(real), {"path": real}, {"path": str(real.parent)}):
         with pytest.raises(RefusedError):
-            checked_value(value, is_image=True)
+            checked_value(value, "image")
 
 
 def test_uploads_are_kept_in_a_folder_of_this_process(tmp_path, monkeypatch):
