@@ -22,23 +22,24 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from hub_store import Blob, Refused, Repo, Store, is_large
 
 _NAME = r"(?P<repo>[^/]+/[^/]+?)"
+_KIND = r"(?:models|datasets)"
 _REVISION = r"(?P<revision>[^/]+)"
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/api/whoami-v2", "whoami"),
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate-yaml"),
-    ("POST", rf"/api/models/{_NAME}/preupload/{_REVISION}", "preupload"),
+    ("POST", rf"/api/{_KIND}/{_NAME}/preupload/{_REVISION}", "preupload"),
     ("POST", rf"/{_NAME}\.git/info/lfs/objects/batch", "lfs-batch"),
     ("PUT", r"/large/(?P<oid>\w+)", "lfs-put"),
     ("GET", r"/large/(?P<oid>\w+)", "large"),
-    ("POST", rf"/api/models/{_NAME}/commit/{_REVISION}", "commit"),
-    ("POST", rf"/api/models/{_NAME}/branch/{_REVISION}", "branch"),
-    ("GET", rf"/api/models/{_NAME}/refs", "refs"),
-    ("GET", rf"/api/models/{_NAME}/tree/{_REVISION}(?:/(?P<path>.*))?", "tree"),
-    ("POST", rf"/api/models/{_NAME}/paths-info/{_REVISION}", "paths-info"),
-    ("GET", rf"/api/models/{_NAME}/revision/{_REVISION}", "info"),
-    ("GET", rf"/api/models/{_NAME}", "info"),
-    ("GET", rf"/{_NAME}/resolve/{_REVISION}/(?P<path>.+)", "resolve"),
+    ("POST", rf"/api/{_KIND}/{_NAME}/commit/{_REVISION}", "commit"),
+    ("POST", rf"/api/{_KIND}/{_NAME}/branch/{_REVISION}", "branch"),
+    ("GET", rf"/api/{_KIND}/{_NAME}/refs", "refs"),
+    ("GET", rf"/api/{_KIND}/{_NAME}/tree/{_REVISION}(?:/(?P<path>.*))?", "tree"),
+    ("POST", rf"/api/{_KIND}/{_NAME}/paths-info/{_REVISION}", "paths-info"),
+    ("GET", rf"/api/{_KIND}/{_NAME}/revision/{_REVISION}", "info"),
+    ("GET", rf"/api/{_KIND}/{_NAME}", "info"),
+    ("GET", rf"(?:/datasets)?/{_NAME}/resolve/{_REVISION}/(?P<path>.+)", "resolve"),
 )
 
 
@@ -299,7 +300,15 @@ class _Handler(BaseHTTPRequestHandler):
         stored = self.hub.store.readable(user, repo)
         sha = stored.resolve(revision)
         siblings = [{"rfilename": path} for path in sorted(stored.commits[sha])]
-        about = {"id": repo, "modelId": repo, "sha": sha, "private": stored.private, "tags": [], "siblings": siblings}
+        about = {
+            "id": repo,
+            "modelId": repo,
+            "author": repo.split("/")[0],
+            "sha": sha,
+            "private": stored.private,
+            "tags": [],
+            "siblings": siblings,
+        }
         return {**about, "gated": "manual" if stored.gated else False, "downloads": 0, "likes": 0}
 
     def _refs(self, user: str | None, body: bytes, repo: str) -> Any:
@@ -315,9 +324,16 @@ class _Handler(BaseHTTPRequestHandler):
         below = [name for name in sorted(files) if name.startswith(f"{path}/" if path else "")]
         if path and not below:
             raise Refused(404, f"{path} does not exist", "EntryNotFound")
+        start = len(path) + 1 if path else 0
+        folders = {name[:end] for name in below for end, sign in enumerate(name) if sign == "/" and end > start}
         if self.query.get("recursive", ["false"])[0].lower() not in ("true", "1"):
-            below = [name for name in below if "/" not in name[len(path) :].lstrip("/")]
-        return [_listed(name, files[name]) for name in below]
+            below, folders = (
+                [name for name in names if "/" not in name[start:]] for names in (below, sorted(folders))
+            )
+        return [
+            *({"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)),
+            *(_listed(name, files[name]) for name in below),
+        ]
 
     def _paths_info(self, user: str | None, body: bytes, repo: str, revision: str) -> Any:
         stored = self.hub.store.readable(user, repo)

@@ -50,21 +50,18 @@ class Tree:
 
     Attributes:
         root: the folder, or the archive.
+        source: what to call it in a message.
         images, tables: in the order of their paths.
         folders: every folder that was entered.
         skipped: what is not read → how many files.
     """
 
     root: Path
+    source: str
     images: list[File] = field(default_factory=list)
     tables: list[File] = field(default_factory=list)
     folders: set[Folder] = field(default_factory=set)
     skipped: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def source(self) -> str:
-        """What to call it in a message."""
-        return readable(str(self.root))
 
     @property
     def metadata(self) -> list[File]:
@@ -77,16 +74,21 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def scan(root: Path) -> Tree:
+def scan(root: Path, name: str | None = None, only: Collection[str] | None = None) -> Tree:
     """Looks through a folder, or an archive of images. Links are followed, archives of images are unpacked.
 
     A folder is entered once, however many links lead to it, and in its own place rather than by a link. An archive
     counts as a folder of its own name, unless such a folder lies next to it.
 
+    Args:
+        root: the folder, or the archive.
+        name: what to call it in a message; by default its path.
+        only: paths of the files that are read; by default all.
+
     Raises:
         DataError: a folder can't be read, or an archive can't be unpacked.
     """
-    tree = Tree(root)
+    tree = Tree(root, readable(str(root)) if name is None else name)
     entered: _Entered = {}
     archives: list[File] = []
     if root.is_dir():
@@ -106,6 +108,8 @@ def scan(root: Path) -> Tree:
         archives = inner
     tree.skipped += Counter({"archives within archives": len(archives)})
     for files in (tree.images, tree.tables):
+        if only is not None:
+            files[:] = [file for file in files if os.path.normpath(file.path) in only]
         files.sort(key=lambda file: ("/".join((*file.folder, os.path.basename(file.path))), file.path))
     return tree
 

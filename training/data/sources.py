@@ -27,6 +27,7 @@ from antehoc_hf.training.data.folders import (
 )
 from antehoc_hf.training.data.layout import Layout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
+from antehoc_hf.training.data.repositories import declared, declared_features, fetched
 from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
@@ -86,32 +87,35 @@ def load_source(
     if path.exists():
         if revision is not None:
             raise DataError(f"revision={revision!r} is for data sets on the Hub, and {str(path)!r} is a folder here.")
-        return _of_path(path, config, named, options)
+        return _of_path(path, readable(str(path)), config, named, options)
     if _looks_like_path(name):
         raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
+    folder = None if set(options) - _OWN_OPTIONS else fetched(name, config, revision)
+    if folder is not None:
+        return replace(_of_path(folder, name, config, named, options), revision=folder.name)
     source = _source(name, _load(name, config, revision=revision, **options), revision)
     return _with_files_found(source, "", options.get("data_files"))
 
 
-def _of_path(path: Path, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
-    name = readable(str(path))
+def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _source(name, datasets.load_from_disk(str(path)), None)
+    said = declared(path / "README.md", config, name)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        tree = Tree(path, tables=[File((), str(path))])
+        tree = Tree(path, name, tables=[File((), str(path))])
     elif path.is_file() and not name_of_archive(name):
         raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or an archive.")
-    elif config is not None or set(options) - _OWN_OPTIONS or _declares_splits(path):
+    elif said.by_datasets or set(options) - _OWN_OPTIONS:
         source = _source(name, _load(str(path), config, **options), None)
         return _with_files_found(source, str(path), options.get("data_files"))
     else:
-        tree = scan(path)
+        tree = scan(path / said.folder, name, only=said.files(path))
     layout = Layout()
     load = partial(_load_files, name)
     if tree.metadata:
         splits = read_metadata(tree, named, load, layout)
     elif tree.tables and not _has_classes(tree, named, options):
-        splits = read_tables(tree, named, load, layout)
+        splits = _with_features(read_tables(tree, named, load, layout), declared_features(path, config))
     elif tree.images:
         layout = arrange(tree, named, options.get("classes"))
         layout.skipped["tables next to class folders"] += len(tree.tables)
@@ -123,7 +127,7 @@ def _of_path(path: Path, config: str | None, named: dict[str, str], options: dic
         skipped = skipped_in_words(tree.skipped) or "it is empty"
         raise DataError(f"There is no image and no table in {name!r} that can be read ({skipped}): check the path.")
     for dataset in splits.values():
-        dataset.info.dataset_name = path.name
+        dataset.info.dataset_name = Path(name).name
     skipped = skipped_in_words(tree.skipped + layout.skipped)
     return Source(name, splits, notes=(*layout.notes, *([f"not read: {skipped}"] if skipped else [])))
 
@@ -176,13 +180,14 @@ def _with_files_found(source: Source, root: str, data_files: Any) -> Source:
     return replace(source, splits=splits)
 
 
-def _declares_splits(path: Path) -> bool:
-    """Whether a copy of a data set's repository says in its README which files are which split."""
-    try:
-        head = (path / "README.md").read_text(encoding="utf-8").split("\n---", 1)[0]
-    except (OSError, UnicodeDecodeError):
-        return False
-    return head.startswith("---") and re.search(r"^(configs|dataset_info):", head, re.MULTILINE) is not None
+def _with_features(
+    splits: dict[str, datasets.Dataset], features: datasets.Features | None
+) -> dict[str, datasets.Dataset]:
+    """With the types that a README gives to the columns of tables, where these have them."""
+    return {
+        split: dataset.cast(features) if features is not None and set(features) == set(dataset.features) else dataset
+        for split, dataset in splits.items()
+    }
 
 
 def _source(name: str, loaded: Any, revision: str | None) -> Source:
