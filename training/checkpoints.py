@@ -123,6 +123,19 @@ def check_whole(folder: str | Path) -> None:
         )
 
 
+def check_best(folder: str | Path) -> None:
+    """
+    Raises:
+        RunFolderError: if `folder`, the best checkpoint of a run, is not whole.
+    """
+    damaged = damaged_files(folder)
+    if damaged:
+        raise RunFolderError(
+            f"{folder}, the best checkpoint of this run, is damaged (absent or changed: {', '.join(damaged[:3])}): "
+            "resume with load_best_model_at_end=False to keep the last weights, or train anew with overwrite_run=True."
+        )
+
+
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     """
     The whole checkpoint of the highest step in `output_dir`; damaged ones of higher steps are passed over with a

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import datasets
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
@@ -21,6 +21,7 @@ from antehoc_hf.model_push import processor_of
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training import checkpoints
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.callback_states import has_ended, restore_callbacks
 from antehoc_hf.training.card import RunRecord
 from antehoc_hf.training.meters import TrainingMeter
 from antehoc_hf.training.objectives.base import Objective
@@ -52,6 +53,7 @@ class ResumableTrainer(Trainer):
     - `_save_checkpoint` and `_get_output_dir`, so that a checkpoint is written elsewhere, sealed and then renamed;
     - `_push_from_checkpoint`, so that it is pushed after that;
     - `_load_best_model`, which compares that checkpoint with its digests first;
+    - `_finalize_training`, which would delete the last checkpoint, that knows the end, if `save_total_limit` is 1;
     - `_load_rng_state`, which knows the moment at which a resumed epoch goes on.
 
     It also reads and sets the sums of the loss since the last log, which the stock Trainer does not save.
@@ -79,8 +81,16 @@ class ResumableTrainer(Trainer):
         self.record = RunRecord()
         self._pusher = HubPusher(args, self._complete_folder)
         super().__init__(model=model, args=args, **kwargs)
-        self._flow = RunFlow(self._restore_progress)
+        self._flow = RunFlow(self._restore_progress, lambda: self._save_checkpoint(self.model, trial=None))
         self.add_callback(self._flow)
+
+    def add_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None:
+        """As in the stock Trainer; what decides on saving comes after it."""
+        flow = getattr(self, "_flow", None)
+        if flow is not None and flow is not callback:
+            self.remove_callback(flow)
+            super().add_callback(callback)
+        super().add_callback(callback if flow is None else flow)
 
     # -- the run's folder ---------------------------------------------------------------------------------------
 
@@ -109,7 +119,8 @@ class ResumableTrainer(Trainer):
         with self.folder_lock(), self._flow.catching_signals():
             checkpoint = self._claim_folder(resume) if trial is None or resume is True else resume
             self._resumed_from = checkpoint if isinstance(checkpoint, str) else None
-            output = super().train(checkpoint, trial, ignore_keys_for_eval)
+            with _changed(self.args, eval_on_start=self.args.eval_on_start and not checkpoint):
+                output = super().train(checkpoint, trial, ignore_keys_for_eval)
             self._note_on_model()
         return output._replace(training_loss=output.metrics["train_loss"])
 
@@ -147,6 +158,7 @@ class ResumableTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
                 if not self.args.save_only_model:
                     torch.save(self._progress(), staged / self._progress_name())
+                self._flow.saved_end = self.control.should_training_stop
                 self._name_best_checkpoint(run_dir, staged)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
@@ -210,38 +222,15 @@ class ResumableTrainer(Trainer):
                 else Path(str(self._resumed_from)).with_name(best.name)  # a folder that has moved
             )
             if self.args.load_best_model_at_end:
-                self._check_best_checkpoint()
-
-    def _restore_callbacks(self, state: TrainerState) -> None:
-        """What callbacks have counted (the stock Trainer would replace their options, too)."""
-        stored: Any = state.stateful_callbacks
-        saved = {name: [*entries] if isinstance(entries, list) else [entries] for name, entries in stored.items()}
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, ExportableState) and saved.get(type(callback).__name__):
-                for name, value in saved[type(callback).__name__].pop(0)["attributes"].items():
-                    setattr(callback, name, value)
-
-    def _has_ended(self, state: TrainerState, max_steps: int | None) -> bool:
-        stopped_early = any(
-            isinstance(callback, EarlyStoppingCallback)
-            and callback.early_stopping_patience_counter >= callback.early_stopping_patience
-            for callback in self.callback_handler.callbacks
-        )
-        return stopped_early or (max_steps is not None and state.global_step >= max_steps)
-
-    def _check_best_checkpoint(self) -> None:
-        best = str(self.state.best_model_checkpoint)
-        damaged = checkpoints.damaged_files(best)
-        if damaged:
-            raise checkpoints.RunFolderError(
-                f"{best}, the best checkpoint of this run, is damaged (absent or changed: {', '.join(damaged[:3])}): "
-                "resume with load_best_model_at_end=False to keep the last weights, or train anew with "
-                "overwrite_run=True."
-            )
+                checkpoints.check_best(str(self.state.best_model_checkpoint))
 
     def _load_best_model(self) -> None:
-        self._check_best_checkpoint()
+        checkpoints.check_best(str(self.state.best_model_checkpoint))
         super()._load_best_model()
+
+    def _finalize_training(self, *args: Any) -> TrainOutput:
+        with _changed(self.args, save_total_limit=None):
+            return super()._finalize_training(*args)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As in the stock Trainer; `train_loss` is the mean over the whole training, not since it was resumed."""
@@ -255,8 +244,9 @@ class ResumableTrainer(Trainer):
         self._flow.planned_epochs = epochs
         state = self._saved_state()
         if state is not None:
-            self._restore_callbacks(state)
-            if self._has_ended(state, max_steps):
+            callbacks = self.callback_handler.callbacks
+            restore_callbacks(state, callbacks)
+            if has_ended(state, max_steps, callbacks):
                 epochs = state.global_step // updates_per_epoch
         return epochs, updates_per_epoch, *others, max_steps
 
@@ -397,3 +387,14 @@ class ResumableTrainer(Trainer):
         """From what the folder says; without results there, from what this training knows."""
         results = None if (folder / "results.json").is_file() else self.record.results(self)
         write_card(folder, self.facts, self.hub_model_id, results)
+
+
+@contextmanager
+def _changed(args: TrainingArguments, **options: bool | None) -> Iterator[None]:
+    """With other options, for a while."""
+    before = {name: getattr(args, name) for name in options}
+    vars(args).update(options)
+    try:
+        yield
+    finally:
+        vars(args).update(before)

@@ -15,24 +15,28 @@ logger = logging.getLogger(__name__)
 
 class RunFlow(TrainerCallback):
     """
-    When a run saves, and when it stops.
+    When a run saves, and when it stops; the last of its callbacks, so that it sees what the others decide.
+
+    Whoever ends a training early, its last checkpoint says so, and knows the end by it when it is resumed.
 
     Args:
         at_start: called when a training begins.
+        save: writes a checkpoint.
     """
 
-    def __init__(self, at_start: Callable[[], None]) -> None:
-        self._at_start = at_start
+    def __init__(self, at_start: Callable[[], None], save: Callable[[], None]) -> None:
+        self._at_start, self._save = at_start, save
         self._stop_asked = self._stops_at_once = False
         self._training = self._in_epoch = self._evaluating = False
         self._save_at_epoch_end = False
         self.planned_epochs = 0
+        self.saved_end = False  # whether the last checkpoint was written after the training's end was decided
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """A resumed run takes up its sums; a finished one has been planned without epochs."""
-        self._evaluating = self._save_at_epoch_end = False
+        self._evaluating = self._save_at_epoch_end = self.saved_end = False
         self._training, self._stops_at_once = True, args.world_size > 1
         state.num_train_epochs = self.planned_epochs
         self._at_start()
@@ -68,11 +72,14 @@ class RunFlow(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Saves what [`on_step_end`] has put off."""
-        control.should_save |= self._save_at_epoch_end
-        self._save_at_epoch_end = self._in_epoch = False
+        self._in_epoch = self.saved_end = False
+        control.should_save |= self._save_at_epoch_end or self._ends(args, control)
+        self._save_at_epoch_end = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Stops, if that was asked for."""
+        if self._ends(args, control):  # a callback has just ended it, after the checkpoint
+            self._save()
         if self._stop_asked:
             raise KeyboardInterrupt(
                 f"interrupted after step {state.global_step}. It goes on from checkpoint-{state.global_step} with "
@@ -88,10 +95,20 @@ class RunFlow(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """A training that a callback has just ended gets its last checkpoint, which resuming knows the end by."""
+        """The end of a training is saved after it, too."""
         self._evaluating = False
-        if self._training and control.should_training_stop and args.save_strategy == SaveStrategy.STEPS:
-            control.should_save, self._save_at_epoch_end = not self._in_epoch, self._in_epoch
+        control.should_save |= self._ends(args, control)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Likewise."""
+        control.should_save |= self._ends(args, control)
+
+    def _ends(self, args: TrainingArguments, control: TrainerControl) -> bool:
+        """Whether this is the training's end, out of the epoch, and it is still to be saved that it is."""
+        regularly = args.save_strategy in (SaveStrategy.STEPS, SaveStrategy.EPOCH)
+        return (
+            self._training and not self._in_epoch and control.should_training_stop and regularly and not self.saved_end
+        )
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import EarlyStoppingCallback
 
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.checkpoints import RunFolderError, damaged_files, last_whole_checkpoint, rotate, seal
@@ -385,113 +384,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
     print(f"{kills} kills in {runs} runs, all with the same end")
 
 
-# -- finished, damaged, in use, asked to stop -------------------------------------------------------------------------
-
-
-def comparable(folder):
-    """trainer_state.json without what depends on the clock."""
-    state = json.loads((folder / "trainer_state.json").read_text())
-    timed = ("runtime", "per_second")
-    state["log_history"] = [
-        {name: value for name, value in row.items() if not name.endswith(timed)} for row in state["log_history"]
-    ]
-    return state
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_steps": 8},  # of 6 steps an epoch
-        {"max_steps": -1, "num_train_epochs": 1.5},
-        {"max_steps": 6, "eval_strategy": "epoch", "logging_strategy": "epoch"},
-        {"max_steps": 8, "gradient_accumulation_steps": 2, "logging_steps": 3, "eval_strategy": "steps"},
-    ],
-    ids=lambda options: "-".join(map(str, options.values())),
-)
-def test_a_finished_run_resumed_does_nothing_but_finish(tiny, tmp_path, options):
-    options = {**SAVING, "logging_steps": 3, **options}
-
-    def run(**resume):
-        data, parts = tiny.Images(22, augment=True), {"eval_dataset": tiny.Images(8)}
-        trainer = tiny.build_trainer(tiny.build_model(), tmp_path, data, parts, **options)
-        outcome = trainer.train(**resume)
-        trainer.save_state()
-        return trainer, outcome, comparable(tmp_path)
-
-    trainer, straight, state = run()
-    last = trainer.state.global_step
-    for checkpoint in (True, str(tmp_path / "checkpoint-2")):
-        resumed, outcome, again = run(resume_from_checkpoint=checkpoint)
-        assert resumed.state.global_step == outcome.global_step == last
-        assert again == state
-        assert outcome.training_loss == straight.training_loss
-        for name, value in resumed.model.state_dict().items():
-            assert torch.equal(value, trainer.model.state_dict()[name]), name
-
-
-def stop_early(tiny, folder, resume=None, patience=2, data=None, **options):
-    """By a metric that is 0 at every evaluation: none is better than the first."""
-    best = {"metric_for_best_model": "degenerate_share", "eval_strategy": "steps", "eval_steps": 1}
-    options = {**SAVING, **best, "load_best_model_at_end": True, "save_steps": 1, "max_steps": 20, **options}
-    parts = {"eval_dataset": tiny.Images(8), "callbacks": [EarlyStoppingCallback(patience)]}
-    trainer = tiny.build_trainer(tiny.build_model(), folder, data or tiny.Images(22), parts, **options)
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.save_state()
-    return trainer
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"logging_strategy": "epoch"},
-        {"eval_steps": 2, "save_steps": 4, "load_best_model_at_end": False, "gradient_accumulation_steps": 2},
-        {"eval_strategy": "epoch", "save_strategy": "epoch"},
-    ],
-    ids=lambda options: "-".join(options),
-)
-def test_a_run_that_was_stopped_early_does_nothing_but_finish_when_resumed(tiny, tmp_path, options):
-    trainer = stop_early(tiny, tmp_path, **options)
-    state, last = comparable(tmp_path), trainer.state.global_step
-    assert last < 20
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / f"checkpoint-{last}")
-    resumed = stop_early(tiny, tmp_path, resume=True, **options)
-    assert resumed.state.global_step == last
-    assert comparable(tmp_path) == state
-    if "eval_steps" in options:
-        assert last == 6  # the first evaluation at 2, and patience for those at 4 and 6
-        again = stop_early(tiny, tmp_path, resume=str(tmp_path / "checkpoint-4"), **options)
-        assert again.state.global_step == 6  # it remembers that the evaluation at 4 was no better
-        assert stop_early(tiny, tmp_path, resume=True, patience=3, **options).state.global_step == 8
-
-
-def test_early_stopping_may_be_added_when_a_run_is_resumed(tiny, tmp_path):
-    build(tiny, tmp_path, tiny.Images(22)).train()
-    options = {"load_best_model_at_end": False, "max_steps": 5, "patience": 9}
-    assert stop_early(tiny, tmp_path, resume=True, **options).state.global_step == 5
-
-
-def test_a_best_checkpoint_that_was_damaged_is_not_loaded(tiny, tmp_path):
-    run = tmp_path / "run"
-    stop_early(tiny, run)
-    moved = run.rename(tmp_path / "moved")
-    resumed = stop_early(tiny, moved, resume=True)
-    assert resumed.state.best_model_checkpoint == str(moved / "checkpoint-1")
-    weights = moved / "checkpoint-1" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-64:] = bytes(64 * [7])
-    sentence = r"checkpoint-1, the best checkpoint of this run, is damaged \(absent or changed: model.safetensors\): "
-
-    class Damaging(tiny.Images):
-        def __getitem__(self, index):
-            weights.write_bytes(content)
-            return super().__getitem__(index)
-
-    with pytest.raises(RunFolderError, match=sentence):  # while it trains
-        stop_early(tiny, moved, resume=str(moved / "checkpoint-2"), data=Damaging(22))
-    with pytest.raises(RunFolderError, match=sentence):  # before it trains
-        stop_early(tiny, moved, resume=True, patience=50)
-    last = stop_early(tiny, moved, resume=True, load_best_model_at_end=False)
-    assert last.state.global_step == 3
+# -- damaged, in use, asked to stop ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
