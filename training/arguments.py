@@ -8,6 +8,19 @@ from transformers.training_args import OptimizerNames
 
 from antehoc_hf.training.options import ABOVE_0, AT_LEAST_0, PART, SHARE, Range, check_options
 
+# Of the stock arguments, which torch and transformers check late, or never.
+_COUNT = Range(1, multiple_of=1)
+_STOCK = {
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps"), AT_LEAST_0),
+    **dict.fromkeys(("num_train_epochs", "logging_steps", "eval_steps", "save_steps"), ABOVE_0),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), PART),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
+    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps", "torch_empty_cache_steps"), _COUNT),
+    **dict.fromkeys(("seed", "data_seed"), Range(0, 2**32, multiple_of=1)),
+    "dataloader_num_workers": Range(0, multiple_of=1),
+    "label_smoothing_factor": Range(0, 1, includes_high=True),
+}
+
 UpdateOrder = Literal["simultaneous", "sequential"]
 
 DEEPSPEED = (
@@ -110,7 +123,11 @@ class AnteHocTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, _STOCK)
+        if self.max_steps != -1 and self.max_steps not in _COUNT:
+            raise ValueError(
+                f"max_steps must be -1, for as many as the epochs have, or {_COUNT}, not {self.max_steps}."
+            )
         self._check_combinations()
         # The two passes reach different parameters: a reducer that expects all of them in each would wait forever.
         self.ddp_find_unused_parameters = True

@@ -35,9 +35,9 @@ class Range:
     def __str__(self) -> str:
         kind = {None: "a number", 1: "a whole number", 2: "an even number"}[self.multiple_of]
         if self.high == math.inf:
-            return f"{kind} {'of at least' if self.includes_low else 'above'} {self.low:g}"
+            return f"{kind} {'of at least' if self.includes_low else 'above'} {self.low:.12g}"
         left, right = "[" if self.includes_low else "(", "]" if self.includes_high else ")"
-        return f"{kind} in {left}{self.low:g}, {self.high:g}{right}"
+        return f"{kind} in {left}{self.low:.12g}, {self.high:.12g}{right}"
 
 
 AT_LEAST_0 = Range()
@@ -62,20 +62,32 @@ class Options(Protocol):
 O = TypeVar("O", bound=Options)  # noqa: E741
 
 
-def check_options(options: Options) -> None:
+def check_options(options: Options, inherited: Mapping[str, Range] | None = None) -> None:
     """
+    Args:
+        options: a dataclass.
+        inherited: ranges of fields whose types do not say them; None is in all of these.
+
     Raises:
         ValueError: naming the first option that is out of its range or none of its choices.
     """
+    for name, within in (inherited or {}).items():
+        if getattr(options, name) is not None:
+            _check_range(options, name, within)
     for name, kind in get_type_hints(type(options), include_extras=True).items():
         if name not in options.__dataclass_fields__:
             continue
         value, kind, extras = getattr(options, name), *_parts(kind)
         for within in extras:
-            if isinstance(within, Range) and value not in within:
-                raise ValueError(f"{name} must be {within}, not {value!r}.")
+            if isinstance(within, Range):
+                _check_range(options, name, within)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, get_args(kind)))}.")
+
+
+def _check_range(options: Options, name: str, within: Range) -> None:
+    if getattr(options, name) not in within:
+        raise ValueError(f"{name} must be {within}, not {getattr(options, name)!r}.")
 
 
 def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:

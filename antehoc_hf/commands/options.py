@@ -112,6 +112,8 @@ class OptionParser(argparse.ArgumentParser):
                 self.options[declared.name] = declared
                 names = [name for name in (declared.field.metadata.get("short"), f"--{declared.name}") if name]
                 arguments = {**(_reader(declared.kind) or {}), "default": argparse.SUPPRESS}
+                if declared.field.metadata.get("choices"):
+                    arguments["choices"] = declared.field.metadata["choices"]
                 self.add_argument(*names, dest=declared.name, **arguments)
 
     def read(self, argv: Sequence[str]) -> dict[str, Any]:

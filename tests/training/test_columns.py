@@ -211,7 +211,7 @@ def test_minus_one_is_no_class() -> None:
     assert labels.names == ["3", "5"]
     with pytest.raises(LabelError, match=r"Row 0 .*label -1 is not one of the 2 classes"):
         check_labels(table(INT, [-1, 3, 5]), labels, "train")
-    assert labels.is_hidden(table(INT, [-1, -1]))
+    assert labels.unlabelled(table(INT, [-1, 3, -1])) == [0, 2]
     with pytest.raises(DataError, match=r"'1' \(-1 stands for no label\): add images of at least one more"):
         read_label_space(table(INT, [-1, 1]), "label")
     assert read_label_space(table(TEXT, ["-1", "1"]), "label").names == ["-1", "1"]

@@ -460,6 +460,36 @@ def test_images_with_metadata(tmp_path: Path) -> None:
     assert "images that the metadata do not list (2)" in "\n".join(said)
 
 
+def test_rows_without_a_label_are_left_out_if_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = images(tmp_path / "pets", "train", "test", count=6)
+    for split, labels in (
+        ("train", ["cat", "", "dog", "cat", "", "dog"]),
+        ("test", ["", "cat", "dog", "", "", "cat"]),
+    ):
+        rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+        (root / split / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    with pytest.raises(LabelError) as caught:
+        load(root)
+    sentence = str(caught.value)
+    assert sentence.startswith("Row 1 of split 'train', column 'label': there is no label")
+    assert sentence.endswith("; --on_missing_label skip leaves out the rows that have none (2).")
+    data = load(root, on_missing_label="skip")
+    assert counts(data) == {"train": 4, "test": 3}
+    assert data.test["label"] == ["cat", "dog", "cat"]
+    assert data.splits["test"].where(2) == "Row 5 of split 'test'"
+    assert "3 of 6 test images have nothing in 'label' and are left out." in caplog.text
+
+
+@pytest.mark.parametrize("labels", [[0, -1, 1, 1], [0, None, 1, 1]])
+def test_numbers_that_stand_for_no_label_are_left_out_likewise(labels: list[int | None]) -> None:
+    given = datasets.Dataset.from_dict({"image": ["x.png"] * 4, "label": labels})
+    with pytest.raises(LabelError, match=r"Row 1 of split 'train'.*rows that have none \(1\)"):
+        load_image_data(given, validation_fraction=0)
+    data = load_image_data(given, validation_fraction=0, on_missing_label="skip")
+    assert data.train is not None
+    assert data.train["label"] == [0, 1, 1]
+
+
 def test_metadata_above_the_splits(tmp_path: Path) -> None:
     root = images(tmp_path / "pets", "train", "test", count=4)
     rows = [f"{split}/{number}.png,{'ab'[number % 2]}" for split in ("train", "test") for number in range(4)]

@@ -28,8 +28,8 @@ class Brightness:
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         pass
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        return False
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        return []
 
     def strata(self, dataset: datasets.Dataset) -> None:
         return None

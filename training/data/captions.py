@@ -173,9 +173,9 @@ class CaptionSpace:
                     "remove the row."
                 )
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        """Whether there is no caption at all."""
-        return not any(self.all_references(dataset))
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        """The rows without a caption."""
+        return [row for row, texts in enumerate(self.all_references(dataset)) if not texts]
 
     def strata(self, dataset: datasets.Dataset) -> list[int] | None:
         """None: captions have no classes."""

@@ -84,10 +84,10 @@ class LabelSpace:
         """
         check_labels(dataset, self, split)
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        """Whether there is no label, or -1 throughout."""
-        hidden = (None, -1) if self.kind == "index" else (None,)
-        return all(value in hidden for value in column_values(dataset, self.column))
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        """The rows without a label, or with -1 for a class."""
+        none = (None, -1) if self.kind == "index" and -1 not in self.lookup else (None,)
+        return [row for row, value in enumerate(column_values(dataset, self.column)) if value in none]
 
     def strata(self, dataset: datasets.Dataset) -> list[int] | None:
         """The classes, where each image has one."""
@@ -118,9 +118,9 @@ class Unlabelled(LabelSpace):
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         """Nothing can be wrong."""
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        """False: nothing is missed."""
-        return False
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        """None: nothing is missed."""
+        return []
 
     def strata(self, dataset: datasets.Dataset) -> None:
         """None: the classes are not known."""

@@ -87,9 +87,9 @@ class LandmarkTargets:
             )
         self._check_inside(dataset, split, rows)
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        """Whether no image has any points."""
-        return all(value is None for value in column_values(dataset, self.format.column))
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        """The rows without points."""
+        return [row for row, value in enumerate(column_values(dataset, self.format.column)) if value is None]
 
     def strata(self, dataset: datasets.Dataset) -> list[int] | None:
         """None: points have no classes."""

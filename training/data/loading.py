@@ -69,6 +69,7 @@ def load_data(
     max_eval_samples: int | None = None,
     seed: int = 0,
     on_bad_image: Literal["stop", "skip"] = "stop",
+    on_missing_label: Literal["stop", "skip"] = "stop",
     options: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> ImageData[T]:
@@ -92,14 +93,17 @@ def load_data(
         seed: of the held-out images and the subsets; independent of the Trainer's.
         on_bad_image: "stop": an image that can't be read ends the run when it is reached. "skip": all images used
             are read once beforehand, and those that can't be read are left out, counted and named.
+        on_missing_label: "stop": a row without label, points or caption is an error. "skip": such rows are left out
+            and counted. A validation or test split of nothing else is always left out.
         options: those of [`antehoc_hf.training.data.sources.load_source`].
         report: is given what was found (splits, classes, images, what was not read) before anything is checked.
 
     Raises:
         DataError: one sentence about what is wrong with the data set or an argument.
     """
-    if on_bad_image not in ("stop", "skip"):
-        raise DataError(f"on_bad_image={on_bad_image!r} is unknown: use 'stop' or 'skip'.")
+    for name, choice in (("on_bad_image", on_bad_image), ("on_missing_label", on_missing_label)):
+        if choice not in ("stop", "skip"):
+            raise DataError(f"{name}={choice!r} is unknown: use 'stop' or 'skip'.")
     given = {"train": train_split, "validation": validation_split, "test": test_split}
     named = {role: name for role, name in given.items() if name is not None}
     source = load_source(name_or_path, config=config, revision=revision, named=named, options=options)
@@ -115,7 +119,7 @@ def load_data(
         noun = "values" if targets.problem_type == "regression" else "classes"
         named_classes = quoted(targets.names, _NAMED_CLASSES)
         report(f"  {len(targets.names)} {noun}, from column {targets.column!r}: {named_classes}")
-    splits = _checked(splits, image_column, targets, source)
+    splits = _checked(splits, image_column, targets, source, skip_unlabelled=on_missing_label == "skip")
     held_out = "train" in splits and "validation" not in splits and validation_fraction != 0
     if held_out:
         train = splits["train"]
@@ -144,7 +148,9 @@ def _found(source: Source, splits: Mapping[str, Split]) -> str:
     return "\n".join([*lines, *(f"  {note}" for note in source.notes)])
 
 
-def _checked(splits: dict[str, Split], image_column: str, targets: Targets, source: Source) -> dict[str, Split]:
+def _checked(
+    splits: dict[str, Split], image_column: str, targets: Targets, source: Source, skip_unlabelled: bool
+) -> dict[str, Split]:
     """Every split has the columns, of one type, and nothing wrong in them; one that hides its truth is left out."""
     first = next(iter(splits.values())).dataset.features
     kept = {}
@@ -165,10 +171,21 @@ def _checked(splits: dict[str, Split], image_column: str, targets: Targets, sour
                     f"Split {split.name!r} of {source.name} has another type in column {column!r} than the first: "
                     "make them alike."
                 )
-        if optional and targets.is_hidden(split.dataset):
+        unlabelled = targets.unlabelled(split.dataset)
+        if optional and len(unlabelled) == len(split):
             logger.warning("Split %r of %s has no labels and is left out.", split.name, source.name)
             continue
-        targets.check(split.dataset, split.name)
+        if unlabelled and skip_unlabelled:
+            columns = " or ".join(map(repr, targets.columns))
+            logger.warning(
+                "%d of %d %s images have nothing in %s and are left out.", len(unlabelled), len(split), role, columns
+            )
+            split, unlabelled = split.without(unlabelled), []
+        try:
+            targets.check(split.dataset, split.name)
+        except DataError as error:
+            hint = f"; --on_missing_label skip leaves out the rows that have none ({len(unlabelled)})."
+            raise type(error)(str(error).rstrip(".") + hint if unlabelled else str(error)) from None
         kept[role] = split
     return kept
 

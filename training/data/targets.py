@@ -33,8 +33,8 @@ class Targets(Protocol):
         """
         ...
 
-    def is_hidden(self, dataset: datasets.Dataset) -> bool:
-        """Whether a split keeps its truth to itself, as test splits of competitions do."""
+    def unlabelled(self, dataset: datasets.Dataset) -> list[int]:
+        """The rows without truth; all of them where a split keeps it to itself, as test splits of competitions do."""
         ...
 
     def strata(self, dataset: datasets.Dataset) -> list[int] | None:

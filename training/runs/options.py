@@ -74,6 +74,10 @@ class DataArguments:
         "stop", "'skip': look for unreadable images before training, name them and leave them out."
     )
 
+    on_missing_label: Literal["stop", "skip"] = option(
+        "stop", "'skip': leave out images without label, points or caption, and count them."
+    )
+
     def load_options(self) -> dict[str, Any]:
         """As `load_data` takes them after the name."""
         return {
@@ -89,6 +93,7 @@ class DataArguments:
             "max_eval_samples": self.max_eval_samples,
             "seed": self.split_seed,
             "on_bad_image": self.on_bad_image,
+            "on_missing_label": self.on_missing_label,
         }
 
 

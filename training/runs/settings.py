@@ -123,9 +123,13 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> Ante
     The trainer's arguments.
 
     Raises:
-        UsageError: if a service that is to be reported to is unknown or its package is not installed.
+        UsageError: if one is out of range, or does not go with another or with this machine; or if a service that is
+            to be reported to is unknown or its package is not installed.
     """
-    training = parser.build(AnteHocTrainingArguments, values)
+    try:
+        training = parser.build(AnteHocTrainingArguments, values)
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
     available = get_available_reporting_integrations()
     for name in training.report_to or ():
         if name not in available:
