@@ -15,7 +15,7 @@ from .backbone import resolve_taps
 from .configuration_antehoc import AnteHocConfig
 from .map_head import DETAIL_FIELDS, MAP_FIELDS, PASS_FIELDS, Explanation, Targets, apply_map
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
-from .taps import TapPoint, forward_with_taps
+from .taps import TapPoint, copies_without_taps, forward_with_taps
 from .timm_model import TimmPreTrainedModel
 
 PredictionKind = Literal["categorical", "bernoulli", "vector"]
@@ -75,6 +75,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                     f"tap_points of the configuration names {point['module']!r}, which {self.config.backbone!r} does "
                     "not have: remove tap_points from the configuration to have them found anew."
                 )
+            copies_without_taps([modules[point["module"]]])
 
     @classmethod
     def from_backbone(cls, backbone: str, pretrained: bool | str = False, **config: Any) -> "AnteHocPreTrainedModel":

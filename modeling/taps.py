@@ -4,9 +4,10 @@ Where the backbone is read, and reading it during a forward pass.
 The grid of positions in a layer's output may be (B, C, h, w), (B, h, w, C) or (B, tokens, C).
 """
 
+import copyreg
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -190,7 +191,7 @@ def forward_with_taps(
     Runs the backbone and reads its taps on the way.
 
     What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
-    copies made meanwhile in another thread leave them out ([`without_taps`]). `torch.compile` cannot follow
+    copies made meanwhile in another thread leave them out ([`copies_without_taps`]). `torch.compile` cannot follow
     `register_forward_hook`; where it is at work, each tapped module's table of hooks is replaced by one with another
     entry and put back afterwards.
 
@@ -233,7 +234,7 @@ def _with_hooks(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) ->
     """What `torch.compile` and `torch.export` can follow: tables swapped and put back."""
     tables = [module._forward_hooks for module, _ in hooks]
     for module, hook in hooks:
-        module._forward_hooks = {**module._forward_hooks, "antehoc_tap": hook}  # type: ignore[assignment, dict-item]
+        module._forward_hooks = {**module._forward_hooks, _TAP: hook}  # type: ignore[assignment, dict-item]
     try:
         return call()
     finally:
@@ -243,7 +244,7 @@ def _with_hooks(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) ->
 
 def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callable[[], Any]) -> Any:
     """The same where several threads may run the model at once: each adds its own entries and removes them."""
-    thread, key = threading.get_ident(), _TapKey()
+    thread, key = threading.get_ident(), f"{_TAP}_{id(hooks)}"
 
     def of_this_thread(hook: Hook) -> Hook:
         def guarded(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -252,6 +253,7 @@ def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callab
 
         return guarded
 
+    copies_without_taps(module for module, _ in hooks)
     for module, hook in hooks:
         module._forward_hooks[key] = of_this_thread(hook)  # type: ignore[index]
     try:
@@ -261,25 +263,32 @@ def _with_hooks_of_this_thread(hooks: list[tuple[nn.Module, Hook]], call: Callab
             module._forward_hooks.pop(key, None)  # type: ignore[call-overload]
 
 
-class _TapKey:
-    """Under which a reading hook of one forward pass stands in a module's table."""
+# How the keys of reading hooks begin in a module's table, where those of torch are numbers.
+_TAP = "antehoc_tap"
 
 
-def without_taps(module: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:
+def copies_without_taps(modules: Iterable[nn.Module]) -> None:
     """
-    The same modules around the same tensors, without the hooks of forward passes that are running in other threads.
+    Sees to it that copies and pickles of such modules, alone or as parts of another, leave out the hooks of forward
+    passes that are running in other threads.
 
-    Args:
-        module: with all its children.
-        twins: those made so far, by the identity of the original: one may stand in several places.
+    `copyreg` is where `copy` and `pickle` look for how objects of a class are taken apart. What they write is the same
+    as without it.
     """
-    twins = {} if twins is None else twins
-    if id(module) not in twins:
-        twin = twins[id(module)] = object.__new__(type(module))
-        hooks = [entry for entry in list(module._forward_hooks.items()) if not isinstance(entry[0], _TapKey)]
-        children = {name: child and without_taps(child, twins) for name, child in module._modules.items()}
-        twin.__dict__ = {**module.__dict__, "_forward_hooks": OrderedDict(hooks), "_modules": children}
-    return twins[id(module)]
+    for module in modules:
+        kind = type(module)
+        if kind not in copyreg.dispatch_table and not isinstance(module, torch.jit.ScriptModule):
+            copyreg.pickle(kind, _taken_apart)
+
+
+def _taken_apart(module: nn.Module) -> str | tuple[Any, ...]:
+    """As `module.__reduce_ex__` has it, without reading hooks."""
+    parts = module.__reduce_ex__(4)
+    if len(parts) < 3 or not isinstance(parts[2], dict) or "_forward_hooks" not in parts[2]:
+        return parts
+    # Listed at once: another thread may add an entry at any time.
+    hooks = [entry for entry in list(module._forward_hooks.items()) if not str(entry[0]).startswith(_TAP)]
+    return (*parts[:2], {**parts[2], "_forward_hooks": OrderedDict(hooks)}, *parts[3:])
 
 
 def _reading_hook(

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
-from .taps import without_taps
 
 logger = logging.getLogger(__name__)
 
@@ -135,16 +134,6 @@ class TimmPreTrainedModel(PreTrainedModel):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
         return (model, report) if with_report else model
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, also while another thread runs the model."""
-        return without_taps(self).__dict__
-
-    def __copy__(self) -> Any:
-        """Shallow: the very same modules."""
-        twin = object.__new__(type(self))
-        twin.__dict__ = self.__dict__.copy()
-        return twin
 
     @property
     def _takes_one_size(self) -> bool:

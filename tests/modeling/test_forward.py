@@ -1,10 +1,5 @@
 """One forward pass: prediction and map together, leaving the backbone as it was."""
 
-import copy
-import io
-import pickle
-import threading
-
 import pytest
 import timm
 import torch
@@ -158,88 +153,6 @@ def test_a_hook_that_removes_itself_is_gone(build, noise):
     model(pixels)
     assert seen == [1]
     assert not model.backbone.layer1._forward_hooks
-
-
-def test_several_threads_share_a_model(build_each, noise):
-    """As in a web service: each gets its own map, and no hook stays."""
-    model = build_each()
-    images = [noise(1, 64, seed=seed) for seed in range(4)]
-    before = hooks_of(model)
-    with torch.no_grad():
-        expected = [model(pixels) for pixels in images]
-    wrong = []
-
-    def serve(index):
-        try:
-            with torch.no_grad():
-                wrong.extend(index for _ in range(15) if not same(model(images[index]), expected[index]))
-        except Exception as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=serve, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    assert hooks_of(model) == before
-
-
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
-def test_copies_and_pickles_give_the_same(build_each, noise, backbone):
-    model, pixels = build_each(backbone, awake=True), noise(1, 64)
-    expected = model(pixels)
-    assert same(copy.deepcopy(model)(pixels), expected)
-    assert same(pickle.loads(pickle.dumps(model))(pixels), expected)
-    buffer = io.BytesIO()
-    torch.save(model, buffer)
-    buffer.seek(0)
-    assert same(torch.load(buffer, weights_only=False)(pixels), expected)
-
-
-def test_a_loaded_model_holds_its_weights_once(build_each, noise, tmp_path):
-    """What loading built on the way must not stay in memory, nor travel with a pickle."""
-    model = build_each("test_maxvit")
-    model.save_pretrained(tmp_path)
-    loaded = type(model).from_pretrained(tmp_path)
-    assert len(pickle.dumps(loaded)) < 1.1 * len(pickle.dumps(model))
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_made_while_another_thread_runs_the_model(build_each, noise, copied):
-    model, pixels = build_each(awake=True), noise(1, 64)
-    with torch.no_grad():
-        expected = model(pixels)
-    before, over, problems = hooks_of(model), threading.Event(), []
-
-    def serve():
-        while not over.is_set():
-            try:
-                with torch.no_grad():
-                    model(pixels)
-            except Exception as error:
-                problems.append(error)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        copies = [copied(model) for _ in range(12)]
-    finally:
-        over.set()
-        thread.join()
-    assert problems == []
-    for other in copies:
-        assert hooks_of(other) == before
-        assert other.backbone.fc.weight is not model.backbone.fc.weight
-        with torch.no_grad():
-            assert same(other(pixels), expected)
-
-
-def test_a_copy_keeps_the_users_hooks_and_a_shallow_one_the_modules(build):
-    model = build()
-    model.backbone.layer1.register_forward_hook(print)
-    assert list(copy.deepcopy(model).backbone.layer1._forward_hooks.values()) == [print]
-    assert copy.copy(model).backbone is model.backbone
 
 
 @pytest.mark.parametrize("size", [(96, 64), (64, 160), (65, 99), (224, 224)])
