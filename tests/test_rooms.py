@@ -28,7 +28,7 @@ ALLOWED = {
     "baselines": {"modeling", "model_push", "evaluation"},
     "training": {
         *("modeling", "model_cards", "evaluation", "visualization", "shapes"),
-        *("commands.errors", "commands.options", "model_weights", "model_push", "baselines"),
+        *("commands.errors", "commands.options", "commands.output", "model_weights", "model_push", "baselines"),
     },
 }
 # The one that is run as a script, and starts the command line.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,13 @@ from torch.utils.data import DataLoader
 from antehoc_hf.attaching.images import Pictures, load_pictures
 from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import FinishedClassifier, read_classifier
 from antehoc_hf.training.attach import FitOptions, FitReport, fit_map
+from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def attach(
     """
     options = options or AttachOptions()
     folder = None if output_dir is None else Path(output_dir)
-    with nullcontext() if folder is None else _checked_folder(folder, options.overwrite):
+    written = ("config.json", RESULTS_FILE, FIGURE_FILE)
+    with nullcontext() if folder is None else output_folder(folder, written, options.overwrite):
         found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
         model = found.model(**{"map_head": {"kind": "contributions", "closed_form": True}, **config})
         processor = _processor(found, model, crop_pct, interpolation)
@@ -164,24 +167,6 @@ def _attached(
 
 def _silent(_: str) -> None:
     """Says nothing."""
-
-
-@contextmanager
-def _checked_folder(folder: Path, overwrite: bool) -> Iterator[None]:
-    """Before any work: it can be written to, and nothing in it would be lost. A failure leaves no empty folders."""
-    if (folder / "config.json").exists() and not overwrite:
-        raise ValueError(f"{folder} holds a model already: name another output_dir, or pass overwrite to replace it.")
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        yield
-    except BaseException:
-        with suppress(OSError):  # one that holds something is kept
-            for path in new:
-                path.rmdir()
-        raise
 
 
 def _save(model: Any, processor: AnteHocImageProcessor, folder: Path) -> None:

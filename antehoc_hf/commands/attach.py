@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_least
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -30,7 +30,9 @@ class AttachArguments:
     image_mean: list[float] | None = option(None, "Mean of the three channels, where the source does not say.")
     image_std: list[float] | None = option(None, "Their standard deviation, where the source does not say.")
     crop_pct: float | None = option(None, "Share of the resized image that is kept, where the source does not say.")
-    interpolation: str | None = option(None, "bilinear, bicubic or lanczos, where the source does not say.")
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = option(
+        None, "bilinear, bicubic or lanczos, where the source does not say."
+    )
     class_names: str | None = option(None, "A text file with the name of a class on each line, in order.")
     split: str | None = option(None, "Split of a data set; by default its training split.")
     max_images: int = option(2000, "Images that the map is fitted to, at random.")
@@ -51,6 +53,13 @@ class AttachArguments:
     def __post_init__(self) -> None:
         if self.image_size is not None and len(self.image_size) not in (1, 2):
             raise UsageError(f"image_size takes one number or two (height and width), not {len(self.image_size)}.")
+        counts = ("image_size", "max_images", "held_out", "pairs", "grid", "batch_size")
+        check_least(self, {**dict.fromkeys(counts, 1), "seed": 0})
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name) or "rgb") != 3:
+                raise UsageError(f"{name} takes three numbers, one for each of red, green and blue.")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise UsageError(f"crop_pct must lie in (0, 1], not {self.crop_pct}.")
 
 
 def parse(argv: Sequence[str]) -> AttachArguments:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
+from antehoc_hf.commands.output import overwrite_option
 from antehoc_hf.paper.protocols import DATA_SETS, PROTOCOLS
 
 
@@ -31,6 +32,7 @@ class BenchmarkArguments:
         ["grad-cam", "grad-cam++", "score-cam"], "Methods next to ours; a wrong name lists them all."
     )
     output_dir: str = option("benchmark", "Folder for networks, cells, tables and figures.", short="-o")
+    overwrite: bool = overwrite_option()
     progress: bool = option(True, "Show progress bars.")
 
     def __post_init__(self) -> None:
@@ -39,10 +41,7 @@ class BenchmarkArguments:
             wrong = [value for value in getattr(self, name) if value not in allowed]
             if wrong:
                 raise UsageError(f"{name} {wrong[0]!r} must be one of {', '.join(map(str, allowed))}.")
-        for name in ("images", "slow_images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}.")
+        check_least(self, {"images": 1, "slow_images": 1, "seeds": 0})
 
 
 def parse(argv: Sequence[str]) -> BenchmarkArguments:

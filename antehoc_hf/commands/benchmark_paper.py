@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.paper.cells import Bench, CellStore
 from antehoc_hf.paper.figures import draw
@@ -58,7 +59,22 @@ def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:
         CellStore(root / "cells", protocol.name),
         tuple(options.explainers),
     )
-    root.mkdir(parents=True, exist_ok=True)
+    with output_folder(root, () if _loses_nothing(root, options) else ("tables.json",), options.overwrite):
+        return _computed(bench, options, sources, root)
+
+
+def _loses_nothing(root: Path, options: BenchmarkArguments) -> bool:
+    """Whether the tables that the folder holds are among those asked for; what they hold is checked cell by cell."""
+    try:
+        before = json.loads((root / "tables.json").read_text(encoding="utf-8"))["options"]
+        return all(set(before[name]) <= set(getattr(options, name)) for name in ("table", "dataset", "explainers"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _computed(bench: Bench, options: BenchmarkArguments, sources: dict[str, DataSource], root: Path) -> dict[str, Any]:
+    """All tables and figures, written."""
+    protocol = bench.workshop.protocol
     tables: list[Table] = []
     for number in options.table:
         tables += tables_of(bench, number, options.dataset, protocol.seeds, sources)
@@ -96,10 +112,10 @@ def _sources(keys: Sequence[str], places: Sequence[str]) -> dict[str, DataSource
 
 def _write(root: Path, tables: Sequence[Table], options: BenchmarkArguments) -> dict[str, Any]:
     """Markdown, JSON and pictures of all tables so far."""
-    places = {key: value for key, value in vars(options).items() if key not in ("data", "output_dir", "progress")}
+    untold = ("data", "output_dir", "overwrite", "progress")
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     results = {
-        "options": places,
+        "options": {name: value for name, value in vars(options).items() if name not in untold},
         "tables": [table.to_dict() for table in tables],
         "versions": {**versions(), **machine},
     }

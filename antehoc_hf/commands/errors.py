@@ -1,6 +1,7 @@
 """The error of a command line, and the packages it misses. Nothing heavy is imported: everything may raise it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kernel-shap")
@@ -8,6 +9,18 @@ _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kern
 
 class UsageError(ValueError):
     """The command line or a recipe asks for something that makes no sense; one sentence."""
+
+
+def check_least(options: object, least: Mapping[str, float]) -> None:
+    """
+    Raises:
+        UsageError: if an option, or one of its numbers, is below what it has to be at least; None is not.
+    """
+    for name, low in least.items():
+        value = getattr(options, name)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not low <= number < math.inf:
+                raise UsageError(f"{name} must be at least {low}, not {number}.")
 
 
 def need(package: str, extra: str, what: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
@@ -41,8 +41,8 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         need_packages_of(self.explainers)
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
+        least = {"batch_size": 1, "workers": 0, "map_eval_samples": 1, "insertion_deletion_images": 0}
+        check_least(self, least)
         if self.sanity_images < 0 or not all(0 < share <= 1 for share in self.noise_shares):
             raise UsageError("noise_shares are parts of the pixels, above 0 and up to 1; sanity_images is 0 or more.")
 

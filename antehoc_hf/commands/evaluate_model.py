@@ -14,16 +14,18 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import model_config
-from antehoc_hf.commands.output import check_vacant
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
+from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.model_cards import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.runs.model_types import OURS, model_type_of, refuse_map_options
 from antehoc_hf.training.runs.results import (
+    FIGURE_FILE,
     RESULTS_FILE,
     describe_data,
     describe_model,
@@ -55,11 +57,19 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
         ValueError: for options or data that make no sense, in one sentence.
         OSError: if the model cannot be loaded.
     """
-    options, data_options = given.evaluation, given.data
+    options = given.evaluation
     folder = Path(options.output_dir)
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
-    check_vacant(folder / RESULTS_FILE, options.overwrite)
+    for name in options.explainers:
+        check_explainer(name)
+    with output_folder(folder, (RESULTS_FILE, FIGURE_FILE), options.overwrite):
+        return _evaluate(given, folder)
+
+
+def _evaluate(given: EvaluateOptions, folder: Path) -> dict[str, Any]:
+    """Everything is computed and written."""
+    options, data_options = given.evaluation, given.data
     config = model_config(options.model)
     if options.update_card:
         check_measurable(Path(options.model), str(data_options.dataset_name))
@@ -85,7 +95,6 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     )
     task.check_data(data, measuring)
     role, images = _evaluated(data, processor)
-    folder.mkdir(parents=True, exist_ok=True)
     metrics = _metrics(task, model, data, images, options)
     measured = task.measure(model, images, processor, measuring)
     robustness = _robustness(model, images, processor, options)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -37,8 +37,7 @@ class ExplainArguments:
 
     def __post_init__(self) -> None:
         need_packages_of(self.explainers)
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}.")
+        check_least(self, {"batch_size": 1})
         if not self.explainers:
             raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")
         if self.model and not self.images:

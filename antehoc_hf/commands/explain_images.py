@@ -19,7 +19,7 @@ from antehoc_hf.commands.inputs import (
     predictions,
     unique_names,
 )
-from antehoc_hf.commands.output import check_vacant
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import Attribution, Explainer, load_explainer
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
@@ -50,19 +50,26 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
         OSError: if the model cannot be loaded.
     """
     folder = Path(options.output_dir)
-    check_vacant(folder / EXPLANATIONS_FILE, options.overwrite)
     paths = image_files(options.images or example.IMAGES)
+    names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
+    written = [EXPLANATIONS_FILE, *(f"maps/{name}.npz" for name in names.values())]
+    written += [f"figures/{name}.png" for name in names.values()] if options.figures else []
+    with output_folder(folder, written, options.overwrite):
+        return _explain_files(options, names, folder)
+
+
+def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Path) -> dict[str, Any]:
+    """File → what its map and its figure are called; everything is computed and written."""
     model, processor = load_model(options.model or example.MODEL)
     explainers = {
         name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
     }
     target = _target(model, options.target)
     for part in ("maps", *(["figures"] if options.figures else [])):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
+        (folder / part).mkdir(exist_ok=True)
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Explaining"):
+    for opened in batches(list(names), options.batch_size, options.on_bad_image, skipped, "Explaining"):
         found += _explain_batch(model, processor, explainers, target, opened, names, folder, options.figures)
     results = {
         "model": options.model or "the example, which knows six drawn bugs and nothing else",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_least
 from antehoc_hf.commands.options import OptionParser, option
-from antehoc_hf.commands.output import check_vacant, overwrite_option
+from antehoc_hf.commands.output import output_folder, overwrite_option
 
 
 @dataclass
@@ -30,8 +30,7 @@ class ExportArguments:
     def __post_init__(self) -> None:
         if self.output is not None and Path(self.output).suffix not in (".onnx", ".pt2"):
             raise UsageError(f"output {self.output!r} must end in .onnx, or in .pt2 for torch.export.")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch_size={self.batch_size} must be at least 1.")
+        check_least(self, {"batch_size": 1})
 
 
 def parse(argv: Sequence[str]) -> ExportArguments:
@@ -54,7 +53,7 @@ def run(options: ExportArguments) -> None:
 
     folder = Path(options.model)
     output = Path(options.output or (folder / "model.onnx" if folder.is_dir() else "model.onnx"))
-    check_vacant(output, options.overwrite, "output")
-    write = export_program if output.suffix == ".pt2" else export_onnx
-    path = write(options.model, output, options.batch_size)
+    with output_folder(output.parent, [output.name], options.overwrite, "output"):
+        write = export_program if output.suffix == ".pt2" else export_onnx
+        path = write(options.model, output, options.batch_size)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → prediction and interpretation_map")

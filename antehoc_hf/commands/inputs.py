@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -72,7 +73,7 @@ def model_config(name: str | Path) -> Any:
 
     Raises:
         UsageError: if there is no such folder, or it holds no model, as that of a training that has not ended.
-        OSError: if it cannot be loaded.
+        OSError: if the Hub does not give it.
     """
     folder = Path(name)
     first, *inner = str(name).split("/")
@@ -83,7 +84,19 @@ def model_config(name: str | Path) -> Any:
         steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
         hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"
         raise UsageError(f"{name} holds no model (there is no config.json): {hint}.")
-    return AutoConfig.from_pretrained(name)
+    if folder.is_file():
+        raise UsageError(f"{name} is a file: name the folder of a model.")
+    try:
+        return AutoConfig.from_pretrained(name)
+    except OSError as error:
+        if folder.is_dir():
+            raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None
+        if HF_HUB_OFFLINE:
+            raise UsageError(
+                f"There is no model {str(name)!r}: it is no folder here and not among the downloaded ones, and "
+                "offline mode is on (HF_HUB_OFFLINE)."
+            ) from None
+        raise
 
 
 def load_model(name: str) -> tuple[Any, Any]:

@@ -1,7 +1,11 @@
-"""Where a command writes its results: never over those of an earlier run, unless it is asked to."""
+"""Where a command writes its results: never over what is there, unless it is asked to."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from antehoc_hf.commands.errors import UsageError
@@ -13,17 +17,49 @@ def overwrite_option() -> bool:
     return option(False, "Let the results replace those of an earlier run.")  # type: ignore[no-any-return]
 
 
-def check_vacant(result: Path, overwrite: bool, name: str = "output_dir") -> None:
+@contextmanager
+def output_folder(
+    folder: Path,
+    results: Iterable[str | os.PathLike[str]],
+    overwrite: bool,
+    name: str = "output_dir",
+    flag: str = "overwrite",
+) -> Iterator[None]:
     """
+    A folder for results, checked before any work; a failure leaves no empty folders.
+
     Args:
-        result (`Path`): the file that a run leaves, by which an earlier one is known.
-        overwrite (`bool`): whether it may be replaced.
-        name (`str`): of the option that says where it is written.
+        folder (`Path`): it is made.
+        results: the files that will be written into it.
+        overwrite (`bool`): whether they may be there already.
+        name (`str`): of the option that names it.
+        flag (`str`): of the option that lets results be replaced.
 
     Raises:
-        UsageError: if there is such a file already.
+        UsageError: if one is there already, or the folder cannot be written to.
     """
-    if result.exists() and not overwrite:
+    there = next((folder / result for result in results if (folder / result).exists()), None)
+    if there is not None and not overwrite:
         raise UsageError(
-            f"{result} is there already, from an earlier run: name another --{name}, or add --overwrite to replace it."
+            f"{there} is there already, from an earlier run: name another --{name}, or add --{flag} to replace it."
         )
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _remove_empty(new)
+        reason = "a file is in its way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise UsageError(f"{folder} cannot be written to ({reason}): name another --{name}.") from None
+    try:
+        yield
+    except BaseException:
+        _remove_empty(new)
+        raise
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    with suppress(OSError):  # one that holds something is kept
+        for path in folders:
+            path.rmdir()

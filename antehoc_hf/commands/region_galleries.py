@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, unique_names
-from antehoc_hf.commands.output import check_vacant
+from antehoc_hf.commands.inputs import batches, image_files, load_model, model_config, pictures_of, unique_names
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.concepts.regions import Region
 from antehoc_hf.explainers import Explainer, load_explainer
+from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization.gallery import gallery
@@ -43,10 +44,18 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
         OSError: if the model cannot be loaded.
     """
     folder = Path(options.output_dir)
-    check_vacant(folder / REGIONS_FILE, options.overwrite)
+    check_explainer(options.explainer)
     paths = image_files(options.images)
+    labels = getattr(model_config(options.model), "id2label", None) or {}
+    files = dict(zip(labels, _file_names(list(labels.values())), strict=True))
+    with output_folder(folder, [REGIONS_FILE, *files.values()], options.overwrite):
+        return _galleries(options, paths, files, folder)
+
+
+def _galleries(options: RegionArguments, paths: Sequence[Path], files: dict[int, str], folder: Path) -> dict[str, Any]:
+    """Everything is computed and written; `files` are the classes' galleries."""
     model, processor = load_model(options.model)
-    labels = getattr(model.config, "id2label", None)
+    labels = model.config.id2label
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
         raise UsageError(f"{options.model} is not a classifier: a gallery needs classes.")
     try:
@@ -70,7 +79,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
                 _keep(best.setdefault(class_, []), region, region.crop(picture, least=0.25), options.per_class)
     results = {"model": options.model, "explainer": options.explainer, "threshold": options.threshold}
     results |= {"images": found, "skipped": skipped}
-    _write(results, best, labels, folder)
+    _write(results, best, labels, files, folder)
     return results
 
 
@@ -97,18 +106,19 @@ def _as_entry(region: Region) -> dict[str, Any]:
 
 def _file_names(labels: Sequence[object]) -> list[str]:
     """A file name for each class, whatever its name holds."""
-    return unique_names(
-        ["".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in str(label)) for label in labels]
-    )
+    safe = [
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in str(label)) for label in labels
+    ]
+    return [f"{name}.png" for name in unique_names(safe)]
 
 
-def _write(results: dict[str, Any], best: dict[int, list[Any]], labels: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(
+    results: dict[str, Any], best: dict[int, list[Any]], labels: Any, files: dict[int, str], folder: Path
+) -> None:
     write_results(folder / REGIONS_FILE, results)
-    for (class_, kept), safe in zip(sorted(best.items()), _file_names([labels[c] for c in sorted(best)]), strict=True):
-        name = str(labels[class_])
+    for class_, kept in sorted(best.items()):
         crops = [crop for _, _, crop in sorted(kept, key=lambda entry: (-entry[0], -entry[1]))]
-        gallery(crops, title=f"{name}: where the model looked").savefig(folder / f"{safe}.png")
+        gallery(crops, title=f"{labels[class_]}: where the model looked").savefig(folder / files[class_])
     for class_ in sorted(best):
         count = sum(len(one["regions"]) for one in results["images"] if one["class"] == labels[class_])
         print(f"  {labels[class_]}: {count} regions")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, need, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_least, need, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -31,8 +31,9 @@ class RegionArguments:
     def __post_init__(self) -> None:
         need("scipy", "concepts", "antehoc regions")
         need_packages_of([self.explainer])
-        if min(self.batch_size, self.per_class) < 1:
-            raise UsageError("batch_size and per_class must be at least 1.")
+        check_least(self, {"batch_size": 1, "per_class": 1, "least_area": 0})
+        if not 0 < self.threshold <= 1 or self.least_area > 1:
+            raise UsageError("threshold must lie in (0, 1] and least_area, a share of the image, in [0, 1].")
         if not self.images:
             raise UsageError("There is no image: name files or folders of images before the options.")
 

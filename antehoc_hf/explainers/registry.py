@@ -27,6 +27,17 @@ EXPLAINERS: dict[str, type[Explainer]] = {
 }
 
 
+def check_explainer(name: str) -> None:
+    """
+    Raises:
+        ValueError: if there is no such method.
+    """
+    if name not in EXPLAINERS:
+        near = get_close_matches(name, EXPLAINERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
+        raise ValueError(f"There is no explainer {name!r}: {hint}")
+
+
 def load_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
     """
     The explanation method of that name for a model.
@@ -41,10 +52,7 @@ def load_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
         ValueError: if there is no such method, option or layer, or the model is none of these.
         ImportError: if the method needs a package that is not installed.
     """
-    if name not in EXPLAINERS:
-        near = get_close_matches(name, EXPLAINERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
-        raise ValueError(f"There is no explainer {name!r}: {hint}")
+    check_explainer(name)
     try:
         return EXPLAINERS[name](model, **options)
     except TypeError as error:

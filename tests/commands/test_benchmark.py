@@ -55,16 +55,18 @@ def test_tables_are_made_once(tmp_path, tiny_protocol, capsys, monkeypatch):
     assert "== Measuring" not in printed
     assert all(path.stat().st_mtime_ns == before for path, before in made.items())
     # Other settings are no reason to throw away or mix.
-    assert run(tmp_path, "--table", "1", "--images", "7") == 2
+    assert run(tmp_path, "--table", "1") == 2
+    assert "tables.json is there already, from an earlier run: name another --output_dir" in capsys.readouterr().err
+    assert run(tmp_path, "--table", "1", "--images", "7", "--overwrite") == 2
     assert "was computed with images=6, not 7" in capsys.readouterr().err
     # Nor is a recipe that has changed since: neither the cell nor the network is taken for the one that is asked for.
     cpu = protocols.PROTOCOLS["cpu"]
     longer = (*cpu.shapes["classifier"], "--num_train_epochs", "2")
     monkeypatch.setitem(protocols.PROTOCOLS, "cpu", replace(cpu, shapes={**cpu.shapes, "classifier": longer}))
-    assert run(tmp_path, "--table", "1") == 2
+    assert run(tmp_path, "--table", "1", "--overwrite") == 2
     assert "was computed with training.num_train_epochs=1.0, not 2.0" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "cells")
-    assert run(tmp_path, "--table", "1") == 2
+    assert run(tmp_path, "--table", "1", "--overwrite") == 2
     assert "seed-0 was trained with num_train_epochs=1.0, not 2.0: choose another" in capsys.readouterr().err
 
 

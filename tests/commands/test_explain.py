@@ -119,17 +119,51 @@ def test_no_run_s_results_replace_another_s(trained: Path, pictures: Path, tmp_p
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["explain", "a.png", "--model", "m", "-o"],
+        ["regions", "a.png", "--model", "m", "-o"],
+        ["evaluate", "m", "--dataset_name", "shapes", "-o"],
+        ["attach", "resnet50", "--images", "in", "-o"],
+        ["train", "--dataset_name", "shapes", "--backbone", "test_resnet", "--output_dir"],
+        ["benchmark", "paper", "-o"],
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "reason"), [("a.png", "a file is in its way"), ("a.png/deep", "a file is in its way")]
+)
+def test_where_nothing_can_be_written_is_said_before_any_work(
+    tmp_path: Path, command: list[str], place: str, reason: str, capsys, monkeypatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"model_type": "resnet", "id2label": {"0": "a"}}')
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, place]) == 2
+    assert f"{place} cannot be written to ({reason}): name another --output_dir." in capsys.readouterr().err
+    assert (tmp_path / "a.png").is_file()
+
+
+@pytest.mark.parametrize(
     ("command", "left"),
     [
         (["explain", "a.png", "--model", "m", "-o"], "explanations.json"),
+        (["explain", "a.png", "--model", "m", "-o"], "figures/a.png"),
         (["evaluate", "m", "--dataset_name", "shapes", "-o"], "results.json"),
+        (["evaluate", "m", "--dataset_name", "shapes", "-o"], "predictions.png"),
+        (["train", "--dataset_name", "shapes", "--backbone", "test_resnet", "--output_dir"], "results.json"),
+        (["benchmark", "paper", "--output_dir"], "tables.json"),
         (["attach", "resnet50", "--images", "in", "-o"], "config.json"),
         (["export", "m", "-o"], ""),
     ],
 )
-def test_every_command_says_how_to_replace(tmp_path: Path, command: list[str], left: str, capsys) -> None:
+def test_every_command_says_how_to_replace(tmp_path: Path, command: list[str], left: str, capsys, monkeypatch) -> None:
     output = tmp_path if left else tmp_path / "model.onnx"
-    (output / left if left else output).write_text("{}")
+    path = output / left
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
     assert main([*command, str(output)]) == 2
     message = capsys.readouterr().err
     assert "already" in message

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_least
 from antehoc_hf.commands.options import option
 
 
@@ -41,11 +41,8 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        for name in ("least_steps", "panel_images", "map_eval_samples", "insertion_deletion_images"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if self.panel_steps is not None and self.panel_steps < 1:
-            raise UsageError(f"panel_steps must be at least 1, not {self.panel_steps}.")
+        counts = ("least_steps", "panel_images", "map_eval_samples", "insertion_deletion_images")
+        check_least(self, {**dict.fromkeys(counts, 0), "panel_steps": 1})
 
 
 @dataclass
@@ -77,6 +74,11 @@ class DataArguments:
     on_missing_label: Literal["stop", "skip"] = option(
         "stop", "'skip': leave out images without label, points or caption, and count them."
     )
+
+    def __post_init__(self) -> None:
+        check_least(self, {"max_train_samples": 1, "max_eval_samples": 1, "split_seed": 0})
+        if not 0 <= self.validation_fraction < 1:
+            raise UsageError(f"validation_fraction must be 0 or lie between 0 and 1, not {self.validation_fraction}.")
 
     def load_options(self) -> dict[str, Any]:
         """As `load_data` takes them after the name."""

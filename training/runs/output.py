@@ -6,10 +6,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from antehoc_hf.commands.output import output_folder
 from antehoc_hf.model_cards import FolderError, PushError, explain
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
+from antehoc_hf.training.runs.identity import read_run
+from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
+
+
+def check_folder(args: AnteHocTrainingArguments) -> None:
+    """
+    Before any work: `output_dir` can be written to, and holds no results but a training's.
+
+    Raises:
+        UsageError: otherwise.
+    """
+    folder = Path(str(args.output_dir))
+    own = args.overwrite_run or read_run(str(folder)) is not None
+    with output_folder(folder, (RESULTS_FILE, FIGURE_FILE, "config.json"), overwrite=own, flag="overwrite_run"):
+        pass
 
 
 def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Any) -> None:

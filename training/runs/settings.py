@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch.optim import SGD
+from transformers import SchedulerType, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
 from antehoc_hf.commands.errors import UsageError
@@ -130,6 +133,7 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> Ante
         training = parser.build(AnteHocTrainingArguments, values)
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+    _check_schedule(training)
     available = get_available_reporting_integrations()
     for name in training.report_to or ():
         if name not in available:
@@ -138,3 +142,22 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> Ante
                 f"{', '.join(['none', *available])}, or install it."
             )
     return training
+
+
+def _check_schedule(training: AnteHocTrainingArguments) -> None:
+    """
+    Raises:
+        UsageError: if the schedule does not take its options, or lacks one.
+    """
+    options = training.lr_scheduler_kwargs or {}
+    if not isinstance(options, dict):
+        raise UsageError(f'lr_scheduler_kwargs must be a JSON object such as {{"num_cycles": 2}}, not {options}.')
+    name = SchedulerType(training.lr_scheduler_type).value
+    optimizer = SGD([torch.zeros(1)], lr=1.0)
+    try:
+        get_scheduler(name, optimizer, num_warmup_steps=0, num_training_steps=1, scheduler_specific_kwargs=options)
+    except (TypeError, ValueError) as error:
+        reason = str(error).rpartition("() ")[2].rstrip(".")
+        raise UsageError(
+            f"lr_scheduler_type {name} does not go with lr_scheduler_kwargs={options}: {reason}."
+        ) from None

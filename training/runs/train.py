@@ -15,7 +15,7 @@ from antehoc_hf.training.data import ImageData, TransformedData
 from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
 from antehoc_hf.training.progress import calm
-from antehoc_hf.training.runs.output import push, save_model
+from antehoc_hf.training.runs.output import check_folder, push, save_model
 from antehoc_hf.training.runs.report import conclude, describe, measure_options
 from antehoc_hf.training.runs.results import describe_model
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
@@ -44,6 +44,7 @@ def train(argv: Sequence[str]) -> dict[str, Any]:
     """
     settings = parse_settings(argv)
     args = settings.training
+    check_folder(args)
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     settings.task.check_model(settings.model, settings.config, settings.map)

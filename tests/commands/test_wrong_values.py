@@ -1,0 +1,91 @@
+"""A wrong value of an option is said in one sentence, before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from antehoc_hf.cli import main
+
+TRAIN = ["train", "--dataset_name", "pets", "--backbone", "test_resnet", "--image_size", "64", "--max_steps", "1"]
+EVALUATE = ["evaluate", "m", "--dataset_name", "shapes"]
+REGIONS = ["regions", "a.png", "--model", "m"]
+ATTACH = ["attach", "resnet18", "--images", "pets", "-o", "out"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A picture, data of two classes, and a folder with a configuration alone: nothing here can be worked with."""
+    for kind in ("cat", "dog"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pets" / kind / f"{number}.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"model_type": "resnet", "id2label": {"0": "a"}}')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([*TRAIN, "--learning_rate", "-1"], "learning_rate must be a number of at least 0, not -1.0."),
+        ([*TRAIN, "--per_device_train_batch_size", "0"], "per_device_train_batch_size must be a whole number of at"),
+        ([*TRAIN, "--max_steps", "-5"], "max_steps must be -1, for as many as the epochs have, or a whole number"),
+        ([*TRAIN, "--train_sampling_strategy", "sorted"], "--train_sampling_strategy: invalid choice: 'sorted'"),
+        ([*TRAIN, "--ddp_backend", "mpi2"], "--ddp_backend: invalid choice: 'mpi2' (choose from"),
+        ([*TRAIN, "--lr_scheduler_type", "cosin"], "--lr_scheduler_type: invalid choice: 'cosin'"),
+        ([*TRAIN, "--lr_scheduler_kwargs", "text"], 'lr_scheduler_kwargs must be a JSON object such as'),
+        ([*TRAIN, "--lr_scheduler_kwargs", '{"nope": 1}'], "lr_scheduler_type cosine does not go with"),
+        ([*TRAIN, "--lr_scheduler_type", "cosine_with_min_lr"], "lr_scheduler_type cosine_with_min_lr does not go"),
+        ([*TRAIN, "--metric_for_best_model", "accurcy"], "metric_for_best_model='accurcy' is not a metric of this"),
+        ([*TRAIN, "--load_best_model_at_end", "--save_strategy", "no"], "--load_best_model_at_end requires the"),
+        ([*TRAIN, "--report_to", "wandbb"], "report_to='wandbb' is unknown, or its package is not installed:"),
+        ([*TRAIN, "--validation_fraction", "nan"], "validation_fraction must be 0 or lie between 0 and 1, not nan."),
+        ([*TRAIN, "--max_train_samples", "-3"], "max_train_samples must be at least 1, not -3."),
+        ([*TRAIN, "--dataset_options", '{"clases": 1}'], "dataset_options: 'clases' is no option of load_dataset"),
+        ([*TRAIN, "--dataset_config", "large"], "pets names no configurations: leave --dataset_config large out."),
+        ([*TRAIN, "--recipe", "nonexistent"], "There is no recipe 'nonexistent'"),
+        ([*TRAIN, "--label_column", "lable"], "label_column='lable' is not a column of pets (columns: image,"),
+        ([*EVALUATE, "--workers", "-1"], "workers must be at least 0, not -1."),
+        ([*EVALUATE, "--map_eval_samples", "0"], "map_eval_samples must be at least 1, not 0."),
+        ([*EVALUATE, "--explainers", "grad-camm"], "There is no explainer 'grad-camm': did you mean 'grad-cam'?"),
+        ([*EVALUATE, "--max_eval_samples", "0"], "max_eval_samples must be at least 1, not 0."),
+        (["evaluate", "a.png", "--dataset_name", "shapes"], "a.png is a file: name the folder of a model."),
+        ([*REGIONS, "--least_area", "-1"], "least_area must be at least 0, not -1.0."),
+        ([*REGIONS, "--least_area", "2"], "threshold must lie in (0, 1] and least_area, a share of the image, in"),
+        ([*REGIONS, "--threshold", "nan"], "threshold must lie in (0, 1] and least_area, a share of the image, in"),
+        ([*REGIONS, "--explainer", "nope"], "There is no explainer 'nope': there are antehoc, grad-cam,"),
+        ([*ATTACH, "--grid", "0"], "grid must be at least 1, not 0."),
+        ([*ATTACH, "--image_size", "-3"], "image_size must be at least 1, not -3."),
+        ([*ATTACH, "--image_mean", "1"], "image_mean takes three numbers, one for each of red, green and blue."),
+        ([*ATTACH, "--crop_pct", "-1"], "crop_pct must lie in (0, 1], not -1.0."),
+        ([*ATTACH, "--interpolation", "nearestt"], "--interpolation: invalid choice: 'nearestt' (choose from"),
+        ([*ATTACH, "--seed", "-1"], "seed must be at least 0, not -1."),
+        (["export", "m", "--batch_size", "0"], "batch_size must be at least 1, not 0."),
+        (["benchmark", "paper", "--seeds", "-1"], "seeds must be at least 0, not -1."),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_one_sentence(place: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str) -> None:
+    assert main([*argv, "--output_dir", "out"] if argv[0] == "train" else argv) == 2
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if line.startswith("antehoc ")]
+    assert [line.startswith(f"antehoc {argv[0]}: {sentence}") for line in said] == [True], said
+    assert "--traceback" not in said[0]
+    assert not list(place.glob("out/*"))
+
+
+def test_a_model_that_is_nowhere(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antehoc_hf.commands.inputs.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for argv in (["explain", "a.png", "--model", "nowhere"], ["evaluate", "nowhere", "--dataset_name", "shapes"]):
+        assert main(argv) == 2
+        assert "There is no model 'nowhere': it is no folder here and not among the down" in capsys.readouterr().err
+    (place / "m" / "config.json").write_text(json.dumps({"a": 1})[:-1])
+    assert main(["explain", "a.png", "--model", "m"]) == 2
+    assert "m cannot be loaded: " in capsys.readouterr().err
