@@ -27,7 +27,7 @@ _GENERATED = (
 
 
 def write_card(
-    folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, Any] | None = None
+    folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, object] | None = None
 ) -> bool:
     """
     Writes README.md from config.json, results.json and preprocessor_config.json beside it; and what the Hub wants to
@@ -58,7 +58,7 @@ def write_card(
 
 
 def read_card(
-    folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, Any] | None = None
+    folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, object] | None = None
 ) -> CardData:
     """
     What the files of a folder tell.

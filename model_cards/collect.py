@@ -19,7 +19,7 @@ _PREPROCESSING = ("image_size", "image_mean", "image_std", "interpolation", "cro
 def collect(
     config: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
-    processor: Mapping[str, Any] | None = None,
+    processor: Mapping[str, object] | None = None,
     facts: Facts | None = None,
     figures: tuple[str, ...] = (),
     repo_id: str | None = None,
@@ -75,48 +75,48 @@ def default_name(backbone: str, data: str | None) -> str:
     return "-".join(part for part in parts if part)[:90].rstrip("-")
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _pairs(values: Any) -> Pairs:
+def _pairs(values: object) -> Pairs:
     return tuple((str(name), _frozen(value)) for name, value in _mapping(values).items() if value is not None)
 
 
-def _told(values: Mapping[str, Any], names: tuple[str, ...]) -> Pairs:
+def _told(values: Mapping[str, object], names: tuple[str, ...]) -> Pairs:
     return tuple((name, _frozen(values[name])) for name in names if values.get(name) is not None)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
-def _finite(values: Any) -> Pairs:
+def _finite(values: object) -> Pairs:
     numbers = {name: _number(value) for name, value in _mapping(values).items()}
     return tuple((name, value) for name, value in numbers.items() if value is not None)
 
 
-def _number(value: Any) -> float | None:
-    told = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if told else None
+def _number(value: object) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None  # type: ignore[arg-type]
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _size(value: Any) -> tuple[int, int] | None:
+def _size(value: object) -> tuple[int, int] | None:
     sides = [_whole(side) for side in value] if isinstance(value, list | tuple) else []
     return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None
 
 
-def _task(told: Any, architecture: Any) -> str:
+def _task(told: object, architecture: object) -> str:
     """What the results say; or else what the model's class does."""
     known = ("image-classification", *_TASKS.values())
     return told if told in known else _TASKS.get(str(architecture), known[0])
 
 
-def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _classes(config: Mapping[str, object]) -> tuple[str, ...]:
     names = _mapping(config.get("id2label"))
     if not all(str(key).isdecimal() for key in names):
         return ()
@@ -129,7 +129,7 @@ def _last_part(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or name
 
 
-def _data(data: Mapping[str, Any]) -> DataSet | None:
+def _data(data: Mapping[str, object]) -> DataSet | None:
     """A name with folders in it is one on the Hub only if it has a revision there; else it is a path of ours."""
     if not data.get("name"):
         return None
@@ -149,8 +149,9 @@ def _data(data: Mapping[str, Any]) -> DataSet | None:
     )
 
 
-def _maps(report: Any) -> Maps | None:
-    rows, listed = [], _mapping(report).get("rows")
+def _maps(value: object) -> Maps | None:
+    report, rows = _mapping(value), []
+    listed = report.get("rows")
     for row in map(_mapping, listed if isinstance(listed, list) else ()):
         scores = []
         for metric, score in _mapping(row.get("scores")).items():
@@ -158,7 +159,7 @@ def _maps(report: Any) -> Maps | None:
             if told is not None:
                 scores.append((metric, told))
         rows.append(ScoredMap(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
-    columns = tuple(_column(name, _mapping(told)) for name, told in _mapping(_mapping(report).get("columns")).items())
+    columns = tuple(_column(name, _mapping(told)) for name, told in _mapping(report.get("columns")).items())
     if not rows or not columns:
         return None
     settings = _mapping(report.get("settings"))
@@ -176,12 +177,12 @@ def _maps(report: Any) -> Maps | None:
     )
 
 
-def _score(score: Any) -> tuple[float, float | None, float | None] | None:
+def _score(score: object) -> tuple[float, float | None, float | None] | None:
     value, low, high = (_number(_mapping(score).get(key)) for key in ("value", "low", "high"))
     return None if value is None else (value, low, high)
 
 
-def _column(metric: Any, told: Mapping[str, Any]) -> Column:
+def _column(metric: object, told: Mapping[str, object]) -> Column:
     decimals = _whole(told.get("decimals"))
     return Column(
         metric=str(metric),

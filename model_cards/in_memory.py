@@ -11,12 +11,12 @@ from torch import nn
 _NOTE = "_noted_results"
 
 
-def note_results(model: nn.Module, results: Mapping[str, Any]) -> None:
+def note_results(model: nn.Module, results: Mapping[str, object]) -> None:
     """Lets a model remember what its training and evaluation found out; see [`noted_results`]."""
     setattr(model, _NOTE, (digest_of(model), dict(results)))
 
 
-def noted_results(model: nn.Module) -> dict[str, Any] | None:
+def noted_results(model: nn.Module) -> dict[str, object] | None:
     """
     What was noted last, as in results.json.
 

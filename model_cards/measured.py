@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from antehoc_hf.model_cards.card import replace_file, weights_digest, write_card
 from antehoc_hf.model_cards.travel import FolderError, read_json
@@ -41,7 +40,7 @@ def check_measurable(folder: Path, data_name: str) -> None:
         )
 
 
-def add_measures(folder: Path, found: Mapping[str, Any]) -> bool:
+def add_measures(folder: Path, found: Mapping[str, object]) -> bool:
     """
     Puts measures into the results.json of a model's folder, where they replace earlier ones, and writes the card anew.
 

@@ -156,7 +156,7 @@ def _metric_names(card: CardData) -> list[str]:
 def _eval_results(card: CardData) -> list[EvalResult]:
     if card.data is None:
         return []
-    kind: dict[str, Any] = {"bleu_4": "bleu"}
+    kind = {"bleu_4": "bleu"}
     return [
         EvalResult(
             task_type=PIPELINE_TAGS[card.task],

@@ -1,7 +1,6 @@
 """A card's text: the same data give the same text, and what is not known does not appear."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from antehoc_hf.model_cards.data import ANTEHOC, CardData, Maps, ScoredMap
 from antehoc_hf.model_cards.escape import code, fenced, text
@@ -201,7 +200,7 @@ def _data(card: CardData) -> str:
     return "### Data\n\n" + " ".join(lines)
 
 
-def _duration(seconds: Any) -> str:
+def _duration(seconds: object) -> str:
     if not isinstance(seconds, int | float):
         return str(seconds)
     if seconds < 120:
@@ -223,11 +222,11 @@ def _ending(card: CardData) -> str:
     return "\n\n".join(parts)
 
 
-def _values(pairs: Iterable[tuple[str, Any]]) -> str:
+def _values(pairs: Iterable[tuple[str, object]]) -> str:
     return _table(["", ""], [[text(name.replace("_", " ")), code(_plain(value))] for name, value in pairs])
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_plain, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -38,7 +38,7 @@ def travelling_files(folder: Path) -> list[str]:
     return [*names, *_weights(folder), *_code(folder, config)]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """
     Raises:
         FolderError: if there is no config.json of one of our models.
@@ -118,5 +118,5 @@ def _code(folder: Path, config: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def _listed(entry: Any) -> list[str]:
+def _listed(entry: object) -> list[str]:
     return [str(item) for item in (entry if isinstance(entry, list | tuple) else [entry]) if item]

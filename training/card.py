@@ -5,7 +5,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import timm
 import torch
@@ -41,7 +41,7 @@ _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([0-9a-f]{40})/")
 
 def describe_training(
     args: AnteHocTrainingArguments, objective: Objective | None, augmentation: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """
     Seed, precision, hardware, the hyperparameters of each pass, and what the objective says of itself.
 
@@ -53,7 +53,7 @@ def describe_training(
     passes = {"task": {"optimizer": _value(args.optim), **_values(args, _TASK_PASS)}}
     if augmentation is not None:
         passes["task"]["augmentation"] = augmentation
-    described: dict[str, Any] = {
+    described: dict[str, object] = {
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "hardware": hardware(args.device),
@@ -96,7 +96,9 @@ class RunRecord:
     def __init__(self) -> None:
         self._evaluations: dict[int, _Evaluation] = {}
 
-    def evaluated(self, trainer: "ResumableTrainer", metrics: Mapping[str, float], dataset: Any, prefix: str) -> None:
+    def evaluated(
+        self, trainer: "ResumableTrainer", metrics: Mapping[str, float], dataset: object, prefix: str
+    ) -> None:
         """To be called after an evaluation."""
         step, best = _step_of_weights(trainer), trainer.state.best_global_step
         untold = ("runtime", "per_second", "preparation_time")
@@ -110,11 +112,11 @@ class RunRecord:
         kept = {number: entry for number, entry in self._evaluations.items() if number == best}
         self._evaluations = {**kept, step: _Evaluation(step, split, images, told)}
 
-    def results(self, trainer: "ResumableTrainer") -> dict[str, Any]:
+    def results(self, trainer: "ResumableTrainer") -> dict[str, object]:
         """As results.json has it; metrics only if they are those of the model as it is."""
         model, state, args = trainer.model, trainer.state, trainer.args
         evaluation = self._evaluations.get(_step_of_weights(trainer))
-        described: dict[str, Any] = {
+        described: dict[str, object] = {
             "training": {
                 "steps": state.global_step,
                 "epochs": state.epoch,
@@ -133,7 +135,7 @@ class RunRecord:
         return described
 
 
-def describe_provenance(dataset: Any) -> dict[str, Any]:
+def describe_provenance(dataset: object) -> dict[str, object]:
     """
     Name and revision of a data set on the Hub, and how many images are used, as far as the data set knows them.
 
@@ -141,7 +143,7 @@ def describe_provenance(dataset: Any) -> dict[str, Any]:
         dataset: a `datasets.Dataset`, one of [`load_image_data`], or any other with `info`.
     """
     info = getattr(dataset, "info", None)
-    described: dict[str, Any] = {"name": getattr(info, "dataset_name", None), "revision": None}
+    described: dict[str, object] = {"name": getattr(info, "dataset_name", None), "revision": None}
     for address in getattr(info, "download_checksums", None) or {}:
         match = _HUB_FILE.match(str(address))
         if match:
@@ -162,11 +164,11 @@ def _step_of_weights(trainer: "ResumableTrainer") -> int:
     return state.global_step
 
 
-def _values(args: AnteHocTrainingArguments, names: tuple[str, ...]) -> dict[str, Any]:
+def _values(args: AnteHocTrainingArguments, names: tuple[str, ...]) -> dict[str, object]:
     values = {name: getattr(args, name) for name in names}
     return {name: _value(value) for name, value in values.items() if value != _OFF.get(name)}
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """That of an enumeration; others as they are."""
     return getattr(value, "value", value)

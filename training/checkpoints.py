@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def seal(folder: Path, step: int, resumable: bool = True) -> None:
         step (`int`): the optimizer step it belongs to.
         resumable (`bool`): false if it holds the model only.
     """
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, object]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != COMPLETE_FILE:
             _flush(path)
@@ -251,7 +250,7 @@ def _full_disk(error: BaseException, folder: str | Path) -> int | None:
     return None
 
 
-def _digest_of(content: dict[str, Any]) -> str:
+def _digest_of(content: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

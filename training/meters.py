@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,14 +43,14 @@ class TrainingMeter(TrainerCallback):
     # -- the clock: evaluation and saving do not count as training time -------------------------------------------
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Starts the clock, if it is not running."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """From here on an evaluation or a checkpoint may follow."""
         self._work_ended = time.perf_counter()
@@ -58,7 +58,7 @@ class TrainingMeter(TrainerCallback):
     on_epoch_end = on_step_end
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Takes the time out that has passed since the last step."""
         now = time.perf_counter()
@@ -70,7 +70,7 @@ class TrainingMeter(TrainerCallback):
 
     # -- what is added up -----------------------------------------------------------------------------------------
 
-    def add_first_pass(self, images: int, outputs: Mapping[str, Any]) -> None:
+    def add_first_pass(self, images: int, outputs: Mapping[str, object]) -> None:
         """Counts the images on this process, and notes those scalars of the output whose names end in `_loss`."""
         self._images += images
         self._batches += 1
@@ -168,7 +168,7 @@ class MapMeter:
         self._rows = []
 
     @contextmanager
-    def watching(self, model: nn.Module, gather: Any) -> Iterator[None]:
+    def watching(self, model: nn.Module, gather: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """
         Reads the maps off the model's outputs within.
 
@@ -178,7 +178,7 @@ class MapMeter:
         """
         rows: list[Tensor] = []
 
-        def read(module: nn.Module, args: Any, outputs: Any) -> None:
+        def read(module: nn.Module, args: object, outputs: Any) -> None:
             if getattr(outputs, "interpretation_map", None) is not None:
                 means = outputs.interpretation_map.float().mean(dim=(1, 2, 3))
                 rows.append(torch.stack([means, outputs.degenerate.float()], dim=1))

@@ -1,7 +1,6 @@
 """What an evaluation computes from predictions and labels, with numpy alone."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +43,7 @@ def errors(prediction: EvalPrediction) -> dict[str, float]:
     return {"mse": float(np.square(difference).mean()), "mae": float(np.abs(difference).mean())}
 
 
-def _average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
     """Images of one score share a rank: the order in which they happen to come must not matter."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(positive[order])
@@ -54,6 +53,6 @@ def _average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> flo
     return float((precision * recalled).sum() / hits[-1])
 
 
-def _arrays(prediction: EvalPrediction) -> tuple[NDArray[Any], NDArray[Any]]:
+def _arrays(prediction: EvalPrediction) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
     return np.asarray(logits, dtype=np.float64), np.asarray(prediction.label_ids)

@@ -25,7 +25,7 @@ class Range:
     includes_high: bool = False
     multiple_of: int | None = None
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not math.isfinite(value):
             return False
         above = value >= self.low if self.includes_low else value > self.low
@@ -56,7 +56,7 @@ class Flag:
 class Options(Protocol):
     """Any dataclass."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
 
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -105,7 +105,7 @@ def flags_of(kind: type[Options]) -> dict[str, str]:
     return names
 
 
-def build_options(kind: type[O], given: O | None, values: Mapping[str, Any]) -> O:
+def build_options(kind: type[O], given: O | None, values: Mapping[str, object]) -> O:
     """
     Options from an object, from keywords, or from an object with some of its values replaced.
 

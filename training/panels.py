@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import TrainerCallback, default_data_collator
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, default_data_collator
 
 from antehoc_hf.evaluation.mode import evaluation_mode
 
 PANEL_FOLDER = "panels"
-Draw = Callable[[Any, Mapping[str, Any]], Callable[[str], Any]]
+Draw = Callable[[nn.Module, Mapping[str, Tensor]], Callable[[str], Figure]]
 """(model, batch) → (title → figure): the model runs at the first call, the figure is drawn at the second."""
 
 
@@ -28,27 +29,33 @@ class PanelCallback(TrainerCallback):
         every_steps (`int`, *optional*): how often; None: at every evaluation.
     """
 
-    def __init__(self, batch: Mapping[str, Any], draw: Draw, every_steps: int | None = None) -> None:
+    def __init__(self, batch: Mapping[str, Tensor], draw: Draw, every_steps: int | None = None) -> None:
         self.batch = batch
         self.draw = draw
         self.every_steps = every_steps
         self._drawn_at = -1
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Draws, unless a number of steps was given."""
         if self.every_steps is None:
             self._draw(args, state, kwargs["model"])
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Draws after every `every_steps` steps."""
         if self.every_steps is not None and state.global_step % self.every_steps == 0:
             self._draw(args, state, kwargs["model"])
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Draws the trained model."""
         self._draw(args, state, kwargs["model"])
 
-    def _draw(self, args: Any, state: Any, model: Any) -> None:
+    def _draw(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         if state.global_step == self._drawn_at:
             return
         self._drawn_at = state.global_step
@@ -61,7 +68,7 @@ class PanelCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         figure = draw(f"Step {state.global_step}")
-        path = Path(args.output_dir, PANEL_FOLDER, f"step-{state.global_step:06d}.png")
+        path = Path(str(args.output_dir), PANEL_FOLDER, f"step-{state.global_step:06d}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 
@@ -71,7 +78,7 @@ def panel_callback(
     count: int,
     every_steps: int | None,
     draw: Draw,
-    collate: Callable[[list[Any]], Mapping[str, Any]] = default_data_collator,
+    collate: Callable[[list[dict[str, Tensor]]], Mapping[str, Tensor]] = default_data_collator,
 ) -> PanelCallback | None:
     """A callback for `count` images spread over a data set; None if there is nothing to draw."""
     length = len(dataset) if dataset is not None else 0  # type: ignore[arg-type]

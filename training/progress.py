@@ -1,9 +1,8 @@
 """What `antehoc train` shows while it trains: one bar, and a line of words for each report."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 # Report → what it is called; the others are in trainer_state.json and in TensorBoard.
 _SHOWN = {
@@ -22,10 +21,17 @@ _SHOWN = {
 class CalmProgress(ProgressCallback):
     """The stock bar of the steps; no second bar for evaluations, and no dictionaries."""
 
-    def on_prediction_step(self, *arguments: Any, **known: Any) -> None:
+    def on_prediction_step(self, *arguments: object, **known: object) -> None:
         """Draws nothing."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **known: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **known: object,
+    ) -> None:
         """Writes a line above the bar."""
         if state.is_world_process_zero and (line := line_of(logs or {}, state.global_step, state.max_steps)):
             print(line, flush=True) if self.training_bar is None else self.training_bar.write(line)
@@ -34,13 +40,20 @@ class CalmProgress(ProgressCallback):
 class CalmPrinter(PrinterCallback):
     """The same where no bar is wanted."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **known: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **known: object,
+    ) -> None:
         """Prints a line."""
         if state.is_world_process_zero and (line := line_of(logs or {}, state.global_step, state.max_steps)):
             print(line, flush=True)
 
 
-def line_of(logs: Mapping[str, Any], step: int, steps: int) -> str:
+def line_of(logs: Mapping[str, float], step: int, steps: int) -> str:
     """A report in words, such as `step 50 of 378: loss 1.23, map's mean 0.41`; empty for a summary of all."""
     if "train_runtime" in logs:
         return ""

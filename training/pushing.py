@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
@@ -19,6 +19,14 @@ logger = logging.getLogger(__name__)
 
 PUSH_FOLDER = "_push-{step}"
 _LARGE = (".safetensors", ".pt", ".pth", ".bin")
+
+
+class Saveable(Protocol):
+    """What is saved with a model, such as a tokenizer."""
+
+    def save_pretrained(self, save_directory: Path) -> object:
+        """Writes itself into a folder."""
+        ...
 
 
 class HubPusher:
@@ -73,7 +81,9 @@ class HubPusher:
 
         return push() if blocking else in_background(push)
 
-    def push_checkpoint(self, checkpoint: Path, step: int, repo_id: str, running: Any) -> Any:
+    def push_checkpoint(
+        self, checkpoint: Path, step: int, repo_id: str, running: PushInProgress | None
+    ) -> PushInProgress | None:
         """
         The model of a checkpoint, and with a `hub_strategy` of checkpoints also what resuming needs.
 
@@ -116,11 +126,9 @@ class HubPusher:
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
 
-        job: Any = in_background(push)
-        if not busy:
-            return PushInProgress([job])  # type: ignore[arg-type]
-        running.jobs.append(job)
-        return running
+        job = in_background(push)
+        jobs = running.jobs if busy and running is not None else []
+        return PushInProgress([*jobs, job])  # type: ignore[misc, arg-type]
 
     def _stage(self, checkpoint: Path, staged: Path, extra: str | None) -> None:
         """Links to a checkpoint's files, which outlive its deletion, with companions and card."""

@@ -3,11 +3,19 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
+
+
+class RandomState(TypedDict):
+    """Of the generators of Python, NumPy (its name, its 624 keys, …) and torch (CPU)."""
+
+    python: tuple[object, ...]
+    numpy: tuple[str, torch.Tensor, int, int, float]
+    torch: torch.Tensor
 
 
 @contextmanager
@@ -27,17 +35,23 @@ def preserved_random_state(device: torch.device) -> Iterator[None]:
             torch.cuda.set_rng_state(on_device, device)
 
 
-def get_random_state() -> dict[str, Any]:
+def get_random_state() -> RandomState:
     """State of the generators that augmentations draw from: Python's, NumPy's and torch's (CPU), safe to unpickle."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        "numpy": (
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ),
         "torch": torch.get_rng_state(),
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: RandomState) -> None:
     """Restores what [`get_random_state`] returned."""
     name, keys, position, has_gauss, gauss = state["numpy"]
     random.setstate(state["python"])
@@ -45,7 +59,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
 
 
-class ReplayableDataset(Dataset):
+class ReplayableDataset(Dataset[object]):
     """
     A data set that knows from which random state its last batch was drawn, and can draw it again.
 
@@ -60,13 +74,13 @@ class ReplayableDataset(Dataset):
         dataset: any map-style data set.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Dataset[object]) -> None:
         self.dataset = dataset
-        self.before_last_batch: dict[str, Any] | None = None
+        self.before_last_batch: RandomState | None = None
         self._planned: list[Callable[[], None]] = []
         self.has_replayed = False  # since the last call of `replay`, and until that of `finish_replay`
 
-    def replay(self, first: dict[str, Any], then: Callable[[], None]) -> None:
+    def replay(self, first: RandomState, then: Callable[[], None]) -> None:
         """Draws the next batch from the state `first` and, before the one after it, calls `then`."""
         self._planned = [lambda: set_random_state(first), then]
 
@@ -81,12 +95,12 @@ class ReplayableDataset(Dataset):
         self._planned = []
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int) -> object:
         return self.dataset[index]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[object]:
         if get_worker_info() is None:
             if self._planned:
                 self._planned.pop(0)()
@@ -95,7 +109,7 @@ class ReplayableDataset(Dataset):
         together = getattr(self.dataset, "__getitems__", None)
         return together(indices) if together else [self.dataset[index] for index in indices]
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name == "dataset":  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)

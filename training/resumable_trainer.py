@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import datasets
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import PushInProgress
 
 from antehoc_hf.model_cards import Facts, write_card
 from antehoc_hf.model_cards.in_memory import note_results
+from antehoc_hf.model_cards.publish import Pushed
 from antehoc_hf.model_push import processor_of
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training import checkpoints
@@ -25,7 +28,7 @@ from antehoc_hf.training.callback_states import has_ended, restore_callbacks
 from antehoc_hf.training.card import RunRecord
 from antehoc_hf.training.meters import TrainingMeter
 from antehoc_hf.training.objectives.base import Objective
-from antehoc_hf.training.pushing import HubPusher
+from antehoc_hf.training.pushing import HubPusher, Saveable
 from antehoc_hf.training.random_state import ReplayableDataset
 from antehoc_hf.training.run_flow import RunFlow
 from antehoc_hf.training.run_lock import decided_by_main_process, locked_by_main_process
@@ -67,8 +70,8 @@ class ResumableTrainer(Trainer):
     args: AnteHocTrainingArguments
     model: Any
     optimizer: Any
-    hub_model_id: Any
-    push_in_progress: Any
+    hub_model_id: str | None  # type: ignore[assignment]
+    push_in_progress: PushInProgress | None  # type: ignore[assignment]
     meter: TrainingMeter
     objective: Objective | None = None
 
@@ -76,7 +79,7 @@ class ResumableTrainer(Trainer):
         self._staging: str | None = None
         self._resumed_from: str | None = None
         self._replayable: ReplayableDataset | None = None
-        self.companions: tuple[Any, ...] = ()
+        self.companions: tuple[Saveable, ...] = ()
         self.facts: Facts | None = None
         self.record = RunRecord()
         self._pusher = HubPusher(args, self._complete_folder)
@@ -97,7 +100,7 @@ class ResumableTrainer(Trainer):
     def train(
         self,
         resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
+        trial: object = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """
@@ -139,10 +142,10 @@ class ResumableTrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return self._staging if self._staging is not None else super()._get_output_dir(trial)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Written aside by the stock Trainer, then sealed and renamed; older ones are deleted only after that."""
         run_dir = self._get_output_dir(trial)
         step = self.state.global_step
@@ -187,7 +190,7 @@ class ResumableTrainer(Trainer):
     def _progress_name(self) -> str:
         return f"progress_{self.args.process_index}.pth"
 
-    def _progress(self) -> dict[str, Any]:
+    def _progress(self) -> dict[str, object]:
         """Of this process: the losses since the last log, and the random state before the batch read last."""
         return {
             "loss": self._tr_loss,
@@ -228,7 +231,7 @@ class ResumableTrainer(Trainer):
         checkpoints.check_best(str(self.state.best_model_checkpoint))
         super()._load_best_model()
 
-    def _finalize_training(self, *args: Any) -> TrainOutput:
+    def _finalize_training(self, *args: object) -> TrainOutput:
         with _changed(self.args, save_total_limit=None):
             return super()._finalize_training(*args)
 
@@ -294,7 +297,7 @@ class ResumableTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: Any = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -312,7 +315,7 @@ class ResumableTrainer(Trainer):
         if self.is_world_process_zero() and not self.is_fsdp_enabled:
             note_results(self.model, self.record.results(self))
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
         """Our card in `output_dir`, unless a person's is there; arguments for the stock card are not needed."""
         if self.is_world_process_zero():
             self._write_card(Path(str(self.args.output_dir)))
@@ -323,15 +326,15 @@ class ResumableTrainer(Trainer):
             self.hub_model_id = self.args.hub_model_id = self._pusher.create(token, private)
             self.push_in_progress = None
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]
         self,
         commit_message: str | None = "End of training",
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
+        **kwargs: object,
+    ) -> "Pushed | Future[Pushed] | None":
         """
         Saves the model to `output_dir`, writes its card and pushes both.
 
@@ -362,7 +365,7 @@ class ResumableTrainer(Trainer):
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
-    ) -> Any:
+    ) -> "Pushed | Future[Pushed]":
         """As [`push_to_hub`], but of `output_dir` as it is; on the first process alone."""
         self._finish_current_push()
         return self._pusher.push(str(self.hub_model_id), message, blocking, token, revision)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.utils import ModelOutput
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.launch import check_launch
@@ -67,7 +68,7 @@ class AnteHocTrainer(ResumableTrainer):
         if not isinstance(args, AnteHocTrainingArguments):
             raise ValueError(f"args must be AnteHocTrainingArguments, not {type(args).__name__}.")
         self._has_labels = True
-        self._kept_outputs: list[Any] | None = None  # a list while a first pass runs
+        self._kept_outputs: list[ModelOutput] | None = None  # a list while a first pass runs
         self._awaiting_step: list[tuple[TrainingStep, FirstPassRecord]] = []
         self._map_gradient_norm: Tensor | None = None
         self._position = (-1, 0)  # optimizer step and micro-batch of the last training step
@@ -160,7 +161,7 @@ class AnteHocTrainer(ResumableTrainer):
 
     def _first_pass(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, ModelOutput]:
         """The task's loss, from which backbone and head learn unless `train_task=False`, and the model's outputs."""
         inputs = {**inputs, "phase": "task"} if self._has_map else inputs
         kept = self._kept_outputs = []
@@ -266,12 +267,12 @@ class AnteHocTrainer(ResumableTrainer):
             )
         return optimizer
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None:
         if self.objective is None:
             return super()._clip_grad_norm(model)
         return self._clip_passes(self.args.max_grad_norm)
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float | None:
         """The first pass's gradient norm, comparable with the stock Trainer's."""
         if grad_norm is None and self.objective is not None:
             grad_norm = self._clip_passes(float("inf"))
@@ -359,11 +360,11 @@ class _AfterOptimizerStep(TrainerCallback):
         self._act = act
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self._act()
 
 
-def _whole(norm: Any) -> Tensor:
+def _whole(norm: Tensor) -> Tensor:
     """A norm as one tensor, also where the parameters are sharded."""
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -35,7 +35,8 @@ from antehoc_hf.training.runs.results import (
     write_results,
 )
 from antehoc_hf.training.runs.settings import chosen_task
-from antehoc_hf.training.tasks import MeasureOptions, Task, task_of
+from antehoc_hf.training.tasks import MeasureOptions, task_of
+from antehoc_hf.training.tasks.base import AnyTask
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.trainer import AnteHocTrainer
 
@@ -132,7 +133,7 @@ def _normalisation(processor: Any) -> dict[str, Any]:
     return {"image_mean": processor.image_mean, "image_std": processor.image_std}
 
 
-def _check_robustness(options: EvaluateArguments, task: Task[Any], model: Any) -> None:
+def _check_robustness(options: EvaluateArguments, task: AnyTask, model: Any) -> None:
     """
     Raises:
         UsageError: if stability or sanity is asked for where it is not defined, or of no map.
@@ -175,7 +176,7 @@ def _evaluated(data: ImageData[Any], processor: Any) -> tuple[str, ImageDataset]
 
 
 def _metrics(
-    task: Task[Any], model: Any, data: ImageData[Any], images: ImageDataset, options: EvaluateArguments
+    task: AnyTask, model: Any, data: ImageData[Any], images: ImageDataset, options: EvaluateArguments
 ) -> dict[str, float]:
     """The task's metrics on every image, and the mean of the maps, by the trainer's own evaluation."""
     args = AnteHocTrainingArguments(

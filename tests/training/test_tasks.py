@@ -49,7 +49,7 @@ class BrightnessArguments:
     """None."""
 
 
-class BrightnessTask(Task[Brightness]):
+class BrightnessTask(Task[Brightness, AnteHocForImageClassification]):
     name = "brightness"
     arguments = BrightnessArguments
     model_class = AnteHocForImageClassification

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
 from antehoc_hf.modeling.map_head import Targets
+from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.attach.equations import NormalEquations
 from antehoc_hf.training.attach.judge import Judge, Precision, Setting
 from antehoc_hf.training.attach.pairs import Against, Pairs
@@ -111,12 +112,14 @@ class FitReport:
     setting: Setting
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As plain data."""
         return asdict(self)
 
 
-def fit_map(model: Any, images: Iterable[Any] | Dataset[Any], options: FitOptions | None = None) -> FitReport:
+def fit_map(
+    model: AnteHocPreTrainedModel, images: Iterable[object] | Dataset, options: FitOptions | None = None
+) -> FitReport:
     """
     Fits the map of a finished classifier to what it makes of coalitions of patches. No gradient, no labels; nothing
     but the map's own numbers changes, and the images are read once.
@@ -144,7 +147,7 @@ def fit_map(model: Any, images: Iterable[Any] | Dataset[Any], options: FitOption
 
 
 @contextmanager
-def _evaluation(model: Any) -> Iterator[None]:
+def _evaluation(model: AnteHocPreTrainedModel) -> Iterator[None]:
     """Batch norm and dropout as in use, whatever the model is in now; each module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -158,7 +161,7 @@ def _evaluation(model: Any) -> Iterator[None]:
 class _Fit:
     """One run: the sums over the images, of those that teach and of those held out."""
 
-    def __init__(self, model: Any, options: FitOptions) -> None:
+    def __init__(self, model: AnteHocPreTrainedModel, options: FitOptions) -> None:
         self.model, self.head, self.options = model, model.map_head, options
         self.device = next(model.parameters()).device
         size = self.head.coefficients.numel()
@@ -177,10 +180,10 @@ class _Fit:
         self.start = torch.zeros(size, dtype=torch.float64)
         self.start[self.head.start_index] = 1.0
 
-    def run(self, images: Iterable[Any] | Dataset[Any]) -> FitReport:
+    def run(self, images: Iterable[object] | Dataset) -> FitReport:
         began = time.perf_counter()
         count = len(images) if isinstance(images, Sized) else None
-        rows: Any = images  # a map-style data set is iterated by its positions
+        rows: Iterable[object] = images  # type: ignore[assignment]  # a map-style data set is iterated by its positions
         stream = _of_one_size(_pixels(row) for row in rows)
         first = list(islice(stream, 4 * _BATCH))
         if len(first) < _LEAST_IMAGES:
@@ -227,7 +230,9 @@ class _Fit:
         """Of whole images: what the head keeps of the taps, the targets and the logits."""
         with torch.inference_mode():
             outputs = self.model(pixels, phase="task")
-            return outputs.tap_values, self.model._targets(outputs.logits), outputs.logits
+            targets = self.model._targets(outputs.logits)
+            assert targets is not None
+            return outputs.tap_values, targets, outputs.logits
 
     def _add(self, batch: list[Tensor], judge: Judge) -> None:
         """One batch: coalitions, responses, and their products into the sums."""
@@ -301,7 +306,7 @@ class _Fit:
         )
 
 
-def _pixels(row: Any) -> Tensor:
+def _pixels(row: object) -> Tensor:
     """
     (3, H, W) of an image, or of a row with its `pixel_values`.
 

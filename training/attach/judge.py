@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
+
 Precision = Literal["auto", "float32", "bfloat16"]
 # How far a faster type may put the worth of coalitions off, in units of its standard deviation: 1 % of the variance,
 # of which the patches leave more than half unexplained anyway.
@@ -41,7 +43,7 @@ class Judge:
 
     def __init__(
         self,
-        model: Any,
+        model: AnteHocPreTrainedModel,
         examples: Tensor,
         batch_size: int | None = None,
         channels_last: bool | None = None,
@@ -77,12 +79,15 @@ class Judge:
             logits = [
                 network(part.to(dtype).contiguous(memory_format=layout)) for part in images.split(setting.batch_size)
             ]
-            return self.model._targets(torch.cat(logits)).worth  # type: ignore[no-any-return]
+            targets = self.model._targets(torch.cat(logits))
+            assert targets is not None
+            return targets.worth
 
     def _prepared(self, setting: Setting) -> nn.Module:
         if setting.dtype == "float32" and not setting.channels_last:
             return self.model.backbone  # type: ignore[no-any-return]
-        network = copy.deepcopy(self.model.backbone).to(getattr(torch, setting.dtype))
+        backbone: nn.Module = self.model.backbone
+        network = copy.deepcopy(backbone).to(getattr(torch, setting.dtype))
         return network.to(memory_format=torch.channels_last) if setting.channels_last else network
 
     def _timed(self, setting: Setting, examples: Tensor, exact: Tensor) -> Setting | None:

@@ -18,6 +18,7 @@ from timm.data.transforms import ResizeKeepRatio
 from torch import Tensor
 from torchvision import transforms
 
+from antehoc_hf.modeling.image_geometry import ImageGeometry
 from antehoc_hf.training.data.errors import DataError
 
 Transform = Callable[[list[Image.Image]], Tensor]
@@ -50,6 +51,7 @@ class ImageProcessor(Protocol):
     @property
     def interpolation(self) -> str: ...
     def __call__(self, images: Any, *, return_tensors: str) -> Any: ...
+    def geometry(self, height: int, width: int) -> ImageGeometry: ...
 
 
 def evaluation_transform(processor: ImageProcessor) -> Transform:

@@ -7,14 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import datasets
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import EvalPrediction, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from antehoc_hf.evaluation.captions import CAPTION_NORMALIZER, normalise_caption
 from antehoc_hf.modeling.configuration_captions import IGNORED
@@ -145,9 +144,9 @@ class CaptionSpace:
     columns: list[str]
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
-    def references(self, row: Mapping[str, Any]) -> list[str]:
+    def references(self, row: Mapping[str, str | list[str | None] | None]) -> list[str]:
         """All captions of an image, as they are written, without empty ones."""
-        texts: list[str] = []
+        texts: list[str | None] = []
         for column in self.columns:
             value = row[column]
             texts += [value] if isinstance(value, str) else (value or [])
@@ -228,7 +227,7 @@ class _Encoder:
     transform: Transform
     draws: bool
 
-    def __call__(self, images: list[Image.Image], values: Mapping[str, Sequence[Any]]) -> list[dict[str, Tensor]]:
+    def __call__(self, images: list[Image.Image], values: Mapping[str, Sequence[object]]) -> list[dict[str, Tensor]]:
         columns = self.space.columns
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*(values[name] for name in columns), strict=True)]
         captions = [self._one(self.space.references(row)) for row in rows]
@@ -273,7 +272,7 @@ def said_words(predictions: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tens
     return logits.argmax(dim=-1)
 
 
-def token_accuracy(prediction: Any) -> dict[str, float]:
+def token_accuracy(prediction: EvalPrediction) -> dict[str, float]:
     """`token_accuracy`: share in [0, 1] of the words that are likeliest given the words before them."""
     labels = prediction.label_ids
     said = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions

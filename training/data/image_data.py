@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
 import datasets
 import numpy as np
@@ -71,7 +71,7 @@ class ImageDataset(torch.utils.data.Dataset):
         """The images themselves."""
         return self._decoded(positions, self.raw[list(positions)])
 
-    def _decoded(self, positions: Sequence[int], rows: dict[str, Any]) -> list[Image.Image]:
+    def _decoded(self, positions: Sequence[int], rows: Mapping[str, Sequence[object]]) -> list[Image.Image]:
         return [
             decode_image(value, self.split.where(position))
             for position, value in zip(positions, rows[self.image_column], strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import datasets
 import numpy as np
@@ -19,7 +18,7 @@ _CHECK_BATCH = 64
 _MOST_THREADS = 16
 
 
-def decode_image(value: Any, where: str = "The image") -> Image.Image:
+def decode_image(value: object, where: str = "The image") -> Image.Image:
     """An RGB image, upright (EXIF orientation applied), from whatever a data set stores.
 
     Args:
@@ -43,7 +42,7 @@ def decode_image(value: Any, where: str = "The image") -> Image.Image:
         raise BadImageError(f"{name} can't be read ({error}): repair it, remove it, or skip bad images.") from None
 
 
-def unreadable_reason(value: Any) -> str | None:
+def unreadable_reason(value: object) -> str | None:
     """Why `decode_image` can't read the value; None if it can. JPEG is decoded at an eighth of its size: the whole
     file is read, so a truncated one is found, at a fraction of the cost."""
     try:
@@ -58,7 +57,7 @@ def unreadable_reason(value: Any) -> str | None:
     return None
 
 
-def image_size(value: Any) -> tuple[int, int] | None:
+def image_size(value: object) -> tuple[int, int] | None:
     """Height and width of the upright image, from the head of its file; None if it can't be read."""
     try:
         with decoding():
@@ -119,14 +118,14 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def image_path(value: Any) -> str | None:
+def image_path(value: object) -> str | None:
     """The file an image came from, if the data set remembers it."""
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
     return value.get("path") if isinstance(value, Mapping) else None
 
 
-def _open(value: Any) -> Image.Image:
+def _open(value: object) -> Image.Image:
     if isinstance(value, Mapping):
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if value is None:
@@ -139,7 +138,7 @@ def _open(value: Any) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
 
 
-def _with_path(value: Any, text: str) -> str:
+def _with_path(value: object, text: str) -> str:
     path = image_path(value)
     return f"{text} [{path}]" if path else text
 

@@ -58,7 +58,7 @@ class KeypointFormat:
         """The columns that are read."""
         return [self.column, *([self.visible_column] if self.visible_column is not None else [])]
 
-    def read(self, value: Any, visible: Any = None) -> Points:
+    def read(self, value: object, visible: Sequence[float] | None = None) -> Points:
         """
         (K, 2) x and y in the data set's own unit; NaN where a point is missing.
 
@@ -191,7 +191,7 @@ def _arranged(value: Any, layout: Layout) -> Points:
     raise DataError("the key points are not stored as in the first row")
 
 
-def _of_mapping(value: Mapping[str, Any]) -> Points:
+def _of_mapping(value: Mapping[str, object]) -> Points:
     lower = {str(key).lower(): entry for key, entry in value.items()}
     flags = next((lower[key] for key in ("visible", "visibility", "v") if lower.get(key) is not None), None)
     parts = [lower["x"], lower["y"], *([flags] if flags is not None else [])]

@@ -40,7 +40,7 @@ class LabelSpace:
     kind: Kind
     lookup: Mapping[Hashable, int] = field(default_factory=dict, repr=False)
 
-    def encode(self, value: Any) -> int | float | list[float]:
+    def encode(self, value: object) -> int | float | list[float]:
         """One label as an index, a multi-hot list of length K, a number or a list of K numbers.
 
         Raises:
@@ -64,7 +64,7 @@ class LabelSpace:
             raise LabelError(f"{value!r} holds other values than 0 and 1")
         return numbers
 
-    def tensor(self, values: Sequence[Any]) -> torch.Tensor:
+    def tensor(self, values: Sequence[object]) -> torch.Tensor:
         """A batch of labels: (B,) int64 for one class each, (B, K) float32 multi-hot or regression, (B,) float32
         for regression on one number."""
         dtype = torch.int64 if self.kind == "index" else torch.float32
@@ -146,7 +146,7 @@ class _Encoder:
     transform: Transform
 
     def __call__(
-        self, images: list[Image.Image], values: Mapping[str, Sequence[Any]]
+        self, images: list[Image.Image], values: Mapping[str, Sequence[object]]
     ) -> list[dict[str, torch.Tensor]]:
         pixels, labels = self.transform(images), self.labels.tensor(values[self.labels.column])
         return [{"pixel_values": x, "labels": y} for x, y in zip(pixels, labels, strict=True)]
@@ -217,7 +217,7 @@ def with_class_names(splits: Mapping[str, Split]) -> dict[str, Split]:
 
 
 def _named(dataset: datasets.Dataset, column: str, names: Sequence[str]) -> datasets.Dataset:
-    def name(value: Any) -> Any:
+    def name(value: int | list[int] | None) -> object:
         if isinstance(value, list):
             return [name(item) for item in value]
         return names[value] if value is not None and 0 <= value < len(names) else None
@@ -243,7 +243,7 @@ def check_labels(dataset: datasets.Dataset, labels: LabelSpace, split: str) -> N
             ) from None
 
 
-def _kind(feature: Any, values: list[Any], problem_type: str | None) -> Kind:
+def _kind(feature: object, values: list[Any], problem_type: str | None) -> Kind:
     if not isinstance(values[0], list):
         as_numbers = isinstance(values[0], float) if problem_type is None else problem_type == "regression"
         return "number" if as_numbers and not isinstance(values[0], str) else "index"
@@ -258,7 +258,7 @@ def _kind(feature: Any, values: list[Any], problem_type: str | None) -> Kind:
     return "indices" if integers and problem_type != "regression" else "vector"
 
 
-def _classes(feature: Any, values: list[Any], kind: str, column: str) -> tuple[list[str], dict[Hashable, int]]:
+def _classes(feature: object, values: list[Any], kind: str, column: str) -> tuple[list[str], dict[Hashable, int]]:
     if kind == "number":
         return [column], {}
     if kind in ("multi-hot", "vector"):
@@ -304,16 +304,16 @@ def _renamed(
     return names, known | {value: position[own[index]] for value, index in lookup.items() if own[index] in position}
 
 
-def _finite(value: Any) -> float:
+def _finite(value: object) -> float:
     number = _number(value)
     if not math.isfinite(number):
         raise LabelError(f"{value!r} is not a finite number")
     return number
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     try:
-        return float(value)
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise LabelError(f"{value!r} is not a number") from None
 

@@ -112,7 +112,7 @@ class LandmarkTargets:
             check_augmentation(augmentation, self.flip, self.group)
         return _Encoder(self, processor, augmentation, part_masks)
 
-    def mean_points(self, dataset: datasets.Dataset, processor: Any, most: int = 2000) -> Tensor:
+    def mean_points(self, dataset: datasets.Dataset, processor: ImageProcessor, most: int = 2000) -> Tensor:
         """
         The mean of the chosen points over at most `most` images, (K, 2) in units of the input; 0.5 for a point that is
         missing in all of them. Only the heads of the image files are read.
@@ -173,7 +173,9 @@ class LandmarkTargets:
 class _Encoder:
     """Pickled for the data loader's workers."""
 
-    def __init__(self, targets: LandmarkTargets, processor: Any, augmentation: str | None, part_masks: bool) -> None:
+    def __init__(
+        self, targets: LandmarkTargets, processor: ImageProcessor, augmentation: str | None, part_masks: bool
+    ) -> None:
         self.targets = targets
         self.processor = processor
         self.augmentation = augmentation
@@ -184,7 +186,7 @@ class _Encoder:
             mean, std, flip = processor.image_mean, processor.image_std, self.flip
             self.affine = RandomAffine(mean, std, processor.interpolation, flip if "flip" in augmentation else None)
 
-    def __call__(self, images: list[Image.Image], rows: Mapping[str, Sequence[Any]]) -> list[dict[str, Tensor]]:
+    def __call__(self, images: list[Image.Image], rows: Mapping[str, Sequence[object]]) -> list[dict[str, Tensor]]:
         columns = self.targets.columns
         values = [dict(zip(columns, row, strict=True)) for row in zip(*(rows[c] for c in columns), strict=True)]
         return [self._item(image, value) for image, value in zip(images, values, strict=True)]

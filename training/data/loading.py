@@ -70,7 +70,7 @@ def load_data(
     seed: int = 0,
     on_bad_image: Literal["stop", "skip"] = "stop",
     on_missing_label: Literal["stop", "skip"] = "stop",
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> ImageData[T]:
     """Loads a data set of images for any task; image column and splits are found by themselves.

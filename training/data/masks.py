@@ -1,14 +1,14 @@
 """Masks of the true evidence that some data sets have."""
 
-from typing import Any
-
 import datasets
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.image_data import ImageData, ImageDataset
 from antehoc_hf.training.data.images import decode_image, raw_images
+from antehoc_hf.training.data.targets import Targets
 
 
 class WithMasks(Dataset):
@@ -31,14 +31,14 @@ class WithMasks(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
         where = f"The mask of {self.images.split.where(position)}"
         mask = decode_image(self.masks[position][self.column], where)
         pixels = self.processor(mask, return_tensors="pt")["pixel_values"][0, :1]
         return {**self.images[position], "mask": (pixels > 0.5).float()}
 
 
-def check_mask_column(data: ImageData[Any], mask_column: str | None) -> None:
+def check_mask_column(data: ImageData[Targets], mask_column: str | None) -> None:
     """
     Raises:
         DataError: if a split that may be evaluated has no such column.

@@ -148,7 +148,7 @@ def _of_images(layout: Layout, named: Mapping[str, str]) -> dict[str, datasets.D
     splits = {}
     for split, rows in layout.splits.items():
         names = [*first, *sorted(by_split[split].difference(first))]
-        table: dict[str, list[Any]] = {"image": [_cell(file.path) for file, _ in rows]}
+        table: dict[str, list[object]] = {"image": [_cell(file.path) for file, _ in rows]}
         features = datasets.Features({"image": datasets.Image()})
         if names:
             number = {None: None} | {name: index for index, name in enumerate(names)}
@@ -158,7 +158,7 @@ def _of_images(layout: Layout, named: Mapping[str, str]) -> dict[str, datasets.D
     return splits
 
 
-def _cell(path: str) -> str | dict[str, Any]:
+def _cell(path: str) -> str | dict[str, object]:
     """An image of a data set; a path that is not text can't be stored, so the image itself is."""
     try:
         path.encode("utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import datasets
 from PIL import Image
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antehoc_hf.training.data.augmentation import ImageProcessor
 
-Encode = Callable[[list[Image.Image], Mapping[str, Sequence[Any]]], list[dict[str, Tensor]]]
+Encode = Callable[[list[Image.Image], Mapping[str, Sequence[object]]], list[dict[str, Tensor]]]
 """B upright RGB images and the target columns' B values each → B items as the data loader collates them. It can be
 pickled, for the data loader's workers."""
 
@@ -55,7 +55,7 @@ class Targets(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Targets)
+T = TypeVar("T", bound=Targets, covariant=True)
 
 ReadTargets = Callable[[datasets.Dataset, str, str], T]
 """The split that defines them, its image column and the data set's name → targets."""

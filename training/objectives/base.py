@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeGuard
+from typing import ClassVar, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.partial_images import PartialImages
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
+from antehoc_hf.training.options import Options
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Objective(Protocol):
     """
 
     name: ClassVar[str]
-    options: Any
+    options: Options
 
     @property
     def trains_task(self) -> bool:
@@ -107,7 +108,7 @@ def called(objective: Objective) -> str:
     return f"{type(objective).__name__}({', '.join(given)})"
 
 
-def has_map(model: Any) -> TypeGuard[AnteHocPreTrainedModel]:
+def has_map(model: object) -> TypeGuard[AnteHocPreTrainedModel]:
     """Whether a model has a map head that a second pass can teach."""
     return hasattr(model, "map_head") and hasattr(model, "interpretation_phase")
 

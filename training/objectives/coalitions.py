@@ -100,7 +100,7 @@ class CoalitionObjective(Objective):
     options_class: ClassVar[type[CoalitionOptions]] = CoalitionOptions
     options: CoalitionOptions
 
-    def __init__(self, options: CoalitionOptions | None = None, **values: Any) -> None:
+    def __init__(self, options: CoalitionOptions | None = None, **values: object) -> None:
         self.options = build_options(CoalitionOptions, options, values)
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:

@@ -116,7 +116,7 @@ class EnergyObjective(Objective):
     options_class: ClassVar[type[EnergyOptions]] = EnergyOptions
     options: EnergyOptions
 
-    def __init__(self, options: EnergyOptions | None = None, **values: Any) -> None:
+    def __init__(self, options: EnergyOptions | None = None, **values: object) -> None:
         self.options = build_options(EnergyOptions, options, values)
 
     @property

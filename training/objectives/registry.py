@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from antehoc_hf.training.objectives.base import Objective, has_map
 from antehoc_hf.training.objectives.coalitions import CoalitionObjective
 from antehoc_hf.training.objectives.energy import EnergyObjective
@@ -10,7 +12,7 @@ OBJECTIVES: dict[str, type[Any]] = {kind.name: kind for kind in (CoalitionObject
 """Name → class, with the dataclass of its options as `options_class`. An objective of your own may be added."""
 
 
-def objective_for(model: Any, objective: Objective | str | None = "auto") -> Objective | None:
+def objective_for(model: nn.Module, objective: Objective | str | None = "auto") -> Objective | None:
     """
     The objective that is meant.
 

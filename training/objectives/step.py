@@ -69,14 +69,14 @@ class FirstPassRecord:
         mask (`Tensor`, *optional*): (n, …) bool, the positions of the prediction that count (words, not padding).
     """
 
-    inputs: dict[str, Any]
+    inputs: dict[str, Tensor]
     tap_values: Tensor
     prediction: Tensor
     mask: Tensor | None = None
 
     @classmethod
     def of(
-        cls, model: AnteHocPreTrainedModel, inputs: Mapping[str, Any], outputs: Any, share: float
+        cls, model: AnteHocPreTrainedModel, inputs: Mapping[str, object], outputs: Any, share: float
     ) -> "FirstPassRecord":
         """
         Keeps the first ceil(share · B) samples.

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from torch import nn
+from transformers import PreTrainedModel
 
 from antehoc_hf.modeling import AnteHocConfig
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -42,8 +44,11 @@ _SAMPLED = 8
 
 
 def describe_run(
-    model: Any, dataset: Any, args: AnteHocTrainingArguments, objective: Objective | None = None
-) -> dict[str, Any]:
+    model: PreTrainedModel | nn.Module,
+    dataset: Any,
+    args: AnteHocTrainingArguments,
+    objective: Objective | None = None,
+) -> dict[str, object]:
     """
     What identifies a run: model and configuration, training data and augmentation, batch size, seeds, the objective
     and its options.
@@ -51,8 +56,8 @@ def describe_run(
     Returns:
         `dict`: flat and JSON-serialisable.
     """
-    identity: dict[str, Any] = {"model": type(model).__name__}
-    config = model.config.to_dict() if hasattr(model, "config") else {}
+    identity: dict[str, object] = {"model": type(model).__name__}
+    config = model.config.to_dict() if isinstance(model, PreTrainedModel) else {}
     for name, value in sorted(config.items()):
         if name not in _VOLATILE:
             identity[name if name == "backbone" else f"config.{name}"] = value
@@ -70,7 +75,7 @@ def describe_run(
     return json.loads(json.dumps(identity, default=str))
 
 
-def content_digest(dataset: Any) -> str | None:
+def content_digest(dataset: object) -> str | None:
     """
     Tells one data set from another with as many rows: a digest of its labels and of a few images spread over it.
 
@@ -99,14 +104,14 @@ def content_digest(dataset: Any) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _is_small(feature: Any) -> bool:
+def _is_small(feature: object) -> bool:
     """Whether a column can be read whole: labels, numbers and texts."""
     return isinstance(feature, datasets.ClassLabel) or (
         isinstance(feature, datasets.Value) and "binary" not in feature.dtype
     )
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> object:
     """What is in an image, wherever its file lies; other values as they are."""
     if not isinstance(value, dict) or set(value) != {"bytes", "path"}:
         return value
@@ -118,7 +123,7 @@ def _content(value: Any) -> Any:
         return os.path.basename(value["path"])
 
 
-def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, overwrite: bool) -> str | None:
+def claim(output_dir: str, identity: dict[str, object], resume: str | bool | None, overwrite: bool) -> str | None:
     """
     Makes `output_dir` this run's, or refuses. For one process only.
 
@@ -151,7 +156,7 @@ def claim(output_dir: str, identity: dict[str, Any], resume: str | bool | None, 
     return checkpoint
 
 
-def _checkpoint_to_resume(output_dir: str, identity: dict[str, Any], resume: str | bool) -> str:
+def _checkpoint_to_resume(output_dir: str, identity: dict[str, object], resume: str | bool) -> str:
     checkpoint = last_whole_checkpoint(output_dir) if resume is True else str(resume)
     if checkpoint is None:
         raise RunFolderError(
@@ -168,7 +173,7 @@ def _checkpoint_to_resume(output_dir: str, identity: dict[str, Any], resume: str
     return checkpoint
 
 
-def _check_vacant(output_dir: str, identity: dict[str, Any]) -> None:
+def _check_vacant(output_dir: str, identity: dict[str, object]) -> None:
     recorded = read_run(output_dir)
     checkpoint = last_whole_checkpoint(output_dir)
     ways = "choose another output_dir, or pass overwrite_run=True to delete it and start over."
@@ -183,7 +188,7 @@ def _check_vacant(output_dir: str, identity: dict[str, Any]) -> None:
         )
 
 
-def _write_run(output_dir: str, identity: dict[str, Any]) -> None:
+def _write_run(output_dir: str, identity: dict[str, object]) -> None:
     path = Path(output_dir, RUN_FILE)
     unfinished = path.with_suffix(".tmp")
     try:
@@ -196,7 +201,7 @@ def _write_run(output_dir: str, identity: dict[str, Any]) -> None:
         ) from error
 
 
-def read_run(output_dir: str) -> dict[str, Any] | None:
+def read_run(output_dir: str) -> dict[str, object] | None:
     """The identity written down in a folder, or `None`."""
     try:
         return json.loads(Path(output_dir, RUN_FILE).read_text(encoding="utf-8"))
@@ -204,7 +209,7 @@ def read_run(output_dir: str) -> dict[str, Any] | None:
         return None
 
 
-def _changed(recorded: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+def _changed(recorded: dict[str, object], identity: dict[str, object]) -> list[str]:
     """
     What makes them two runs. An option that the record lacks came with a later version: as long as nobody has set it,
     the run is the same.
@@ -216,9 +221,12 @@ def _changed(recorded: dict[str, Any], identity: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _is_default(name: str, value: Any) -> bool:
+def _is_default(name: str, value: object) -> bool:
     """Of an option of configuration or arguments; what None stands for is found by looking at the backbone."""
-    kinds: dict[str, Any] = {"config": AnteHocConfig, "": AnteHocTrainingArguments}
+    kinds: dict[str, type[AnteHocConfig | AnteHocTrainingArguments]] = {
+        "config": AnteHocConfig,
+        "": AnteHocTrainingArguments,
+    }
     group, _, known = name.rpartition(".")
     if group not in kinds:
         return False
@@ -226,7 +234,7 @@ def _is_default(name: str, value: Any) -> bool:
     return known in declared and declared[known] in (None, value)
 
 
-def _differences(recorded: dict[str, Any], identity: dict[str, Any]) -> str:
+def _differences(recorded: dict[str, object], identity: dict[str, object]) -> str:
     """`"seed: 1 there, 2 here"`, at most three of them."""
     names = _changed(recorded, identity)
     names.sort(key=lambda name: name.startswith("config."))  # the telling ones first
@@ -234,6 +242,6 @@ def _differences(recorded: dict[str, Any], identity: dict[str, Any]) -> str:
     return "; ".join(told) + ("; …" if len(names) > 3 else "")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "…"

@@ -11,9 +11,10 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import options_of
 from antehoc_hf.modeling.configuration_antehoc import map_head_kinds
 from antehoc_hf.training.objectives import OBJECTIVES
+from antehoc_hf.training.options import Options
 
 
-def objective_kinds() -> dict[str, Any]:
+def objective_kinds() -> dict[str, type[Options]]:
     """Name of an objective → the dataclass of its options."""
     return {name: objective.options_class for name, objective in OBJECTIVES.items()}
 
@@ -38,9 +39,9 @@ class MapChoice:
     """
 
     kind: str = "contributions"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     objective: str = "coalitions"
-    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    objective_options: Mapping[str, object] = field(default_factory=dict)
     chosen: bool = False
     flags: tuple[str, ...] = ()
 
@@ -61,7 +62,7 @@ class MapChoice:
         return MapChoice(kind, {}, map_head_kinds()[kind].objective, {})
 
 
-def choose_map(given: Mapping[str, Any], flags: Collection[str], default: str) -> MapChoice:
+def choose_map(given: Mapping[str, object], flags: Collection[str], default: str) -> MapChoice:
     """
     What the options of a run ask for.
 
@@ -108,16 +109,18 @@ def map_option_names() -> set[str]:
     return {"map_head", "objective", *of_fields, *(name for cls in map_arguments() for name in _flags_of(cls))}
 
 
-def config_of(choice: MapChoice) -> dict[str, Any]:
+def config_of(choice: MapChoice) -> dict[str, object]:
     """Kind and options of a map as AnteHocConfig takes them."""
     return {"map_head": {"kind": choice.kind, **choice.options}}
 
 
-def _named(option_name: str, value: Any, known: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+def _named(
+    option_name: str, value: object, known: Mapping[str, type[Options]]
+) -> tuple[str | None, dict[str, object]]:
     """`"energy"` or `{"kind": "energy", …}`: the name and the options."""
     if value is None:
         return None, {}
-    options = dict(value) if isinstance(value, Mapping) else {"kind": value}
+    options: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"kind": value}
     kind = options.pop("kind", None)
     if kind not in known:
         wrong = f"{option_name} needs a kind" if kind is None else f"There is no {option_name} {kind!r}"

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from typing import Any
 
 from transformers import PreTrainedConfig, TrainingArguments
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.runs.maps import map_option_names
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, ModelArguments, names_of
@@ -26,12 +26,12 @@ _FOUND = {
 }
 
 
-def baseline_class(model_type: str) -> Any:
+def baseline_class(model_type: str) -> type[TimmPreTrainedModel]:
     """The model of `antehoc_hf.baselines` by its name on the command line."""
     return import_module("antehoc_hf.baselines").BASELINES[model_type]
 
 
-def model_type_of(config: Any) -> str:
+def model_type_of(config: PreTrainedConfig) -> str:
     """The `--model_type` that a configuration belongs to; ours unless it is a baseline's."""
     baselines = import_module("antehoc_hf.baselines").BASELINES
     types = {model_class.config_class.model_type: name for name, model_class in baselines.items()}
@@ -45,7 +45,7 @@ def map_options() -> frozenset[str]:
     return frozenset({*own, *map_option_names(), *_ABOUT_MAPS})
 
 
-def refuse_map_options(flags: Mapping[str, Any], model_type: str) -> None:
+def refuse_map_options(flags: Mapping[str, object], model_type: str) -> None:
     """
     Of the command line alone: those of a recipe are passed over, so that one recipe serves ours and the baselines.
 
@@ -60,7 +60,7 @@ def refuse_map_options(flags: Mapping[str, Any], model_type: str) -> None:
             )
 
 
-def check_model_options(model: ModelArguments, config_class: Any) -> None:
+def check_model_options(model: ModelArguments, config_class: type[PreTrainedConfig]) -> None:
     """
     Raises:
         UsageError: if one of `--model_options` is unknown, or an option of its own.

@@ -54,7 +54,7 @@ class DataArguments:
     dataset_name: str | None = option(None, "A name on the Hub, a folder of images, or 'shapes'.", everyday=True)
     dataset_config: str | None = option(None, "Its configuration, if it has several.")
     dataset_revision: str | None = option(None, "Branch, tag or commit on the Hub.")
-    dataset_options: dict[str, Any] | None = option(
+    dataset_options: dict[str, object] | None = option(
         None, "Further options of load_dataset, or of load_shapes, as JSON."
     )
     image_column: str | None = option(None, "Column with the images, if it is not found automatically.")
@@ -110,7 +110,7 @@ class ModelArguments:
     )
     pretrained: bool = option(False, "Start from timm's pretrained weights (from the Hub).", everyday=True)
     pretrained_file: str | None = option(None, "A file of pretrained weights for the backbone, for use offline.")
-    backbone_kwargs: dict[str, Any] | None = option(
+    backbone_kwargs: dict[str, object] | None = option(
         None, "Further options of timm.create_model as JSON, such as '{\"drop_path_rate\": 0.1}'."
     )
     image_size: list[int] | None = option(
@@ -129,19 +129,19 @@ class ModelArguments:
     taps: list[str] = option(
         ["auto"], "These layers: 'auto', 'convolutions', 'stages', or names of the backbone's modules."
     )
-    map_head: str | dict[str, Any] | None = option(
+    map_head: str | dict[str, object] | None = option(
         None,
         "contributions (a map for each class, the default where there are classes), energy (the paper) or JSON with "
         'options: \'{"kind": "energy", "map_scaling": "max"}\'.',
         everyday=True,
     )
-    objective: str | dict[str, Any] | None = option(
+    objective: str | dict[str, object] | None = option(
         None, "What teaches the map: coalitions or energy; by default as its kind.", everyday=True
     )
     model_type: Literal["antehoc", "plain", "senn", "cbah"] = option(
         "antehoc", "antehoc, or a baseline: plain (no map), senn or cbah.", everyday=True
     )
-    model_options: dict[str, Any] | None = option(
+    model_options: dict[str, object] | None = option(
         None, 'Further options of the model\'s configuration as JSON, such as \'{"tap_point": "conv"}\'.'
     )
 
@@ -153,7 +153,7 @@ class ModelArguments:
         """As `from_backbone` takes it."""
         return self.pretrained_file or self.pretrained
 
-    def config_options(self) -> dict[str, Any]:
+    def config_options(self) -> dict[str, object]:
         """As AnteHocConfig takes them; the map is chosen in `antehoc_hf.training.runs.maps`."""
         size = self.image_size
         alone = len(self.taps) == 1 and self.taps[0] in ("auto", "convolutions", "stages")

@@ -4,13 +4,14 @@ import os
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.model_cards import FolderError, PushError, explain
+from antehoc_hf.model_cards.publish import Pushed
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.checkpoints import PARTIAL_FOLDER, explained_full_disk
+from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.identity import read_run
 from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
@@ -29,7 +30,7 @@ def check_folder(args: AnteHocTrainingArguments) -> None:
         pass
 
 
-def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Any) -> None:
+def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Saveable) -> None:
     """
     Model, configuration, code, image processor and what the task adds (a tokenizer) into `output_dir`; written aside
     and moved, so that a model that was there stays whole until the new one is.
@@ -71,4 +72,5 @@ def push(trainer: ResumableTrainer) -> None:
             f"The model is complete in {args.output_dir}, but pushing it failed ({explain(error)}): run "
             f"`{shlex.join(again)}` to try again."
         ) from error
+    assert isinstance(pushed, Pushed)  # it waits
     print(pushed.told(), flush=True)

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.training.runs.results import RESULTS_FILE
+from antehoc_hf.training.runs.results import RESULTS_FILE, Results
 
 # Options that change what is learned or measured and stand nowhere else in the results; with their defaults.
 _OPTIONS = {
@@ -21,7 +20,7 @@ _OPTIONS = {
 }
 
 
-def read_plain(folder: str, ours: Mapping[str, Any]) -> dict[str, Any]:
+def read_plain(folder: str, ours: Results) -> Results:
     """
     What a run of the plain network reached.
 
@@ -67,7 +66,7 @@ def read_plain(folder: str, ours: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _compared(results: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(results: Results) -> Results:
     """What must be the same in both: option → value, as JSON has it."""
     model, data, training = (_part(results, name) for name in ("model", "data", "training"))
     first_pass = dict(_part(_part(training, "passes"), "task"))
@@ -92,12 +91,12 @@ def _compared(results: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(compared, default=str))
 
 
-def _part(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _part(results: Results, name: str) -> Results:
     value = results.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def _differences(there: Results, here: Results) -> str:
     """`"seed: 1 there, 2 here"`, at most three of them."""
     names = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     told = [f"{name}: {json.dumps(there.get(name))} there, {json.dumps(here.get(name))} here" for name in names[:3]]

@@ -16,7 +16,7 @@ BASED_ON = "based_on"
 DEFAULTS = "defaults"
 
 
-def default_options() -> dict[str, Any]:
+def default_options() -> dict[str, object]:
     """What `antehoc train` assumes where nothing is given."""
     tensorboard = any(find_spec(package) is not None for package in ("tensorboard", "tensorboardX"))
     return {"report_to": "tensorboard" if tensorboard else "none", **read_recipe(DEFAULTS)}
@@ -27,14 +27,14 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != DEFAULTS)
 
 
-def read_layers(recipe: str | None, config: str | None, names: Collection[str]) -> dict[str, Any]:
+def read_layers(recipe: str | None, config: str | None, names: Collection[str]) -> dict[str, object]:
     """
     The options of `--recipe` and, above them, of `--config`.
 
     Raises:
         UsageError: if a file is missing, cannot be read, or has a key that is not one of `names`.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name in (recipe, config):
         layer = {} if name is None else read_recipe(name)
         for key in layer:
@@ -48,7 +48,7 @@ def read_layers(recipe: str | None, config: str | None, names: Collection[str]) 
     return values
 
 
-def read_recipe(name_or_path: str) -> dict[str, Any]:
+def read_recipe(name_or_path: str) -> dict[str, object]:
     """
     The options of a recipe, with those of the recipe it is based on.
 
@@ -58,7 +58,7 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
     Raises:
         UsageError: if there is no such recipe, or it is no mapping of names to values.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     seen: list[Path] = []
     wanted: str | None = name_or_path
     folder = Path()

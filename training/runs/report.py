@@ -8,11 +8,13 @@ from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import describe_training, pretrained_name
 from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
+from antehoc_hf.training.data.targets import Targets
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.identity import content_digest
 from antehoc_hf.training.runs.plain_backbone import read_plain
 from antehoc_hf.training.runs.results import (
     RESULTS_FILE,
+    Results,
     describe_data,
     describe_model,
     results_table,
@@ -26,8 +28,8 @@ from antehoc_hf.training.tasks import Measured, MeasureOptions
 
 
 def describe(
-    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[Any], images: TransformedData
-) -> dict[str, Any]:
+    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[Targets], images: TransformedData
+) -> Results:
     """
     The part of the results that is known before training; with `--plain_backbone` also what that run reached.
 
@@ -60,9 +62,9 @@ def conclude(
     trainer: ResumableTrainer,
     processor: AnteHocImageProcessor,
     images: TransformedData,
-    known: dict[str, Any],
+    known: Results,
     train_metrics: dict[str, float],
-) -> dict[str, Any]:
+) -> Results:
     """Evaluates on the test images, or else on the validation images; writes and prints what came of it."""
     role, chosen = _evaluated(images)
     metrics = {} if chosen is None else trainer.evaluate(chosen, metric_key_prefix=role)  # type: ignore[arg-type]
@@ -120,7 +122,7 @@ def measure_options(settings: RunSettings) -> MeasureOptions:
     )
 
 
-def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> dict[str, Any]:
+def _training_summary(trainer: ResumableTrainer, metrics: dict[str, float]) -> Results:
     """Length, time, and the last losses that were logged."""
     logged = [entry for entry in trainer.state.log_history if {"loss", "interpretation_loss"} & entry.keys()]
     last = logged[-1] if logged else {}

@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 
 from antehoc_hf.evaluation.chance import close_to_chance
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.data import ImageData
+from antehoc_hf.training.data.targets import Targets
+from antehoc_hf.training.objectives.base import has_map
 
 RESULTS_FILE = "results.json"
 FIGURE_FILE = "predictions.png"
+Results = Mapping[str, Any]
+"""What results.json holds, or a part of it."""
 _PACKAGES = ("antehoc-hf", "torch", "timm", "transformers", "datasets", "accelerate", "numpy")
 
 
-def describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: TimmPreTrainedModel) -> Results:
     """Kind, backbone and size; of a model with maps also its taps."""
     config = model.config
     described = {
@@ -28,7 +33,7 @@ def describe_model(model: Any) -> dict[str, Any]:
         "image_size": list(config.image_size),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    if not hasattr(model, "map_head"):
+    if not has_map(model):
         return described
     return described | {
         "num_attention_maps": config.num_attention_maps,
@@ -37,7 +42,7 @@ def describe_model(model: Any) -> dict[str, Any]:
     }
 
 
-def describe_data(data: ImageData[Any], targets: Mapping[str, Any]) -> dict[str, Any]:
+def describe_data(data: ImageData[Targets], targets: Mapping[str, object]) -> Results:
     """Name, revision, what is learned (`targets`), and how many images of each split."""
     return {
         "name": data.name,
@@ -71,7 +76,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
+def write_results(path: Path, results: Results) -> None:
     """As JSON; what is no finite number becomes null. The file is whole or the old one."""
     unfinished = path.with_name(f"{path.name}.tmp")
     text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False, default=str)
@@ -83,7 +88,7 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
         raise
 
 
-def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
+def results_table(results: Results, measured: Sequence[str]) -> str:
     """The results as a person reads them on a terminal; `measured` are the lines about the maps."""
     data, metrics = results["data"], results["metrics"]
     lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
@@ -98,7 +103,7 @@ def results_table(results: Mapping[str, Any], measured: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def warning(results: Mapping[str, Any]) -> str:
+def warning(results: Results) -> str:
     """A sentence if the predictions are such that no map of them can mean anything; empty otherwise."""
     data, metrics, images = results["data"], results["metrics"], results["evaluated_images"]
     if metrics.get("distinct_captions") == 1 and images > 1:
@@ -108,11 +113,11 @@ def warning(results: Mapping[str, Any]) -> str:
     return ""
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.optim import SGD
@@ -27,7 +26,8 @@ from antehoc_hf.training.runs.options import (
 )
 from antehoc_hf.training.runs.parser import train_parser
 from antehoc_hf.training.runs.recipes import default_options, read_layers
-from antehoc_hf.training.tasks import TASKS, Task, baseline_task, task_named
+from antehoc_hf.training.tasks import TASKS, baseline_task, task_named
+from antehoc_hf.training.tasks.base import AnyTask
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class RunSettings:
         facts: what a person says about the model, for the card.
     """
 
-    task: Task[Any]
+    task: AnyTask
     model: ModelArguments
-    config: dict[str, Any]
+    config: dict[str, object]
     map: MapChoice
     data: DataArguments
     run: RunArguments
     training: AnteHocTrainingArguments
-    given: dict[str, Any]
+    given: dict[str, object]
     facts: Facts
 
 
@@ -95,8 +95,8 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
 
 
 def chosen_task(
-    name: str, parser: OptionParser, values: Mapping[str, Any], given: Mapping[str, Any], model_type: str = OURS
-) -> Task[Any]:
+    name: str, parser: OptionParser, values: Mapping[str, object], given: Mapping[str, object], model_type: str = OURS
+) -> AnyTask:
     """
     The task of that name with its options.
 
@@ -121,7 +121,7 @@ def chosen_task(
     return task(options) if model_type == OURS else baseline_task(task, options, model_type)
 
 
-def _training_arguments(parser: OptionParser, values: Mapping[str, Any]) -> AnteHocTrainingArguments:
+def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> AnteHocTrainingArguments:
     """
     The trainer's arguments.
 

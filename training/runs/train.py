@@ -3,28 +3,29 @@
 import math
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from transformers import default_data_collator, enable_full_determinism, set_seed
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.model_cards import PushError, default_name, explain
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, TransformedData
+from antehoc_hf.training.data.targets import Targets
 from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
 from antehoc_hf.training.progress import calm
 from antehoc_hf.training.runs.output import check_folder, push, save_model
 from antehoc_hf.training.runs.report import conclude, describe, measure_options
-from antehoc_hf.training.runs.results import describe_model
+from antehoc_hf.training.runs.results import Results, describe_model
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 _FEW_STEPS = 100
 
 
-def train(argv: Sequence[str]) -> dict[str, Any]:
+def train(argv: Sequence[str]) -> Results:
     """
     A whole run: data, model, training, evaluation, and the folder that holds them.
 
@@ -85,8 +86,8 @@ def follow_size(args: AnteHocTrainingArguments, images: int, least_steps: int) -
 
 
 def build_model(
-    settings: RunSettings, data: ImageData[Any], finished: Any = None
-) -> tuple[Any, AnteHocImageProcessor]:
+    settings: RunSettings, data: ImageData[Targets], finished: TimmPreTrainedModel | None = None
+) -> tuple[TimmPreTrainedModel, AnteHocImageProcessor]:
     """The model for the data, unless it is finished already, and the image processor that fits it."""
     model = finished or settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
@@ -103,9 +104,9 @@ def build_model(
 
 def build_trainer(
     settings: RunSettings,
-    model: Any,
+    model: TimmPreTrainedModel,
     processor: AnteHocImageProcessor,
-    data: ImageData[Any],
+    data: ImageData[Targets],
     images: TransformedData,
 ) -> AnteHocTrainer:
     """
@@ -151,7 +152,7 @@ def build_trainer(
     return trainer
 
 
-def _objective(settings: RunSettings, data: ImageData[Any]) -> Objective | None:
+def _objective(settings: RunSettings, data: ImageData[Targets]) -> Objective | None:
     """
     What teaches the map; None for models without one.
 
@@ -190,7 +191,7 @@ def _checkpoint(value: str | None) -> str | bool | None:
     return True if value.lower() in ("true", "last", "yes", "1") else value
 
 
-def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> str:
+def _announcement(settings: RunSettings, model: TimmPreTrainedModel, data: ImageData[Targets]) -> str:
     described = describe_model(model)
     counts = ", ".join(f"{len(split)} {role}" for role, split in data.splits.items())
     height, width = described["image_size"]
@@ -202,7 +203,7 @@ def _announcement(settings: RunSettings, model: Any, data: ImageData[Any]) -> st
     )
 
 
-def _hint(args: AnteHocTrainingArguments, data: ImageData[Any]) -> str:
+def _hint(args: AnteHocTrainingArguments, data: ImageData[Targets]) -> str:
     """Few images in large batches are few steps, in which nothing is learned; empty where there are enough."""
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps = math.ceil(math.ceil(len(data.splits["train"]) / batch) * args.num_train_epochs)

@@ -1,21 +1,22 @@
 """The tasks that one command trains: `--task NAME`."""
 
 from dataclasses import fields
-from typing import Any
+
+from transformers import PreTrainedConfig
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions, Task
 from antehoc_hf.training.tasks.baseline_classification import baseline_task
 from antehoc_hf.training.tasks.image_captioning import ImageCaptioning
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
 
-TASKS: dict[str, type[Task[Any]]] = {
+TASKS: dict[str, type[AnyTask]] = {
     task.name: task for task in (ImageClassification, LandmarkDetection, ImageCaptioning)
 }
 
 
-def register_task(task: type[Task[Any]]) -> type[Task[Any]]:
+def register_task(task: type[AnyTask]) -> type[AnyTask]:
     """
     Makes a task known under its `name`, to `--task` and to the evaluation of its models; can decorate the class.
 
@@ -31,7 +32,7 @@ def register_task(task: type[Task[Any]]) -> type[Task[Any]]:
     return task
 
 
-def task_named(name: str) -> type[Task[Any]]:
+def task_named(name: str) -> type[AnyTask]:
     """
     The task of that name.
 
@@ -43,7 +44,7 @@ def task_named(name: str) -> type[Task[Any]]:
     return TASKS[name]
 
 
-def task_of(config: Any) -> type[Task[Any]]:
+def task_of(config: PreTrainedConfig) -> type[AnyTask]:
     """
     The task of a trained model, by its configuration.
 
@@ -57,4 +58,14 @@ def task_of(config: Any) -> type[Task[Any]]:
     raise UsageError(f"The model is a {made_for[0]}, which has no interpretation maps to evaluate.")
 
 
-__all__ = ["TASKS", "MeasureOptions", "Measured", "Task", "baseline_task", "register_task", "task_named", "task_of"]
+__all__ = [
+    "TASKS",
+    "AnyTask",
+    "MeasureOptions",
+    "Measured",
+    "Task",
+    "baseline_task",
+    "register_task",
+    "task_named",
+    "task_of",
+]

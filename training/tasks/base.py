@@ -6,22 +6,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, load_data
 from antehoc_hf.training.data.targets import ReadTargets, T
+from antehoc_hf.training.objectives.base import has_map
+from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 from antehoc_hf.visualization import Caption, denormalise, panel
 
-Panel = Callable[[str], Any]
+Panel = Callable[[str], Figure]
 """Draws what the model made of a batch: title → matplotlib figure."""
+
+M = TypeVar("M", bound=TimmPreTrainedModel)
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,12 @@ class Measured:
         metrics (`dict`): further metrics of the task, such as those that need a slower evaluation.
     """
 
-    report: dict[str, Any] | None = None
+    report: dict[str, object] | None = None
     lines: Sequence[str] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-class Task(ABC, Generic[T]):
+class Task(ABC, Generic[T, M]):
     """
     One kind of task, with the options it was given.
 
@@ -93,7 +100,7 @@ class Task(ABC, Generic[T]):
 
     # -- data and model -----------------------------------------------------------------------------------------
 
-    def load_data(self, data: DataArguments, model: Any = None) -> ImageData[T]:
+    def load_data(self, data: DataArguments, model: M | None = None) -> ImageData[T]:
         """
         The data set, found and checked.
 
@@ -107,7 +114,7 @@ class Task(ABC, Generic[T]):
         return load_data(str(data.dataset_name), self.read_targets(model), **data.load_options(), report=_print_once)
 
     @abstractmethod
-    def read_targets(self, model: Any = None) -> ReadTargets[T]:
+    def read_targets(self, model: M | None = None) -> ReadTargets[T]:
         """How the targets are read from the split that defines them; they fit `model` if one is given."""
 
     def check_data(self, data: ImageData[T], measure: MeasureOptions) -> None:
@@ -119,17 +126,17 @@ class Task(ABC, Generic[T]):
         """
 
     @abstractmethod
-    def config_options(self, data: ImageData[T]) -> dict[str, Any]:
+    def config_options(self, data: ImageData[T]) -> dict[str, object]:
         """What the data decide of the model's configuration."""
 
     def build_model(
-        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[T]
-    ) -> Any:
+        self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice, data: ImageData[T]
+    ) -> M:
         """A new model for the data."""
         options = {**config, **config_of(map_choice.settled(self.default_map_for(data))), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
-    def finished_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> Any:
+    def finished_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> M:
         """
         The network that `--train_task false` leaves as it is: prediction and classes are its own, not the data's.
 
@@ -138,7 +145,7 @@ class Task(ABC, Generic[T]):
         """
         raise UsageError(f"--train_task false: the head of {self.name} begins at random and has to be trained.")
 
-    def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
+    def check_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> None:
         """
         What can be known of a model before its data are there, which may take long to come.
 
@@ -172,13 +179,13 @@ class Task(ABC, Generic[T]):
         """Keyword arguments of the Trainer: `compute_metrics`, `data_collator`, …"""
         return {}
 
-    def companions(self, data: ImageData[T]) -> list[Any]:
+    def companions(self, data: ImageData[T]) -> list[Saveable]:
         """What is saved with model and image processor, such as a tokenizer."""
         return []
 
     # -- reports and figures ------------------------------------------------------------------------------------
 
-    def describe(self, data: ImageData[T]) -> dict[str, Any]:
+    def describe(self, data: ImageData[T]) -> dict[str, object]:
         """What the targets are, for `results.json`."""
         return {}
 
@@ -186,16 +193,18 @@ class Task(ABC, Generic[T]):
     def summary(self, data: ImageData[T]) -> str:
         """What is learned, in a few words: "10 classes"."""
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+    def panel(self, model: M, batch: Mapping[str, Tensor]) -> Panel:
         """
         Image, map, overlay and energy map, each with its [`captions`]. The model runs at once, in evaluation mode
         without gradients; the figure is drawn when the result is called, on one process.
         """
+        if not has_map(model):
+            raise NotImplementedError(f"{type(model).__name__} has no map to draw.")
         config, pixel_values = model.config, batch["pixel_values"]
         outputs = model(pixel_values=pixel_values.to(model.dtype))
         energy = model.energy_map(pixel_values, outputs.interpretation_map)
 
-        def draw(title: str) -> Any:
+        def draw(title: str) -> Figure:
             mean, std = config.image_mean, config.image_std
             return panel(
                 denormalise(pixel_values, mean, std),
@@ -209,21 +218,24 @@ class Task(ABC, Generic[T]):
 
         return draw
 
-    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+    def captions(self, outputs: Any, batch: Mapping[str, Tensor], config: AnteHocConfig) -> list[Caption]:
         """What is written next to each image of a batch in a panel: the prediction, and the truth."""
         return [Caption("") for _ in batch["pixel_values"]]
 
     def measure(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+        self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
     ) -> Measured:
         """The maps of a trained model, and the controls to compare with, on a sample of the images."""
         return Measured()
 
     def save_figures(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """Draws predictions with their maps; returns the names of the files."""
         return []
+
+
+AnyTask = Task[Any, Any]
 
 
 def _print_once(text: str) -> None:

@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset
 from antehoc_hf.training.data.labels import LabelSpace
@@ -19,7 +20,7 @@ from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.model_types import baseline_class
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
@@ -49,7 +50,7 @@ class BaselineClassification(ImageClassification):
         if measure.explainers:
             super().check_data(data, measure)
 
-    def check_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> None:
+    def check_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> None:
         """
         Raises:
             ValueError: if the backbone is unknown; baselines tap nothing.
@@ -57,8 +58,8 @@ class BaselineClassification(ImageClassification):
         backbone_defaults(model.backbone)
 
     def build_model(
-        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[LabelSpace]
-    ) -> Any:
+        self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice, data: ImageData[LabelSpace]
+    ) -> TimmPreTrainedModel:
         """A new baseline for the data; of the model's options it takes those about backbone and images."""
         shared = {name: config[name] for name in ("backbone_kwargs", "image_size", "image_mean", "image_std")}
         own = {**(model.model_options or {}), **self.config_options(data)}
@@ -93,21 +94,18 @@ class BaselineClassification(ImageClassification):
         """As for ours; of CBAH also `concept_accuracy`."""
         return super().metric_names(data) | ({"concept_accuracy"} if self.model_type == "cbah" else set())
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
-        """
-        Raises:
-            NotImplementedError: there is nothing to draw; `has_maps` says so.
-        """
-        raise NotImplementedError("A baseline has no maps to draw.")
-
     def measure(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+        self,
+        model: TimmPreTrainedModel,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        options: MeasureOptions,
     ) -> Measured:
         """The maps of other methods, if any is asked for; it has none of its own."""
         return super().measure(model, images, processor, options) if options.explainers else Measured()
 
     def save_figures(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """None: there are no maps."""
         return []
@@ -121,7 +119,7 @@ def _with_concept_accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {**accuracy(head), "concept_accuracy": accuracy(concepts)["accuracy"]}
 
 
-def baseline_task(task: type[Task[Any]], options: Any, model_type: str) -> BaselineClassification:
+def baseline_task(task: type[AnyTask], options: ClassificationArguments, model_type: str) -> BaselineClassification:
     """
     The task as a baseline has it.
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Subset as TorchSubset
@@ -31,6 +34,7 @@ from antehoc_hf.training.data.captions import (
 )
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.targets import ReadTargets
+from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
@@ -43,7 +47,7 @@ _STRIPS = 3  # of these, how many also have a map of each word
 WORDS_FILE = "words-{}.png"
 
 
-class ImageCaptioning(Task[CaptionSpace]):
+class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
     """A sentence for each image."""
 
     name = "image-captioning"
@@ -52,13 +56,17 @@ class ImageCaptioning(Task[CaptionSpace]):
     default_map = "energy"
     default_augmentation = "none"  # a mirrored image makes "left" and letters wrong
 
-    def __init__(self, options: Any = None) -> None:
+    def __init__(self, options: CaptioningArguments | None = None) -> None:
         super().__init__(options)
-        self._tokenizer: Any = None  # known once the data are loaded; the panels drawn while training need it
+        self._tokenizer: PreTrainedTokenizerBase | None = (
+            None  # known once the data are loaded; the panels drawn while training need it
+        )
 
     # -- data and model -----------------------------------------------------------------------------------------
 
-    def load_data(self, data: DataArguments, model: Any = None) -> ImageData[CaptionSpace]:
+    def load_data(
+        self, data: DataArguments, model: AnteHocForImageCaptioning | None = None
+    ) -> ImageData[CaptionSpace]:
         """
         As for every task; the vocabulary is that of the training split, or of the model.
 
@@ -79,7 +87,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         self._tokenizer = loaded.targets.known_tokenizer()
         return loaded
 
-    def read_targets(self, model: Any = None) -> ReadTargets[CaptionSpace]:
+    def read_targets(self, model: AnteHocForImageCaptioning | None = None) -> ReadTargets[CaptionSpace]:
         """The columns of the captions; with a model its tokenizer."""
         tokenizer = None if model is None else tokenizer_of(model)
 
@@ -98,7 +106,7 @@ class ImageCaptioning(Task[CaptionSpace]):
             if getattr(measure, option):
                 raise UsageError(f"{option} is not measured for captions: leave it out.")
 
-    def config_options(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+    def config_options(self, data: ImageData[CaptionSpace]) -> dict[str, object]:
         """The vocabulary and its special tokens."""
         tokenizer = data.targets.known_tokenizer()
         return {
@@ -113,8 +121,8 @@ class ImageCaptioning(Task[CaptionSpace]):
         }
 
     def build_model(
-        self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice, data: ImageData[CaptionSpace]
-    ) -> Any:
+        self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice, data: ImageData[CaptionSpace]
+    ) -> AnteHocForImageCaptioning:
         """A new model for the data, which never says `<unk>`."""
         built = super().build_model(model, config, map_choice, data)
         built.generation_config.suppress_tokens = [
@@ -136,13 +144,13 @@ class ImageCaptioning(Task[CaptionSpace]):
             "preprocess_logits_for_metrics": said_words,
         }
 
-    def companions(self, data: ImageData[CaptionSpace]) -> list[Any]:
+    def companions(self, data: ImageData[CaptionSpace]) -> list[Saveable]:
         """The tokenizer."""
         return [data.targets.known_tokenizer()]
 
     # -- reports and figures ------------------------------------------------------------------------------------
 
-    def describe(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+    def describe(self, data: ImageData[CaptionSpace]) -> dict[str, object]:
         """Columns and vocabulary."""
         return {"caption_columns": data.targets.columns, "vocab_size": len(data.targets.known_tokenizer())}
 
@@ -150,13 +158,14 @@ class ImageCaptioning(Task[CaptionSpace]):
         """How many words."""
         return f"captions of {len(data.targets.known_tokenizer())} words"
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+    def panel(self, model: AnteHocForImageCaptioning, batch: Mapping[str, Tensor]) -> Panel:
         """Image, map and overlay, with what is said and what a person said."""
         pixel_values, labels = batch["pixel_values"], batch["labels"]
         written = model.caption(pixel_values.to(model.dtype))
 
-        def draw(title: str) -> Any:
+        def draw(title: str) -> Figure:
             tokenizer = self._tokenizer
+            assert tokenizer is not None
             people = tokenizer.batch_decode(labels.clamp_min(tokenizer.pad_token_id), skip_special_tokens=True)
             pictures = denormalise(pixel_values, model.config.image_mean, model.config.image_std)
             return _figure(pictures, written, tokenizer, people, title)
@@ -164,7 +173,11 @@ class ImageCaptioning(Task[CaptionSpace]):
         return draw
 
     def measure(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+        self,
+        model: AnteHocForImageCaptioning,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        options: MeasureOptions,
     ) -> Measured:
         """BLEU of the captions of all images; Drop and Inc of the reference's probability on a sample."""
         space: CaptionSpace = images.targets  # type: ignore[assignment]
@@ -176,10 +189,8 @@ class ImageCaptioning(Task[CaptionSpace]):
         metrics["distinct_captions"] = len(set(written))
         if options.count < 1:
             return Measured(metrics=metrics)
-        subset: Any = TorchSubset(images, sample(images, options.count))
-        loader: Any = DataLoader(
-            subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer)
-        )
+        subset = TorchSubset(images, sample(images, options.count))
+        loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer))
         report = evaluate_maps(
             model,
             loader,
@@ -190,7 +201,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         return Measured(report.to_dict(), report.to_text().splitlines(), metrics)
 
     def save_figures(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
         positions = sample(images, _SHOWN)
@@ -200,7 +211,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         people = [texts[0] for texts in space.all_references(images.split.dataset.select(positions))]
         strips = has_word_maps(model)
         with evaluation_mode(model):
-            written = model.caption(
+            written: Any = model.caption(
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
             )
         pictures = photo_parts(images.photos(positions), processor)
@@ -218,7 +229,7 @@ class ImageCaptioning(Task[CaptionSpace]):
         return names
 
 
-def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
+def tokenizer_of(model: AnteHocForImageCaptioning) -> PreTrainedTokenizerBase:
     """
     The tokenizer in a trained model's folder.
 
@@ -234,7 +245,7 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
 
 
 def write_captions(
-    model: Any,
+    model: AnteHocForImageCaptioning,
     images: ImageDataset,
     tokenizer: PreTrainedTokenizerBase,
     num_beams: int = 1,
@@ -253,12 +264,14 @@ def write_captions(
         batch_size, workers (`int`): of the data loader.
         progress (`bool`): show a bar.
     """
-    loader: Any = DataLoader(images, batch_size, num_workers=workers, collate_fn=_collator(tokenizer))
+    loader = DataLoader(images, batch_size, num_workers=workers, collate_fn=_collator(tokenizer))
     captions: list[str] = []
     with evaluation_mode(model), torch.no_grad():
         for batch in tqdm(loader, desc="Writing captions", unit="batch", disable=not progress):
             pixel_values = batch["pixel_values"].to(model.device, model.dtype)
-            sequences = model.generate(pixel_values=pixel_values, num_beams=num_beams)
+            sequences: Any = model.generate(  # type: ignore[misc]
+                pixel_values=pixel_values, num_beams=num_beams
+            )
             captions += tokenizer.batch_decode(sequences, skip_special_tokens=True)
     return captions
 
@@ -270,7 +283,7 @@ def said_tokens(sequence: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[st
     return list(tokenizer.convert_ids_to_tokens(ids))
 
 
-def has_word_maps(model: Any) -> bool:
+def has_word_maps(model: AnteHocForImageCaptioning) -> bool:
     """Whether words have maps: learned ones, or of the backbone's last features where these are a grid."""
     if model.map_head.per_target:
         return True
@@ -278,6 +291,7 @@ def has_word_maps(model: Any) -> bool:
     with evaluation_mode(model), torch.no_grad():
         blank = torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype)
         features = model.encode(blank, output_features=True).features
+        assert features is not None
         try:
             position_features(model.backbone, features)
         except ValueError:
@@ -285,13 +299,18 @@ def has_word_maps(model: Any) -> bool:
     return True
 
 
-def _collator(tokenizer: Any) -> CaptionCollator:
+def _collator(tokenizer: PreTrainedTokenizerBase) -> CaptionCollator:
     return CaptionCollator(tokenizer.pad_token_id, tokenizer.bos_token_id)
 
 
 def _figure(
-    pictures: Any, written: Any, tokenizer: Any, people: list[str], title: str | None = None, columns: int = 1
-) -> Any:
+    pictures: NDArray[np.uint8],
+    written: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    people: list[str],
+    title: str | None = None,
+    columns: int = 1,
+) -> Figure:
     texts = tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
     described = [Described(*row) for row in zip(texts, written.probability.tolist(), people, strict=True)]
     maps, degenerate = written.interpretation_map, written.degenerate

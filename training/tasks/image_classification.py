@@ -11,14 +11,15 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
-from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.columns import find_label_column
 from antehoc_hf.training.data.errors import DataError
@@ -37,16 +38,16 @@ logger = logging.getLogger(__name__)
 _LOOKED_AT = 64  # images among which right and wrong ones are found
 
 
-class ImageClassification(Task[LabelSpace]):
+class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
     """One class an image, several, or numbers."""
 
     name = "image-classification"
     arguments = ClassificationArguments
-    model_class = AnteHocForImageClassification
+    model_class: Any = AnteHocForImageClassification
     default_augmentation = "crop-flip"
     needs_labels = True
 
-    def read_targets(self, model: Any = None) -> ReadTargets[LabelSpace]:
+    def read_targets(self, model: TimmPreTrainedModel | None = None) -> ReadTargets[LabelSpace]:
         """The labels; with a model its classes, in its order."""
         names = None
         if model is not None and model.config.problem_type != "regression":
@@ -67,7 +68,9 @@ class ImageClassification(Task[LabelSpace]):
 
         return read
 
-    def finished_model(self, model: ModelArguments, config: Mapping[str, Any], map_choice: MapChoice) -> Any:
+    def finished_model(
+        self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice
+    ) -> TimmPreTrainedModel:
         """
         timm's pretrained network, or that of a file of weights.
 
@@ -90,7 +93,7 @@ class ImageClassification(Task[LabelSpace]):
         """
         check_mask_column(data, measure.mask_column)
 
-    def config_options(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+    def config_options(self, data: ImageData[LabelSpace]) -> dict[str, object]:
         """Classes and kind of problem."""
         names = data.targets.names
         return {
@@ -115,7 +118,7 @@ class ImageClassification(Task[LabelSpace]):
         """The metrics of the kind of problem."""
         return {"compute_metrics": metrics_of(data.targets.problem_type)}
 
-    def describe(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+    def describe(self, data: ImageData[LabelSpace]) -> dict[str, object]:
         """Kind of problem and number of classes."""
         return {"problem_type": data.targets.problem_type, "num_labels": len(data.targets.names)}
 
@@ -124,12 +127,16 @@ class ImageClassification(Task[LabelSpace]):
         noun = "values" if data.targets.problem_type == "regression" else "classes"
         return f"{len(data.targets.names)} {noun}"
 
-    def captions(self, outputs: Any, batch: Mapping[str, Any], config: Any) -> list[Caption]:
+    def captions(self, outputs: Any, batch: Mapping[str, Tensor], config: AnteHocConfig) -> list[Caption]:
         """What is predicted, and where that is wrong what is true."""
         return captions(outputs.logits, batch.get("labels"), config)
 
     def measure(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+        self,
+        model: TimmPreTrainedModel,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        options: MeasureOptions,
     ) -> Measured:
         """Faithfulness and localisation, which are defined for one of several classes an image."""
         one_of_several = _one_of_several(model.config)
@@ -137,11 +144,11 @@ class ImageClassification(Task[LabelSpace]):
             return Measured()
         if isinstance(images.targets, Unlabelled):
             return Measured(lines=["The maps are not measured without labels; `antehoc attach` can."])
-        dataset: Any = images
+        dataset: Dataset[dict[str, Tensor]] = images
         if options.mask_column is not None:
             dataset = WithMasks(images, options.mask_column, processor)
-        subset: Any = TorchSubset(dataset, sample(images, options.count))
-        loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
+        subset = TorchSubset(dataset, sample(images, options.count))
+        loader = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
         report = evaluate_maps(
             model,
             loader,
@@ -154,7 +161,7 @@ class ImageClassification(Task[LabelSpace]):
         return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
         if not _one_of_several(model.config) or isinstance(images.targets, Unlabelled):
@@ -174,9 +181,9 @@ class ImageClassification(Task[LabelSpace]):
         return [FIGURE_FILE]
 
 
-def _one_of_several(config: Any) -> bool:
+def _one_of_several(config: AnteHocConfig) -> bool:
     """Whether an image has one of several classes, which is what a configuration without a kind of problem means."""
-    return config.problem_type in (None, "single_label_classification") and config.num_labels > 1
+    return config.problem_type in (None, "single_label_classification") and (config.num_labels or 0) > 1
 
 
 def _settings(options: MeasureOptions) -> EvaluationSettings:
@@ -192,7 +199,7 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
     )
 
 
-def captions(logits: Tensor, labels: Tensor | None, config: Any) -> list[Caption]:
+def captions(logits: Tensor, labels: Tensor | None, config: AnteHocConfig) -> list[Caption]:
     """
     What is predicted, and what is true, in words.
 
@@ -201,7 +208,7 @@ def captions(logits: Tensor, labels: Tensor | None, config: Any) -> list[Caption
         labels (`Tensor`, *optional*): (N,) classes, (N, K) zeros and ones, or numbers of a regression, (N,) or (N, K).
         config: the model's, with `problem_type` and `id2label`.
     """
-    logits, names = logits.detach().float().cpu(), config.id2label
+    logits, names = logits.detach().float().cpu(), config.id2label or {}
     if labels is None:
         return [Caption(_short(names[index])) for index in logits.argmax(dim=1).tolist()]
     labels = labels.cpu()
@@ -219,12 +226,12 @@ def captions(logits: Tensor, labels: Tensor | None, config: Any) -> list[Caption
     return made
 
 
-def _several(said: Tensor, true: Tensor, names: Any) -> Caption:
+def _several(said: Tensor, true: Tensor, names: Mapping[Any, str]) -> Caption:
     right = bool((said == true).all())
     return Caption(_listed(said, names), "" if right else f"is {_listed(true, names)}", right=right)
 
 
-def _listed(chosen: Tensor, names: Any) -> str:
+def _listed(chosen: Tensor, names: Mapping[Any, str]) -> str:
     listed = [_short(names[index], 12) for index in chosen.nonzero().flatten().tolist()]
     return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "") if listed else "none"
 

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Subset as TorchSubset
@@ -17,7 +18,7 @@ from transformers import EvalPrediction
 
 from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
-from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
+from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor, AnteHocLandmarkConfig
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
@@ -36,7 +37,7 @@ _SHOWN = 8
 _MASK_PART = "mask"  # how the evidence of a mask column is called in the report
 
 
-class LandmarkDetection(Task[LandmarkTargets]):
+class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
     """Two coordinates for each point."""
 
     name = "landmark-detection"
@@ -44,7 +45,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
     model_class = AnteHocForLandmarkDetection
     default_augmentation = "none"  # a mirrored image needs to know which points swap
 
-    def read_targets(self, model: Any = None) -> ReadTargets[LandmarkTargets]:
+    def read_targets(self, model: AnteHocForLandmarkDetection | None = None) -> ReadTargets[LandmarkTargets]:
         """The points of the group; with a model those it finds."""
         options = self.options
 
@@ -72,7 +73,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         """
         check_mask_column(data, measure.mask_column)
 
-    def config_options(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+    def config_options(self, data: ImageData[LandmarkTargets]) -> dict[str, object]:
         """The points: how many, their names, mirror images and the parts they outline."""
         targets = data.targets
         return {
@@ -86,10 +87,10 @@ class LandmarkDetection(Task[LandmarkTargets]):
     def build_model(
         self,
         model: ModelArguments,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         map_choice: MapChoice,
         data: ImageData[LandmarkTargets],
-    ) -> Any:
+    ) -> AnteHocForLandmarkDetection:
         """A new model; where its last layer has a bias, it starts by finding the mean points in every image."""
         built = super().build_model(model, config, map_choice, data)
         head = built.backbone.get_classifier()
@@ -117,7 +118,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         """Normalised mean errors, and the curve of them."""
         return {"compute_metrics": metrics}
 
-    def describe(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+    def describe(self, data: ImageData[LandmarkTargets]) -> dict[str, object]:
         """The group and its points."""
         targets = data.targets
         return {"landmark_group": targets.group, "num_landmarks": len(targets.points)}
@@ -127,13 +128,13 @@ class LandmarkDetection(Task[LandmarkTargets]):
         count = len(data.targets.points)
         return f"{count} point{'s' if count > 1 else ''}: {data.targets.group}"
 
-    def panel(self, model: Any, batch: Mapping[str, Any]) -> Panel:
+    def panel(self, model: AnteHocForLandmarkDetection, batch: Mapping[str, Tensor]) -> Panel:
         """Image, points, map and energy map."""
         config, pixel_values = model.config, batch["pixel_values"]
         outputs = model(pixel_values=pixel_values.to(model.dtype))
         energy = model.energy_map(pixel_values, outputs.interpretation_map)
 
-        def draw(title: str) -> Any:
+        def draw(title: str) -> Figure:
             mean, std = config.image_mean, config.image_std
             landmarks = outputs.landmarks.float().cpu()
             return landmark_panel(
@@ -151,7 +152,11 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return draw
 
     def measure(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
+        self,
+        model: AnteHocForLandmarkDetection,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        options: MeasureOptions,
     ) -> Measured:
         """What the maps leave of the points, and whether they lie on the parts."""
         if options.count < 1:
@@ -163,14 +168,14 @@ class LandmarkDetection(Task[LandmarkTargets]):
         if options.mask_column is not None:
             dataset = _WithEvidence(WithMasks(dataset, options.mask_column, processor))
             parts.append(_MASK_PART)
-        subset: Any = TorchSubset(dataset, sample(images, options.count))
-        loader: Any = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
+        subset = TorchSubset(dataset, sample(images, options.count))
+        loader = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
         explainers = {**maps_of_parts(model, targets.scheme), **options.explainers}
         report = evaluate_maps(model, loader, parts=parts, explainers=explainers, progress=options.progress)
         return Measured(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(
-        self, model: Any, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: AnteHocForLandmarkDetection, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
     ) -> list[str]:
         """Points and maps of a few images."""
         positions = sample(images, _SHOWN)
@@ -190,7 +195,7 @@ class LandmarkDetection(Task[LandmarkTargets]):
         return [FIGURE_FILE]
 
 
-def maps_of_parts(model: Any, scheme: LandmarkScheme) -> dict[str, Callable[..., Tensor]]:
+def maps_of_parts(model: AnteHocForLandmarkDetection, scheme: LandmarkScheme) -> dict[str, Callable[..., Tensor]]:
     """The model's map of each part that it finds all of, as the report of maps calls them; none if it has one map."""
     known = model.config.landmark_parts or {}
     found: dict[str, Callable[..., Tensor]] = {}
@@ -200,8 +205,9 @@ def maps_of_parts(model: Any, scheme: LandmarkScheme) -> dict[str, Callable[...,
     return found
 
 
-def _map_of_part(model: Any, pieces: list[str], pixel_values: Tensor, target: None) -> Tensor:
-    explained: Tensor = model.interpretation(pixel_values, pieces).interpretation_map
+def _map_of_part(model: AnteHocForLandmarkDetection, pieces: list[str], pixel_values: Tensor, target: None) -> Tensor:
+    explained = model.interpretation(pixel_values, pieces).interpretation_map  # type: ignore[arg-type]
+    assert explained is not None
     return explained
 
 
@@ -221,13 +227,13 @@ class _WithEvidence(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
         item = self.images[position]
         mask = item.pop("mask") > 0.5
         return {**item, "part_masks": torch.cat([item["part_masks"], mask])}
 
 
-def _points_of(config: Any, scheme: LandmarkScheme, source: str) -> list[int]:
+def _points_of(config: AnteHocLandmarkConfig, scheme: LandmarkScheme, source: str) -> list[int]:
     """
     Raises:
         DataError: if the data set lacks a point that the model finds.
