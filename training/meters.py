@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from antehoc_hf.training.objectives.step import SecondPassResult
 
 logger = logging.getLogger(__name__)
+
+
+class MeterState(TypedDict):
+    """A [`TrainingMeter`] in a checkpoint."""
+
+    sums: Tensor
+    steps: float
+    maps: int
+    parts: dict[str, Tensor]
+    batches: int
 
 
 class TrainingMeter(TrainerCallback):
@@ -140,7 +150,7 @@ class TrainingMeter(TrainerCallback):
 
     # -- for checkpoints ------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> MeterState:
         """What the next report needs of the time before a checkpoint."""
         return {
             "sums": self._sums,
@@ -150,7 +160,7 @@ class TrainingMeter(TrainerCallback):
             "batches": self._batches,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: MeterState) -> None:
         """Goes on from what [`state_dict`] returned."""
         self._sums = state["sums"].to(self._device)
         self._parts = {name: value.to(self._device) for name, value in state["parts"].items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -36,26 +35,27 @@ class PanelCallback(TrainerCallback):
         self._drawn_at = -1
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Draws, unless a number of steps was given."""
         if self.every_steps is None:
             self._draw(args, state, kwargs["model"])
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Draws after every `every_steps` steps."""
         if self.every_steps is not None and state.global_step % self.every_steps == 0:
             self._draw(args, state, kwargs["model"])
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Draws the trained model."""
         self._draw(args, state, kwargs["model"])
 
-    def _draw(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+    def _draw(self, args: TrainingArguments, state: TrainerState, model: object) -> None:
+        assert isinstance(model, nn.Module)
         if state.global_step == self._drawn_at:
             return
         self._drawn_at = state.global_step

@@ -120,7 +120,7 @@ class AnteHocTrainer(ResumableTrainer):
     # -- the two passes -----------------------------------------------------------------------------------------
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """
         Both passes of one micro-batch (with `update_order="sequential"` the second waits for the optimizer step).
@@ -160,10 +160,10 @@ class AnteHocTrainer(ResumableTrainer):
         )
 
     def _first_pass(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
     ) -> tuple[Tensor, ModelOutput]:
         """The task's loss, from which backbone and head learn unless `train_task=False`, and the model's outputs."""
-        inputs = {**inputs, "phase": "task"} if self._has_map else inputs
+        inputs = {**inputs, "phase": "task"} if self._has_map else inputs  # type: ignore[dict-item]
         kept = self._kept_outputs = []
         try:
             if self.args.train_task:
@@ -181,7 +181,7 @@ class AnteHocTrainer(ResumableTrainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
@@ -336,7 +336,7 @@ class AnteHocTrainer(ResumableTrainer):
     def prediction_step(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

@@ -132,8 +132,9 @@ class Workshop:
             dataset = WithMasks(images, network.source.mask_column, self.processor(network))
         task = self.settings(network).task
         parts = task.trainer_parts(self._loaded(network))
-        collate = {"collate_fn": parts["data_collator"]} if "data_collator" in parts else {}
-        return DataLoader(Subset(dataset, sample(images, count)), batch_size=size, **collate)
+        return DataLoader(
+            Subset(dataset, sample(images, count)), batch_size=size, collate_fn=parts.get("data_collator")
+        )
 
     def _loaded(self, network: Network) -> ImageData[Any]:
         key = f"{network.role} {network.key} {network.variant}"

@@ -1,7 +1,7 @@
 """Pairs of coalitions for images, one stream of random numbers an image: the same whatever the batches are."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Pairs:
 
     def generator(self, index: int) -> torch.Generator:
         """The random numbers of the image with this index."""
-        seed: Any = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)[0]
+        seed = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
     def draw(self, image: Tensor, index: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,8 @@ from antehoc_hf.training.data.repositories import declared, declared_features, f
 from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
+LoadOptions = dict[str, Any]
+"""Of `datasets.load_dataset`, or of `load_shapes`."""
 _OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
 
 
@@ -97,7 +99,7 @@ def load_source(
     return _with_files_found(source, "", options.get("data_files"))
 
 
-def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], options: dict[str, Any]) -> Source:
+def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], options: LoadOptions) -> Source:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _source(name, datasets.load_from_disk(str(path)), None)
     said = declared(path / "README.md", config, name)
@@ -132,7 +134,7 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
     return Source(name, splits, notes=(*layout.notes, *([f"not read: {skipped}"] if skipped else [])))
 
 
-def _has_classes(tree: Tree, named: Mapping[str, str], options: Mapping[str, Any]) -> bool:
+def _has_classes(tree: Tree, named: Mapping[str, str], options: LoadOptions) -> bool:
     """Whether images lie in folders of at least two classes: then tables next to them do not count."""
     if len({image.folder for image in tree.images}) < 2:
         return False
@@ -210,7 +212,7 @@ def _hub_commit(dataset: datasets.Dataset) -> str | None:
     return None
 
 
-def _load_shapes(options: dict[str, Any]) -> dict[str, datasets.Dataset]:
+def _load_shapes(options: LoadOptions) -> dict[str, datasets.Dataset]:
     from antehoc_hf.shapes import load_shapes
 
     misfit = "The options of the data set 'shapes' don't fit: {}."

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from transformers import EvalPrediction
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
@@ -29,6 +30,14 @@ Panel = Callable[[str], Figure]
 """Draws what the model made of a batch: title → matplotlib figure."""
 
 M = TypeVar("M", bound=TimmPreTrainedModel)
+
+
+class TrainerParts(TypedDict, total=False):
+    """What a task gives the Trainer; see `transformers.Trainer`."""
+
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]]
+    data_collator: Callable[[list[dict[str, Tensor]]], Mapping[str, Tensor]]
+    preprocess_logits_for_metrics: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ class Task(ABC, Generic[T, M]):
         """What an evaluation during training reports, for `metric_for_best_model`."""
         return {"loss", *(("map_mean", "degenerate_share") if self.has_maps else ())}
 
-    def trainer_parts(self, data: ImageData[T]) -> dict[str, Any]:
+    def trainer_parts(self, data: ImageData[T]) -> TrainerParts:
         """Keyword arguments of the Trainer: `compute_metrics`, `data_collator`, …"""
         return {}
 
@@ -218,7 +227,9 @@ class Task(ABC, Generic[T, M]):
 
         return draw
 
-    def captions(self, outputs: Any, batch: Mapping[str, Tensor], config: AnteHocConfig) -> list[Caption]:
+    def captions(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], config: AnteHocConfig
+    ) -> list[Caption]:
         """What is written next to each image of a batch in a panel: the prediction, and the truth."""
         return [Caption("") for _ in batch["pixel_values"]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from transformers import EvalPrediction
 
@@ -20,7 +19,7 @@ from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.model_types import baseline_class
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
-from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions
+from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions, TrainerParts
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
@@ -38,7 +37,7 @@ class BaselineClassification(ImageClassification):
     def __init__(self, model_type: str, options: ClassificationArguments | None = None) -> None:
         super().__init__(options)
         self.model_type = model_type
-        self.model_class = baseline_class(model_type)
+        self.model_class = baseline_class(model_type)  # type: ignore[assignment]
 
     def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
         """
@@ -65,7 +64,7 @@ class BaselineClassification(ImageClassification):
         own = {**(model.model_options or {}), **self.config_options(data)}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **shared, **own)
 
-    def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+    def trainer_parts(self, data: ImageData[LabelSpace]) -> TrainerParts:
         """The metrics; of CBAH also `concept_accuracy`, that of what the concepts alone predict."""
         parts = super().trainer_parts(data)
         if self.model_type == "cbah":

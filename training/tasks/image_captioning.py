@@ -38,7 +38,7 @@ from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task, TrainerParts
 from antehoc_hf.visualization import denormalise, photo_parts
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
@@ -135,7 +135,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         """The share of words that are right given those before them."""
         return {*super().metric_names(data), "token_accuracy"}
 
-    def trainer_parts(self, data: ImageData[CaptionSpace]) -> dict[str, Any]:
+    def trainer_parts(self, data: ImageData[CaptionSpace]) -> TrainerParts:
         """Batches of captions; of the logits only the likeliest words are gathered."""
         tokenizer = data.targets.known_tokenizer()
         return {

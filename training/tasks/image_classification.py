@@ -30,7 +30,7 @@ from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task, TrainerParts
 from antehoc_hf.visualization import Caption, figure_of_predictions, photo_parts
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
 
     name = "image-classification"
     arguments = ClassificationArguments
-    model_class: Any = AnteHocForImageClassification
+    model_class = AnteHocForImageClassification
     default_augmentation = "crop-flip"
     needs_labels = True
 
@@ -114,7 +114,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
             return super().metric_names(data) - {"loss"}
         return {*super().metric_names(data), *metrics_of(data.targets.problem_type)(EvalPrediction(nothing, nothing))}
 
-    def trainer_parts(self, data: ImageData[LabelSpace]) -> dict[str, Any]:
+    def trainer_parts(self, data: ImageData[LabelSpace]) -> TrainerParts:
         """The metrics of the kind of problem."""
         return {"compute_metrics": metrics_of(data.targets.problem_type)}
 
@@ -127,9 +127,11 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         noun = "values" if data.targets.problem_type == "regression" else "classes"
         return f"{len(data.targets.names)} {noun}"
 
-    def captions(self, outputs: Any, batch: Mapping[str, Tensor], config: AnteHocConfig) -> list[Caption]:
+    def captions(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], config: AnteHocConfig
+    ) -> list[Caption]:
         """What is predicted, and where that is wrong what is true."""
-        return captions(outputs.logits, batch.get("labels"), config)
+        return captions(outputs["logits"], batch.get("labels"), config)
 
     def measure(
         self,

@@ -29,7 +29,7 @@ from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task, TrainerParts
 from antehoc_hf.visualization import Caption, denormalise, photo_parts
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
 
@@ -114,7 +114,7 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         point = torch.zeros(1, 1, 2)
         return {*super().metric_names(data), *landmark_metrics(point, point, torch.ones(1, len(NORMALIZERS), 2))}
 
-    def trainer_parts(self, data: ImageData[LandmarkTargets]) -> dict[str, Any]:
+    def trainer_parts(self, data: ImageData[LandmarkTargets]) -> TrainerParts:
         """Normalised mean errors, and the curve of them."""
         return {"compute_metrics": metrics}
 
