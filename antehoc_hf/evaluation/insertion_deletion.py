@@ -20,6 +20,7 @@ from torchvision.transforms.functional import gaussian_blur
 from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.evaluation.metric import Metric, register_metric
+from antehoc_hf.evaluation.passes import images_a_pass
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def insertion_deletion(
 
     Args:
         predict: images (N, 3, H, W), normalised as the model expects them → probabilities (N, K). It is called
-            `2 · steps · B / chunk_size` times.
+            at least `2 · steps · B / chunk_size` times.
         pixel_values (`Tensor`): (B, 3, H, W).
         maps (`Tensor`): (B, 1, H, W), finite.
         target (`Tensor`): (B,) int64, the class whose probability is watched.
@@ -81,7 +82,7 @@ def insertion_deletion(
         baseline (`str` or `Tensor`): what stands where the image is missing: `"mean"`, the image's mean colour;
             `"blur"`, the image after a Gaussian of 1/16 of its shorter side; or images (B, 3, H, W).
         seed, first_index (`int`): of the order among equal values, see `rank_pixels`.
-        chunk_size (`int`): images a call of `predict`.
+        chunk_size (`int`): images a call of `predict`, at most; fewer on a CPU if they are large, which is faster.
 
     Returns:
         `InsertionDeletion`: on the device of `pixel_values`.
@@ -108,7 +109,7 @@ def insertion_deletion(
         )
         return torch.where(_to_pixels(show, patch_size, maps.shape[-2:]), pixel_values[image], background[image])
 
-    found = curves(predict, target, len(shown_first), version, chunk_size)
+    found = curves(predict, target, len(shown_first), version, images_a_pass(pixel_values, chunk_size))
     insertion, deletion, whole, nothing = found.split([steps - 1, steps - 1, 1, 1], dim=1)
     return InsertionDeletion(
         fractions=counts.float() / units,

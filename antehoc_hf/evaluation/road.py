@@ -17,6 +17,7 @@ from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.imputation import check_noise, image_noise, linear_imputation
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.evaluation.metric import Metric, register_metric
+from antehoc_hf.evaluation.passes import images_a_pass
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ def road(
 
     Args:
         predict: images (N, 3, H, W), normalised as the model expects them → probabilities (N, K). It is called
-            `2 · P · B / chunk_size` times.
+            at least `2 · P · B / chunk_size` times.
         pixel_values (`Tensor`): (B, 3, H, W).
         maps (`Tensor`): (B, 1, H, W), finite.
         target (`Tensor`): (B,) int64, the class whose probability is watched.
         percentages (`Sequence[float]`): P of them, each in (0, 100).
         noise (`float`): see `noisy_linear_imputation`.
         seed, first_index (`int`): of the order among equal values and of the noise, see `rank_pixels`.
-        chunk_size (`int`): images a call of `predict`.
+        chunk_size (`int`): images a call of `predict`, at most; fewer on a CPU if they are large, which is faster.
 
     Returns:
         `Road`: on the device of `pixel_values`.
@@ -91,7 +92,7 @@ def road(
         missing = ((rank >= starts[point, None]) & (rank < stops[point, None])).view(-1, 1, *maps.shape[-2:])
         return torch.where(missing, linear_imputation(whole, missing) + drawn[image], whole)
 
-    found = curves(predict, target, points, version, chunk_size)
+    found = curves(predict, target, points, version, images_a_pass(pixel_values, chunk_size))
     most, least = found.split(len(counts), dim=1)
     return Road(torch.tensor([float(value) for value in percentages], device=found.device), most, least)
 

@@ -14,6 +14,7 @@ from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, nme
 from antehoc_hf.evaluation.metric import Metric, register_metric
 from antehoc_hf.evaluation.networks import black_pixel, is_ante_hoc
+from antehoc_hf.evaluation.passes import in_parts
 from antehoc_hf.evaluation.road import road
 from antehoc_hf.evaluation.scorer import Batch, Masked, Scorer, View, masked_probability, need
 from antehoc_hf.evaluation.settings import EvaluationSettings
@@ -145,6 +146,9 @@ class ClassificationScorer(Scorer):
 
     def _logits(self, pixel_values: Tensor) -> Tensor:
         """Scores (B, K), without any map."""
+        return in_parts(self._scores, pixel_values)
+
+    def _scores(self, pixel_values: Tensor) -> Tensor:
         outputs = (self._model.backbone if self.explains_itself else self._model)(pixel_values)
         scores = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
         if not isinstance(scores, Tensor) or scores.ndim != 2:
@@ -214,7 +218,7 @@ class LandmarkScorer(Scorer):
 
     def masked(self, batch: Batch, mask: Tensor) -> Masked:
         """`error`."""
-        output = self._model.backbone(self._model.energy_map(batch.pixel_values, mask))
+        output = in_parts(self._model.backbone, self._model.energy_map(batch.pixel_values, mask))
         found = output.unflatten(1, (-1, 2)).cpu()
         error = nme(found, batch.arrays["labels"], batch.arrays["normalizer"])
         return Masked({"error": error}, torch.isfinite(found).flatten(1).all(dim=1))
@@ -282,7 +286,7 @@ class CaptionScorer(Scorer):
 
     def masked(self, batch: Batch, mask: Tensor) -> Masked:
         """`p_energy`."""
-        pooled = self._model.backbone(self._model.energy_map(batch.pixel_values, mask))
+        pooled = in_parts(self._model.backbone, self._model.energy_map(batch.pixel_values, mask))
         labels = batch.arrays["target"]
         outputs = self._model(labels=labels, encoder_outputs={"last_hidden_state": pooled.unsqueeze(1)})
         return masked_probability(caption_probability(outputs.logits, labels), self.settings)

@@ -44,7 +44,7 @@ class EvaluationSettings:
         patches (`int`): patches along the image's shorter side, where patches are ranked.
         road_images (`int`): how many images, from the first, ROAD is measured on (see `road`; classification). 0
             leaves it out.
-        chunk_size (`int`): images a pass of insertion, deletion and ROAD.
+        chunk_size (`int`): images a pass of insertion, deletion and ROAD, at most.
         normalizer (`str`, *optional*): what errors of landmarks are divided by, of `NORMALIZERS`; None: the first
             whose length is known.
         seed (`int`): of ties, the random control and the bootstrap.
