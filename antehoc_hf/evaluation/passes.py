@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 # Five images at 224 pixels. The C library gives blocks beyond some 32 MB back to the system as soon as a layer is done
-# with them, and gets them again page by page for the next layer: of 32 images at 224 pixels that took more than half of
-# the time of EfficientNet-Lite0.
+# with them, and gets them again page by page for the next layer: with 32 images at 224 pixels that took more than half
+# of EfficientNet-Lite0's time.
 _PIXELS_ON_A_CPU = 2**18
 
 
