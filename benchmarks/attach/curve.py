@@ -1,6 +1,6 @@
 """
-How many images the map of a finished classifier needs: what it explains, and insertion − deletion on images that none of
-the maps has seen, against the number of images it was fitted to and the time that took. All images are of `train`.
+How many images the map of a finished classifier needs: what it explains, and insertion − deletion on images that none
+of the maps has seen, against the number of images it was fitted to and the time that took. All images are of `train`.
 
     python benchmarks/attach/curve.py --weights FOLDER --data ../shared/data/imagenette
 """
@@ -36,9 +36,8 @@ def main() -> None:
         print(f"{name}: {report.seconds:.0f} s, explained {report.explained[OURS]:.3f}", flush=True)
     rows = Imagenette(args.data, "train", args.judged, model, first=TRAIN - args.judged)
     scores = compare(model, rows, heads, patch=16)
-    print(
-        "| map | seconds | explained | mean | minus Grad-CAM | blur | minus Grad-CAM |\n|---|---:|---:|---:|---|---:|---|"
-    )
+    print("| map | seconds | explained | mean | minus Grad-CAM | blur | minus Grad-CAM |")
+    print("|---|---:|---:|---:|---|---:|---|")
     for name in (*heads, "grad-cam"):
         fit = fits.get(name)
         how = f"{fit['seconds']:.0f} | {fit['explained'][OURS]:.3f}" if fit else " | "

@@ -1,6 +1,6 @@
 """
-What becomes of a network with ImageNet weights on its way through `antehoc attach`, `antehoc export` and eight bits: its
-accuracy on Imagenette's `validation` before and after, and the order of its map. Everything else is of `train`.
+What becomes of a network with ImageNet weights on its way through `antehoc attach`, `antehoc export` and eight bits:
+its accuracy on Imagenette's `validation` before and after, and the order of its map. Everything else is of `train`.
 
     python benchmarks/attach/shipped.py --weights FOLDER --data ../shared/data/imagenette --output_dir FOLDER
 """
@@ -40,9 +40,8 @@ def main() -> None:
         known += [f"--{name}", *map(str, getattr(made.config, name))]
     images = ["--images", str(args.data), "--split", "train", "--max_images", str(args.images), "--held_out", "40"]
     command = ["attach", str(weights), "--backbone", args.network, *images, "--pairs", str(args.pairs), *known]
-    if antehoc([*command, "--overwrite", "-o", str(folder)]) or antehoc(
-        ["export", str(folder), "--output", str(graph)]
-    ):
+    exported = ["export", str(folder), "--output", str(graph)]
+    if antehoc([*command, "--overwrite", "-o", str(folder)]) or antehoc(exported):
         raise SystemExit(1)
 
     rows = Imagenette(args.data, "validation", args.validation, made)
