@@ -38,7 +38,8 @@ def main() -> None:
     known = ["--image_size", "224"]
     for name in ("image_mean", "image_std"):
         known += [f"--{name}", *map(str, getattr(made.config, name))]
-    images = ["--images", str(args.data), "--split", "train", "--max_images", str(args.images), "--held_out", "40"]
+    images = ["--images", str(args.data), "--split", "train"]
+    images += ["--max_images", str(args.images), "--held_out", str(args.held_out)]
     command = ["attach", str(weights), "--backbone", args.network, *images, "--pairs", str(args.pairs), *known]
     exported = ["export", str(folder), "--output", str(graph)]
     if antehoc([*command, "--overwrite", "-o", str(folder)]) or antehoc(exported):
@@ -96,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="for the model, its graph and that in 8 bits")
     parser.add_argument("--images", type=int, default=1000, help="to fit the map to")
     parser.add_argument("--pairs", type=int, default=4, help="of coalitions of each image")
+    parser.add_argument("--held_out", type=int, default=40, help="images that `antehoc attach` judges the map on")
     parser.add_argument("--validation", type=int, default=1000, help="images that accuracy is measured on")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

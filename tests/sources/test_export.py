@@ -119,9 +119,9 @@ def test_eight_bits_keep_the_order_of_the_map(graph: Path, fitted: Any, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ViT", "ConvNext", "Swin", "resnet18", "test_efficientnet"])
+@pytest.mark.parametrize("name", [*networks.CLOSED_FORM[1:], "resnet18"])
 @torch.no_grad()
-def test_networks_of_other_libraries_as_onnx(fitted: Any, name: str, tmp_path: Path) -> None:
+def test_ten_networks_as_onnx(fitted: Any, name: str, tmp_path: Path) -> None:
     model, pixels = fitted(name), torch.randn(3, 3, SIZE, SIZE)
     path = export_onnx(model, tmp_path / "any.onnx")
     for count in (1, 3):

@@ -14,6 +14,7 @@ from torch import nn
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import read_classifier
+from antehoc_hf.training.attach import FitOptions, fit_map
 
 LOAD = """
 from transformers import AutoModelForImageClassification
@@ -29,15 +30,24 @@ torch.save(found, results_file)
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Each network's logits, and a folder with the models around them and the images."""
+    """Each network's logits, and a folder with the models around them, fitted where that is so, and the images."""
     folder, expected = tmp_path_factory.mktemp("models"), {}
     for name in networks.NAMES:
         made = networks.network(name)
-        size = networks.pixels_for(name).shape[-1]
-        model = AnteHocForImageClassification.from_classifier(made, **{**networks.NORMALISATION, "image_size": size})
         pixels = networks.pixels_for(name)
+        size = pixels.shape[-1]
+        options: dict[str, Any] = {**networks.NORMALISATION, "image_size": size}
+        if name in networks.CLOSED_FORM:
+            options["map_head"] = {"kind": "contributions", "closed_form": True}
+        model = AnteHocForImageClassification.from_classifier(made, **options)
+        if name in networks.CLOSED_FORM:
+            images = [networks.image_of_noise(size, index) for index in range(20)]
+            fit_map(model, images, FitOptions(pairs=1, batch_size=8, precision="float32", progress=False))
         with torch.no_grad():
             output = model(pixels)
+        state = {key.removeprefix("network."): value for key, value in model.backbone.state_dict().items()}
+        assert all(torch.equal(value, state[key]) for key, value in made.state_dict().items()), name
+        assert not any(module.training for module in model.modules()), name
         expected[name] = networks.logits_of(made, pixels), output.logits, output.interpretation_map
         model.save_pretrained(folder / name)
         torch.save(pixels, folder / f"{name}.pt")
