@@ -49,7 +49,7 @@ torch.save(program.module()(torch.load(sys.argv[2])), sys.argv[3])
 
 @pytest.fixture(scope="module")
 def fitted() -> Any:
-    """Attached models by name, their maps fitted to noise; each is made once."""
+    """Attached models by name, their maps fitted to noise, with all responses in use; each is made once."""
     made: dict[str, Any] = {}
 
     def get(name: str) -> Any:
@@ -57,7 +57,11 @@ def fitted() -> Any:
             options = {**networks.NORMALISATION, "image_size": SIZE, "map_head": CLOSED}
             model = AnteHocForImageClassification.from_classifier(networks.network(name), **options)
             images = [networks.image_of_noise(SIZE, index) for index in range(24)]
-            fit_map(model, images, FitOptions(pairs=2, progress=False))
+            quick = FitOptions(pairs=2, batch_size=8, channels_last=False, precision="float32", progress=False)
+            fit_map(model, images, quick)
+            weights = model.map_head.coefficients  # of noise the start may be kept, which uses one of them
+            drawn = torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+            weights.add_(0.3 * weights.abs().max() * drawn)
             made[name] = model
         return made[name]
 
@@ -119,9 +123,9 @@ def test_eight_bits_keep_the_order_of_the_map(graph: Path, fitted: Any, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*networks.CLOSED_FORM[1:], "resnet18"])
+@pytest.mark.parametrize("name", [*(name for name in networks.CLOSED_FORM[1:] if name != "test_vit"), "resnet18"])
 @torch.no_grad()
-def test_ten_networks_as_onnx(fitted: Any, name: str, tmp_path: Path) -> None:
+def test_many_networks_as_onnx(fitted: Any, name: str, tmp_path: Path) -> None:
     model, pixels = fitted(name), torch.randn(3, 3, SIZE, SIZE)
     path = export_onnx(model, tmp_path / "any.onnx")
     for count in (1, 3):
