@@ -9,6 +9,7 @@ from torch import nn
 
 from antehoc_hf.explainers.base import Explainer
 from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, ScoreCam
+from antehoc_hf.explainers.coalition_regression import CoalitionRegression
 from antehoc_hf.explainers.controls import AnteHoc, Center, Constant, Random, Sobel
 from antehoc_hf.explainers.integrated_grad_cam import IntegratedGradCam
 from antehoc_hf.explainers.integrated_gradients import IntegratedGradients
@@ -21,7 +22,7 @@ EXPLAINERS: dict[str, type[Explainer]] = {
     explainer.name: explainer
     for explainer in (
         *(AnteHoc, GradCam, GradCamPlusPlus, LayerCam, HiResCam, ScoreCam, IntegratedGradCam, Sise, AdaSise),
-        *(IntegratedGradients, Rise, LeaveOneOut, ShapleySampling, KernelShap),
+        *(IntegratedGradients, Rise, LeaveOneOut, ShapleySampling, KernelShap, CoalitionRegression),
         *(Constant, Random, Center, Sobel),
     )
 }

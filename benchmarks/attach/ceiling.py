@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attach import _blurred
 from networks import NETWORKS, Imagenette, classifier
 from torch import Tensor
 from torch.nn import functional as F
 
+from antehoc_hf.evaluation.insertion_deletion import blurred
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
@@ -60,7 +60,7 @@ class Game:
     def __init__(self, judge: Judge, image: Tensor) -> None:
         self.judge, self.image = judge, image
         mean = image.mean(dim=(1, 2), keepdim=True).expand_as(image)
-        self.backgrounds = torch.stack([mean, _blurred(image[None])[0]])
+        self.backgrounds = torch.stack([mean, blurred(image[None])[0]])
 
     def worth(self, shown: Tensor, backgrounds: Tensor) -> Tensor:
         """Of coalitions (N, g, w), and then of the patches that they leave, on (N, 3, H, W): (2, N)."""

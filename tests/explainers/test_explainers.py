@@ -26,6 +26,7 @@ QUICK = {
     "leave-one-out": {"grid": 4},
     "shapley-sampling": {"grid": 4, "samples": 1},
     "kernel-shap": {"grid": 4, "samples": 40},
+    "coalition-regression": {"grid": 4, "pairs": 20},
 }
 
 

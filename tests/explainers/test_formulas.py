@@ -12,6 +12,7 @@ from torchcam.methods import GradCAM, LayerCAM, ScoreCAM
 from antehoc_hf.evaluation.maps import minmax_maps
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.cam import plus_plus_weights
+from antehoc_hf.explainers.coalition_regression import additive_game
 from antehoc_hf.explainers.integrated_grad_cam import path
 from antehoc_hf.explainers.otsu import otsu
 from antehoc_hf.explainers.sise import fused
@@ -112,6 +113,31 @@ def test_patches_of_an_additive_network_are_worth_what_they_add(method: str, opt
     by_hand = minmax_maps(expected.repeat_interleave(32, 0).repeat_interleave(32, 1)[None, None])
     assert torch.allclose(explained.maps, by_hand, atol=1e-4)
     assert explained.passes.item() == {"leave-one-out": 4, "shapley-sampling": 8, "kernel-shap": 60}[method]
+
+
+def test_coalition_regression_finds_what_patches_add() -> None:
+    bright = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    pixels = bright.repeat_interleave(32, 0).repeat_interleave(32, 1).expand(1, 3, 64, 64)
+    explainer = load_explainer("coalition-regression", Additive(), grid=2, problem_type="regression")
+    explained = explainer.explain(pixels, 0)
+    # Weights times brightness over the mean, 3: (−6, 1, 0, 0); a blurred quadrant is as bright as before.
+    expected = torch.tensor([[0.0, 7.0], [6.0, 6.0]]) / 7
+    assert torch.allclose(explained.maps[0, 0, ::32, ::32], expected, atol=0.05)
+    assert explained.passes.item() == 600
+
+
+def test_an_additive_game_is_recovered_and_size_is_set_aside() -> None:
+    generator = torch.Generator().manual_seed(0)
+    coalitions = torch.rand(400, 6, 8, generator=generator) < torch.rand(400, 1, 1, generator=generator)
+    rows, columns = torch.linspace(-1, 1, 6), torch.linspace(-1, 1, 8)
+    worth = torch.exp(-rows[:, None].square() - (columns - 0.4).square())
+    signs = 2.0 * coalitions - 1
+    size = signs.mean(dim=(1, 2))
+    for aside in (0.0, 0.3):
+        found = additive_game(coalitions, (signs * worth).mean(dim=(1, 2)) + aside * size**3)
+        both = torch.stack([found.flatten(), worth.flatten()])
+        assert torch.corrcoef(both)[0, 1] > 0.99
+    assert additive_game(coalitions, torch.full((400,), 0.2)).abs().max() == 0
 
 
 def test_rise_finds_the_only_place_that_counts(network) -> None:

@@ -22,6 +22,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "leave-one-out": {"grid": 2},
     "shapley-sampling": {"grid": 2, "samples": 1},
     "kernel-shap": {"grid": 2, "samples": 20},
+    "coalition-regression": {"grid": 2, "pairs": 10},
 }
 POST_HOC = ["grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "integrated-gradients", "sise", "ada-sise"]
 NEED_BLACK = [
