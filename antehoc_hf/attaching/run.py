@@ -61,7 +61,7 @@ class AttachOptions:
     def __post_init__(self) -> None:
         if self.until not in ("fitted", "good"):
             raise ValueError(f"until={self.until!r} must be 'fitted' or 'good'.")
-        for name, least in (("max_images", 1), ("held_out", 1), ("rounds", 1), ("batch_size", 1)):
+        for name, least in (("max_images", 1), ("held_out", 1), ("rounds", 1), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
 

@@ -123,4 +123,7 @@ def _names(path: str | None) -> dict[int, str] | None:
         return None
     if not Path(path).is_file():
         raise UsageError(f"class_names: there is no file {path}.")
-    return dict(enumerate(Path(path).read_text(encoding="utf-8").splitlines()))
+    names = [line.strip() for line in Path(path).read_text(encoding="utf-8").rstrip().splitlines()]
+    if "" in names:
+        raise UsageError(f"class_names: line {names.index('') + 1} of {path} is empty, but each class needs a name.")
+    return dict(enumerate(names))

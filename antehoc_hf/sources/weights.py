@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise OSError(f"{path} is not a file of weights: it does not exist.")
+    if path.stat().st_size == 0:
+        raise OSError(f"{path} is empty: it holds no weights.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of archives that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise OSError(f"The weights in {path} are cut short or damaged ({error}).") from error
     except pickle.UnpicklingError:
@@ -41,9 +46,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than weights, and reading it would run code from the file. Save the network's "
             "state_dict() alone, best with safetensors.torch.save_file."
         ) from None
-    except (EOFError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever bytes that are no pickle make torch's reader do
+        if "TorchScript" in str(error):
+            raise ValueError(
+                f"{path} is a program of TorchScript: save the state_dict() of the network that it was made from."
+            ) from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise OSError(
-            f"The weights in {path} are cut short or damaged ({' '.join(str(error).split())[:120]})."
+            f"The weights in {path} are cut short or damaged, or it is no file of weights ({reason})."
         ) from error
     found = _state_dict(content)
     if found is None:

@@ -68,10 +68,15 @@ def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFi
             "None of the 3 images in {}/broken can be read; the first: ",
         ),
         ((*NORMALISED, "--backbone", "resnet18"), "do not fit 'resnet18'"),
+        ((*NORMALISED, "--class_names", "{}/names.txt"), "line 2 of {}/names.txt is empty"),
+        ((*NORMALISED, "--seed", "-1"), "must be at least 0"),
+        ((*NORMALISED, "--split", "left"), "'left' is not a folder of images in {}/photos: there are '0', '1', '2'"),
+        ((*NORMALISED, "--images", "{}/few", "--split", "left"), "in {}/few: it holds no folders of images"),
         ((*NORMALISED, "--backbone", "test_resnett"), "Did you mean test_resnet"),
     ],
 )
 def test_mistakes(place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], sentence: str) -> None:
+    (place / "names.txt").write_text("ant\n\ncow\n")
     for name in ("empty", "few", "broken"):
         (place / name).mkdir()
     for number in range(3):

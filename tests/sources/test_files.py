@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,21 @@ def test_files_that_cannot_be_used(
     with pytest.raises(ValueError, match=message):
         read_classifier(tmp_path / name, **options).model(**KNOWN)
     assert "run" not in capsys.readouterr().out
+
+
+def test_files_that_hold_something_else(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "nothing.pth").write_bytes(b"")
+    for name, message in (("text.pth", "no file of weights"), ("nothing.pth", "is empty: it holds no weights")):
+        with pytest.raises(OSError, match=message):
+            read_classifier(tmp_path / name, backbone="test_resnet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "program.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"program.pt is a program of TorchScript: save the state_dict\(\)"):
+            read_classifier(tmp_path / "program.pt", backbone="test_resnet")
 
 
 def test_a_file_that_is_cut_short(weights: Weights, tmp_path: Path) -> None:

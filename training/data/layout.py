@@ -150,7 +150,8 @@ def _placed_by_name(folders: list[Folder], named: Mapping[str, str], source: str
         start = tuple(part for part in re.split(r"[/\\]", name) if part not in ("", "."))
         if not any(folder[: len(start)] == start for folder in folders):
             there = sorted({folder[0] for folder in folders if folder})
-            raise DataError(f"{role}_split={name!r} is not a folder of images in {source}: there are {quoted(there)}.")
+            known = f"there are {quoted(there)}" if there else "it holds no folders of images"
+            raise DataError(f"{role}_split={name!r} is not a folder of images in {source}: {known}.")
         wanted.append((start, name))
     placed: dict[Folder, tuple[str, Folder]] = {}
     for start, name in sorted(wanted, key=lambda pair: len(pair[0])):  # the closest folder that was named counts
