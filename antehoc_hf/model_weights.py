@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.modeling.timm_model import explained_damage
@@ -17,13 +18,18 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
     `model_class.from_pretrained(name)`, from safetensors alone.
 
     Raises:
-        UsageError: if tensors of the model are missing in its files or have another shape there, or hold NaN.
+        UsageError: if tensors of the model are missing in its files or have another shape there, or are not finite.
         OSError: if the files cannot be loaded.
     """
-    with explained_damage(name):
-        model, found = model_class.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is said below, in one sentence
+    try:
+        with explained_damage(name):
+            model, found = model_class.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    finally:
+        logging.set_verbosity(verbosity)
     mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     absent = sorted({*found["missing_keys"], *mismatched})
     if absent:
@@ -39,12 +45,18 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
 def check_finite(model: nn.Module, name: str | Path) -> None:
     """
     Raises:
-        UsageError: if a tensor of the model's holds NaN.
+        UsageError: if a parameter of the model's is NaN or infinite somewhere, or a buffer NaN.
     """
     tensors = model.state_dict()
-    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and bool(torch.isnan(tensor).any())]
+    learned = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    broken = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point()
+        and not bool((torch.isfinite(tensor) if key in learned else ~torch.isnan(tensor)).all())
+    ]
     if broken:
         raise UsageError(
-            f"{len(broken)} of {len(tensors)} tensors in {str(name)!r} hold NaN, such as {broken[0]}: its training "
-            "diverged, or the file is damaged; name an earlier checkpoint or another model."
+            f"{len(broken)} of {len(tensors)} tensors in {str(name)!r} hold NaN or infinity, such as {broken[0]}: its "
+            "training diverged, or the file is damaged; name an earlier checkpoint or another model."
         )

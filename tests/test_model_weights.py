@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -35,6 +36,7 @@ def commands(folder):
         ["explain", str(folder / "photo.png"), "--model", model, "-o", out],
         ["evaluate", "--model", model, "--dataset_name", "shapes", "--output_dir", out],
         ["export", model, "--output", f"{out}.onnx"],
+        ["regions", str(folder / "photo.png"), "--model", model, "-o", out],
     ]
 
 
@@ -47,9 +49,16 @@ def said(capsys, words):
 CHANGES = {
     "few": (lambda weights: dict(list(weights.items())[:20]), "are not those of this model: 86 of 106 tensors"),
     "one lost": (lambda weights: dict(list(weights.items())[1:]), "are not those of this model: 1 of 106 tensors"),
-    "all NaN": (lambda weights: {name: value * float("nan") for name, value in weights.items()}, "hold NaN, such as"),
+    "all NaN": (
+        lambda weights: {name: value * float("nan") for name, value in weights.items()},
+        "hold NaN or infinity, such as",
+    ),
     "one NaN": (
         lambda weights: {**weights, "backbone.fc.bias": torch.tensor([0.0, float("nan"), 0.0])},
+        "1 of 106 tensors in",
+    ),
+    "one infinite": (
+        lambda weights: {**weights, "backbone.fc.bias": torch.tensor([0.0, float("inf"), 0.0])},
         "1 of 106 tensors in",
     ),
     "another shape": (lambda weights: {**weights, "backbone.fc.bias": torch.zeros(7)}, "have another shape"),
@@ -77,6 +86,20 @@ def test_models_of_others_as_well(tmp_path, folder, capsys):
     arguments = ["explain", str(folder / "photo.png"), "--model", str(folder / "model2"), "-o", str(folder / "out")]
     assert main([*arguments, "--explainers", "integrated-gradients"]) == 2
     said(capsys, "are not those of this model: 2 of")
+
+
+@pytest.mark.parametrize("options", [[], ["--train_task", "false"]])
+def test_a_training_does_not_start_from_them(tmp_path, capsys, options):
+    network = timm.create_model("test_resnet", num_classes=2)
+    save_file({key: value * float("nan") for key, value in network.state_dict().items()}, tmp_path / "w.safetensors")
+    for kind in ("a", "b"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pets" / kind / f"{number}.png")
+    command = ["train", "--dataset_name", str(tmp_path / "pets"), "--backbone", "test_resnet", "--image_size", "64"]
+    command += ["--pretrained_file", str(tmp_path / "w.safetensors"), "--output_dir", str(tmp_path / "out"), *options]
+    assert main([*command, "--max_steps", "1", "--use_cpu"]) == 2
+    said(capsys, "hold NaN or infinity, such as backbone.conv1.0.weight")
 
 
 class Harmful:

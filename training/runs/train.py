@@ -8,6 +8,7 @@ from transformers import default_data_collator, enable_full_determinism, set_see
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.model_cards import PushError, default_name, explain
+from antehoc_hf.model_weights import check_finite
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -91,6 +92,7 @@ def build_model(
     """The model for the data, unless it is finished already, and the image processor that fits it."""
     model = finished or settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
+    check_finite(model, settings.model.pretrained_file or config.backbone)
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(
         config.backbone,
