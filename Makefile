@@ -106,8 +106,8 @@ build: install ## wheel and sdist in dist/, from what is committed: make build O
 	    -e 's#(\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/blob/main/\2#g' build/release/README.md
 	$(PY) -m build --no-isolation --outdir dist build/release
 
-bench: install ## what the map costs, against the plain network and Grad-CAM
-	OMP_NUM_THREADS=1 $(PY) -m benchmarks.cost --output $(OUT)/cost
+bench: install ## what the map costs, each figure beside its target: make bench, or make bench QUICK=--quick
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench $(QUICK) --output $(OUT)/bench
 
 sweep: install ## which of timm's architectures explain themselves
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.sweep --output $(OUT)/sweep/backbones.md

@@ -33,6 +33,15 @@ class ExplainArguments:
     overwrite: bool = overwrite_option()
     batch_size: int = option(8, "Images at a time.")
     figures: bool = option(True, "Draw one figure for each image.")
+    output_format: Literal["files", "parquet"] = option(
+        "files", "'parquet': a table in parts, for many images: without figures, by several processes, resumed."
+    )
+    dataset_name: str | None = option(
+        None, "Instead of files the images of a data set: a name on the Hub, a folder, or 'shapes'; as parquet."
+    )
+    split: str = option("test", "Which split of the data set.")
+    part_size: int = option(512, "Images in a part of the table.")
+    workers: int = option(0, "Processes that load images for a table.")
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
     def __post_init__(self) -> None:
@@ -40,7 +49,13 @@ class ExplainArguments:
         check_least(self, {"batch_size": 1})
         if not self.explainers:
             raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")
-        if self.model and not self.images:
+        if self.part_size < 1 or self.workers < 0:
+            raise UsageError("part_size must be at least 1, and workers at least 0.")
+        if self.dataset_name is not None and self.output_format != "parquet":
+            raise UsageError("The images of a data set are explained as a table: add --output_format parquet.")
+        if self.dataset_name is not None and self.images:
+            raise UsageError("Name files or a data set (--dataset_name), not both.")
+        if self.model and not (self.images or self.dataset_name):
             raise UsageError("There is no image: name files or folders of images before the options.")
 
 
@@ -50,7 +65,12 @@ def parse(argv: Sequence[str]) -> ExplainArguments:
 
 
 def run(options: ExplainArguments) -> None:
-    """Explains; see `antehoc_hf.commands.explain_images`."""
+    """Explains; see `antehoc_hf.commands.explain_images` and `explain_table`."""
+    if options.output_format == "parquet":
+        from antehoc_hf.commands.explain_table import explain_table
+
+        explain_table(options)
+        return
     from antehoc_hf.commands.explain_images import explain_images
 
     explain_images(options)

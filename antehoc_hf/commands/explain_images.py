@@ -62,9 +62,9 @@ def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Pa
     """File → what its map and its figure are called; everything is computed and written."""
     model, processor = load_model(options.model or example.MODEL)
     explainers = {
-        name: _explainer(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
+        name: explainer_named(name, model, processor, options.layer) for name in dict.fromkeys(options.explainers)
     }
-    target = _target(model, options.target)
+    target = target_named(model, options.target)
     for part in ("maps", *(["figures"] if options.figures else [])):
         (folder / part).mkdir(exist_ok=True)
     found: list[dict[str, Any]] = []
@@ -83,7 +83,11 @@ def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Pa
     return results
 
 
-def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
+def explainer_named(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
+    """
+    Raises:
+        UsageError: if a package that it needs is missing.
+    """
     one_layer = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "score-cam", "integrated-grad-cam")
     try:
         chosen = {"layer": layer} if layer and name in one_layer else {}
@@ -92,7 +96,7 @@ def _explainer(name: str, model: Any, processor: Any, layer: str | None) -> Expl
         raise UsageError(str(error)) from error
 
 
-def _target(model: Any, given: str | None) -> Any:
+def target_named(model: Any, given: str | None) -> Any:
     """A class index from an index or a name; landmarks and groups go by name."""
     if given is None:
         return None

@@ -170,7 +170,12 @@ def predictions(model: Any, pixel_values: Tensor) -> list[str]:
         return [""] * len(pixel_values)
     if hasattr(model, "generate") and getattr(model.config, "vocab_size", None):
         return [""] * len(pixel_values)
-    shares, classes = model(pixel_values).logits.float().softmax(dim=1).max(dim=1)
+    return in_words(model, model(pixel_values).logits)
+
+
+def in_words(model: Any, logits: Tensor) -> list[str]:
+    """The likeliest class of each image and its probability, of logits (B, K)."""
+    shares, classes = logits.float().softmax(dim=1).max(dim=1)
     labels = model.config.id2label
     return [f"{labels[c]} {100 * p:.0f} %" for p, c in zip(shares.tolist(), classes.tolist(), strict=True)]
 
