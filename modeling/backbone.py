@@ -1,6 +1,7 @@
 """Building timm backbones and deciding, once, how a backbone is tapped."""
 
 import inspect
+import traceback
 import warnings
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from .tap_search import (
     watch,
 )
 from .taps import TapPoint, forward_with_taps
+
+MOST_WEIGHTS = 2 * 10**10  # the largest networks of timm have a third of it
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:
@@ -87,7 +90,9 @@ def _default_size(backbone: str) -> tuple[int, int]:
 
 
 def _refusal(config: AnteHocConfig, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
+    # An assertion often says nothing: then the line of code that it stands on does.
+    said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
+    reason = " ".join(said.split())[:300]
     options = f" with backbone_kwargs={config.backbone_kwargs}" if config.backbone_kwargs else ""
     return f"timm cannot build {config.backbone!r} for images of {config.image_size} pixels{options}: {reason}"
 
@@ -132,6 +137,7 @@ def _channels(config: AnteHocConfig) -> list[int]:
         try:
             with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
                 backbone = create_backbone(config, num_outputs=2).eval()
+                check_taps(config, backbone)
                 image = torch.zeros(1, 3, height, width)
                 _, taps = forward_with_taps(
                     backbone, points, lambda tap: tap, partial(backbone, image), (height, width)
@@ -156,7 +162,10 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
             try:
                 with torch.random.fork_rng(devices=[]), torch.device(device):
                     backbone = create_backbone(config, num_outputs=2).eval()
+                    _check_weights(config, backbone)
                     calls = watch(backbone, torch.zeros(1, 3, *size))
+            except _TooLargeError:
+                raise
             except Exception as error:  # whatever the backbone raises is reported below
                 problem = error
                 continue
@@ -174,6 +183,37 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
     raise ValueError(
         f"The backbone {config.backbone!r} cannot run on images of {height}×{width} pixels: {reason}"
     ) from problem
+
+
+class _TooLargeError(ValueError):
+    """The network is larger than any."""
+
+
+def _check_weights(config: AnteHocConfig, backbone: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: if the network is larger than any that there is, before memory is asked for.
+    """
+    weights = sum(parameter.numel() for parameter in backbone.parameters())
+    if weights > MOST_WEIGHTS:
+        raise _TooLargeError(
+            f"The backbone {config.backbone!r} with backbone_kwargs={config.backbone_kwargs} has {weights:.0e} "
+            "weights, more than any network."
+        )
+
+
+def check_taps(config: AnteHocConfig, backbone: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: if the configuration names layers that the backbone does not have.
+    """
+    modules = dict(backbone.named_modules())
+    for point in config.tap_points or []:
+        if point["module"] not in modules:
+            raise ValueError(
+                f"tap_points of the configuration names {point['module']!r}, which {config.backbone!r} does not have: "
+                "remove tap_points from the configuration to have them found anew."
+            )
 
 
 def _no_grid(config: AnteHocConfig) -> ValueError:

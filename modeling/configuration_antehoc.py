@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from difflib import get_close_matches
+from numbers import Number
 from typing import Any, ClassVar
 
 import timm
@@ -68,7 +69,13 @@ class BackboneConfig(PreTrainedConfig):
         super().__setattr__(key, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _check_labels(self.id2label, self.label2id, kwargs.get("num_labels"))
+        count = kwargs.get("num_labels")
+        if count is not None and not (is_whole(count) and count >= 1):
+            raise ValueError(f"num_labels must be at least 1 and a whole number, not {count!r}.")
+        check_count("num_labels", count, optional=True)  # before transformers names a billion of them
+        self.id2label = _class_names(self.id2label, self.label2id)
+        if self.id2label is not None:
+            self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
         check_backbone_kwargs(self.backbone_kwargs)
         if is_other_network(self.backbone):
@@ -309,16 +316,26 @@ def check_backbone_kwargs(options: Any) -> None:
         raise ValueError("backbone_kwargs: attn_implementation must be 'eager' or 'sdpa'.")
 
 
-def _check_labels(id2label: Any, label2id: Any, num_labels: Any) -> None:
-    """Before transformers makes a name for each of a billion classes."""
+def _class_names(id2label: Any, label2id: Any) -> dict[int, str] | None:
+    """
+    The class names by index, of the one dictionary or the other; numbers as text. `id2label` counts where both do.
+
+    Raises:
+        ValueError: if they are no dictionaries of names and of the indices 0…K − 1.
+    """
     for name, value in (("id2label", id2label), ("label2id", label2id)):
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{name}={value!r} must be a dictionary, as {{0: 'cat', 1: 'dog'}} or its inverse.")
-    if any(not str(key).isdecimal() for key in id2label or ()):
-        raise ValueError(f"id2label={id2label!r} must have class indices as keys.")
-    if num_labels is not None and not (is_whole(num_labels) and num_labels >= 1):
-        raise ValueError(f"num_labels must be at least 1 and a whole number, not {num_labels!r}.")
-    check_count("num_labels", num_labels, optional=True)
+    if id2label is None and not label2id:
+        return None
+    pairs = list(id2label.items() if id2label is not None else ((index, name) for name, index in label2id.items()))
+    if sorted(str(index) for index, _ in pairs) != sorted(map(str, range(len(pairs)))):
+        called = "id2label" if id2label is not None else "label2id"
+        raise ValueError(f"{called}={dict(pairs)!r} must name the classes 0…K − 1, each once, by whole numbers.")
+    for index, name in pairs:
+        if not isinstance(name, (str, Number)):
+            raise ValueError(f"The name of class {index} must be text, not {name!r}.")
+    return {int(index): str(name) for index, name in pairs}
 
 
 def backbone_defaults(backbone: str) -> dict[str, Any]:

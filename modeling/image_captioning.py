@@ -16,7 +16,7 @@ from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, size_of, wants_hidden
 from .phases import Phase
 from .scaling import full_precision
-from .word_maps import position_features, word_evidence, word_maps, word_targets, word_worth
+from .word_maps import checked_token_ids, position_features, word_evidence, word_maps, word_targets, word_worth
 
 
 class AnteHocCaptionModel(AnteHocModel):
@@ -77,6 +77,11 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         )
 
     @property
+    def _word_weights(self) -> Tensor:
+        """(V, H), of the layer that makes logits of what the LSTM gives."""
+        return self.decoder.output.weight
+
+    @property
     def prediction_kind(self) -> PredictionKind:
         """Distributions over the vocabulary."""
         return "categorical"
@@ -114,8 +119,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         if not self.map_head.per_target:
             return None
         assert prediction is not None
-        weight = self.decoder.output.weight
-        return word_targets(prediction.logits, prediction.labels, prediction.read, weight, self.config.pad_token_id)
+        said, padding = prediction, self.config.pad_token_id
+        return word_targets(said.logits, said.labels, said.read, self._word_weights, padding)
 
     def explain_words(
         self,
@@ -139,8 +144,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if a word is not in the vocabulary.
         """
-        if not torch.compiler.is_compiling():
-            check_token_ids(sequences, self.config, "sequences")
+        sequences = checked_token_ids(sequences, self.config, "sequences", self._word_weights)
         if not self.map_head.per_target:
             return Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
         left_out = sequences[:, 1:] == self.config.pad_token_id
@@ -208,10 +212,17 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if images or words have a wrong shape, or a word is not in the vocabulary.
         """
-        if not torch.compiler.is_compiling():
-            for name, ids in (("labels", labels), ("decoder_input_ids", decoder_input_ids)):
-                if ids is not None:
-                    check_token_ids(ids, self.config, name)
+        if encoder_outputs is not None:
+            count = len(encoder_outputs["last_hidden_state"])
+        elif pixel_values is not None:
+            count = len(self._checked_pixels(pixel_values))
+        else:
+            raise ValueError("A captioner needs pixel_values, or the encoder_outputs of an earlier pass.")
+        like = self._word_weights
+        if labels is not None:
+            labels = checked_token_ids(labels, self.config, "labels", like, count)
+        if decoder_input_ids is not None:
+            decoder_input_ids = checked_token_ids(decoder_input_ids, self.config, "decoder_input_ids", like, count)
 
         def say(features: Tensor) -> Said:
             return self._say(features, decoder_input_ids, labels, past_key_values)
@@ -222,8 +233,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             explained = Explanation(**{name: encoder_outputs.get(name) for name in MAP_FIELDS + DETAIL_FIELDS})
         said = known
         if encoder_outputs is None or phase == "interpretation":
-            if pixel_values is None:
-                raise ValueError("A captioner needs pixel_values, or the encoder_outputs of an earlier pass.")
+            assert pixel_values is not None
             said, explained, taps = self._run_phase(
                 pixel_values,
                 lambda images: say(self.backbone(images)),
@@ -366,7 +376,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Returns:
             `Tensor`: (B, T - 1) float32, natural logarithms; 0 for padding.
         """
-        check_token_ids(sequences, self.config, "sequences")
+        sequences = checked_token_ids(sequences, self.config, "sequences", self._word_weights)
         state = self.decoder.start(encoder_outputs["last_hidden_state"].squeeze(1))
         logits, _ = self.decoder(sequences[:, :-1], state)
         followers = sequences[:, 1:]
@@ -389,9 +399,9 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if shapes or words don't fit, or the backbone's features are no grid of positions.
         """
-        if len(sequences) != len(pixel_values):
-            raise ValueError(f"There are {len(pixel_values)} images, but {len(sequences)} captions.")
-        check_token_ids(sequences, self.config, "sequences")
+        sequences = checked_token_ids(
+            sequences, self.config, "sequences", self._word_weights, len(self._checked_pixels(pixel_values))
+        )
         encoded = self.encode(pixel_values, output_features=not self.map_head.per_target)
         return self.maps_of_words(encoded, sequences, size_of(pixel_values))
 
@@ -446,32 +456,9 @@ def pooled_width(backbone: Any) -> int:
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
 
 
-def check_token_ids(ids: Tensor, config: Any, name: str) -> None:
-    """
-    Looks at token ids on the CPU; on a GPU this would wait for the device at every step.
-
-    Raises:
-        ValueError: if they are not (B, T), or one is not in the vocabulary.
-    """
-    if ids.ndim != 2 or ids.is_floating_point():
-        raise ValueError(f"{name} must be token ids (batch, words), not {tuple(ids.shape)} of {ids.dtype}.")
-    if ids.device.type != "cpu" or not ids.numel():
-        return
-    known = (ids >= 0) & (ids < config.vocab_size)
-    if name == "labels":
-        if bool((ids[:, 0] == config.bos_token_id).all()):
-            raise ValueError("labels must not begin with the start token: it is put before them by the model.")
-        known |= ids == IGNORED
-    if not bool(known.all()):
-        raise ValueError(
-            f"{name} must lie in 0…{config.vocab_size - 1} (vocab_size={config.vocab_size}), but this batch has "
-            f"{int(ids.min())}…{int(ids.max())}: is it another model's tokenizer?"
-        )
-
-
 def _word_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of a word, a mean over all words of the micro-batch."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.long().flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
 
 def _repeated(encoded: AnteHocImageEncoderOutput, times: int) -> AnteHocImageEncoderOutput:

@@ -23,6 +23,7 @@ from .modeling_antehoc import (
     wants_hidden,
 )
 from .phases import Phase
+from .timm_model import plain
 
 
 # The task's own values come first, as transformers has it: as a tuple, an output begins with the loss.
@@ -177,9 +178,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     Raises:
         ValueError: if the labels have a wrong shape or type, or one is none of the classes.
     """
-    if not isinstance(labels, Tensor):
-        raise ValueError(f"labels must be a tensor with a row for each image, not {type(labels).__name__}.")
-    labels, several = labels.to(logits.device), logits.shape[1] > 1
+    labels, several = plain(labels, "labels", logits).to(logits.device), logits.shape[1] > 1
     kind = config.problem_type
     if kind is None:
         one_each = several and labels.shape[1:] in ((), (1,)) and not labels.is_floating_point()
@@ -194,9 +193,10 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     if kind == "single_label_classification":
         return F.cross_entropy(logits, _class_indices(labels, logits))
     if labels.shape not in (logits.shape, logits.squeeze(1).shape):
+        indices = f", or class indices ({len(logits)},)" if config.problem_type is None and several else ""
         raise ValueError(
-            f"labels must be {tuple(logits.shape)}, a number for each image and output, or class indices "
-            f"({len(logits)},), not {tuple(labels.shape)} of {labels.dtype}."
+            f"labels must be {tuple(logits.shape)}, a number for each image and output{indices}, not "
+            f"{tuple(labels.shape)} of {labels.dtype}."
         )
     labels = labels.to(logits.dtype).view_as(logits)
     if kind == "regression":
@@ -213,7 +213,7 @@ def _class_indices(labels: Tensor, logits: Tensor) -> Tensor:
     """(B,) int64, from integers of any size, as data sets store them."""
     count, classes = logits.shape
     fits = labels.shape in ((count,), (count, 1))
-    if not fits or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    if not fits or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
             f"labels must be {count} class indices, one for each image, not {tuple(labels.shape)} of {labels.dtype}; "
             "for several labels an image set problem_type='multi_label_classification'."

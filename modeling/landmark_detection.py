@@ -20,6 +20,7 @@ from .modeling_antehoc import (
     wants_hidden,
 )
 from .phases import Phase
+from .timm_model import plain
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].
@@ -27,6 +28,9 @@ SMOOTH_L1_BETA = 0.01
 
 # How far a point may move before it is worth less than e^-½ of a point that stays, as a share of the image's sides.
 TOLERANCE = 0.05
+
+# A label that lies more than this many images beside the image is none of an image: it is in pixels.
+FARTHEST = 10.0
 
 
 @dataclass
@@ -231,12 +235,19 @@ def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tenso
         `Tensor`: a scalar, float32.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or the labels are no coordinates.
     """
-    if labels.shape != landmarks.shape:
+    labels = plain(labels, "labels", landmarks)
+    if labels.shape != landmarks.shape or labels.dtype == torch.bool:
         raise ValueError(
             f"labels must be (batch, points, 2) = {tuple(landmarks.shape)}, x and y of each point, but they are "
-            f"{tuple(labels.shape)}."
+            f"{tuple(labels.shape)} of {labels.dtype}."
+        )
+    readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()  # a GPU would be waited for
+    if readable and bool((labels.float().nan_to_num(0, 0, 0).abs() > FARTHEST).any()):
+        raise ValueError(
+            "labels must be in units of the image's width and height, where 1 is the right or lower edge, but this "
+            f"batch has {float(labels.float().nan_to_num(0, 0, 0).abs().max()):g}: divide pixels by the image's sides."
         )
     labels = labels.to(device=landmarks.device, dtype=torch.float32)
     known = torch.isfinite(labels).all(dim=2, keepdim=True)

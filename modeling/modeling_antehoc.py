@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .backbone import resolve_taps
+from .backbone import check_taps, resolve_taps
 from .configuration_antehoc import AnteHocConfig
 from .map_head import DETAIL_FIELDS, MAP_FIELDS, PASS_FIELDS, Explanation, Targets, apply_map
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
@@ -51,7 +51,8 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         self.config.map_head.fit(self.config)  # the configuration may have been changed since
         resolve_taps(self.config)
         self._build_backbone(num_outputs)
-        self._check_taps()
+        check_taps(self.config, self.backbone)
+        copies_without_taps(self.backbone.get_submodule(point["module"]) for point in self.config.tap_points)
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
             head = self.backbone.get_classifier() if num_outputs else None
@@ -66,16 +67,6 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     @property
     def _takes_one_size(self) -> bool:
         return bool(self.config.fixed_image_size)
-
-    def _check_taps(self) -> None:
-        modules = dict(self.backbone.named_modules())
-        for point in self.config.tap_points:
-            if point["module"] not in modules:
-                raise ValueError(
-                    f"tap_points of the configuration names {point['module']!r}, which {self.config.backbone!r} does "
-                    "not have: remove tap_points from the configuration to have them found anew."
-                )
-            copies_without_taps([modules[point["module"]]])
 
     @classmethod
     def from_backbone(cls, backbone: str, pretrained: bool | str = False, **config: Any) -> "AnteHocPreTrainedModel":

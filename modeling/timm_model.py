@@ -148,8 +148,9 @@ class TimmPreTrainedModel(PreTrainedModel):
             ValueError: unless the images are (B, 3, H, W) in floating point, and of the size that the model takes
                 where it takes only one.
         """
-        if not isinstance(pixel_values, Tensor):
-            raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {pixel_values!r}.")
+        if not isinstance(pixel_values, Tensor) or pixel_values.is_nested:
+            kind = "a nested tensor" if isinstance(pixel_values, Tensor) else type(pixel_values).__name__
+            raise ValueError(f"pixel_values must be a tensor (batch, 3, height, width), not {kind}.")
         if not pixel_values.is_floating_point():
             raise ValueError(
                 f"pixel_values must be normalised images in floating point, not {pixel_values.dtype}: use the image "
@@ -165,13 +166,45 @@ class TimmPreTrainedModel(PreTrainedModel):
             elif shape[:1] == (3,) and len(shape) == 3:
                 hint = ": one image is a batch of one, pixel_values[None]"
             raise ValueError(f"pixel_values must be (batch, 3, height, width), not {shape}{hint}.")
+        if 0 in shape[2:]:
+            raise ValueError(f"pixel_values {shape} hold images without pixels.")
         if self._takes_one_size and list(pixel_values.shape[-2:]) != list(self.config.image_size):
             raise ValueError(
                 f"{type(self).__name__} around {self.config.backbone!r} was built for images of "
                 f"{self.config.image_size} pixels and takes no other; these have {list(pixel_values.shape[-2:])}."
             )
         weights = next((weight for weight in self.backbone.parameters() if weight.is_floating_point()), pixel_values)
-        return pixel_values.to(weights.dtype)
+        return plain(pixel_values, "pixel_values", weights).to(weights.dtype)
+
+
+def plain(values: Any, name: str, like: Tensor) -> Tensor:
+    """
+    Numbers as a tensor that can be computed with: of lists, arrays, and tensors of any layout, also those made within
+    `torch.inference_mode`.
+
+    Args:
+        values: any of these.
+        name (`str`): what an error calls them.
+        like (`Tensor`): stands where they are to be used with it.
+
+    Raises:
+        ValueError: if they are no real numbers.
+    """
+    if not isinstance(values, Tensor):
+        try:
+            values = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise ValueError(f"{name} must be a tensor of numbers, not {type(values).__name__}.") from None
+    if values.is_nested or values.is_complex() or (values.is_meta and not like.is_meta):
+        kind = "a nested tensor" if values.is_nested else "without values" if values.is_meta else str(values.dtype)
+        raise ValueError(f"{name} must be a tensor of real numbers, and these are {kind}.")
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.layout != torch.strided:
+        values = values.to_dense()
+    if not torch.compiler.is_compiling() and values.is_inference() and not torch.is_inference_mode_enabled():
+        values = values.clone()  # nothing could learn from them
+    return values  # type: ignore[no-any-return]
 
 
 # -- weights from elsewhere ------------------------------------------------------------------------------------

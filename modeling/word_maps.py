@@ -20,9 +20,45 @@ from .caption_decoder import CaptionDecoder
 from .configuration_captions import IGNORED
 from .map_head import Targets
 from .scaling import minmax, resize
+from .timm_model import plain
 
 # Decoder rows (images × positions) at a time: bounds the memory of their logits.
 _ROWS = 1024
+
+
+def checked_token_ids(ids: Any, config: Any, name: str, like: Tensor, count: int | None = None) -> Tensor:
+    """
+    Token ids (B, T) int64 of words, on the device of `like`. They are looked at on the CPU alone: on a GPU this would
+    wait for the device at every step.
+
+    Args:
+        ids: tensor, array or lists of whole numbers.
+        config ([`AnteHocCaptionConfig`]): of the model.
+        name (`str`): what an error calls them; `"labels"` may hold -100.
+        like (`Tensor`): of the model.
+        count (`int`, *optional*): number B of the images.
+
+    Raises:
+        ValueError: if they are not (B, T), or one is not in the vocabulary.
+    """
+    ids = plain(ids, name, like)
+    rows = "batch" if count is None else str(count)
+    fits = ids.ndim == 2 and ids.shape[1] > 0 and (count is None or len(ids) == count)
+    if not fits or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(f"{name} must be token ids ({rows}, words), not {tuple(ids.shape)} of {ids.dtype}.")
+    ids = ids.long()
+    if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        known = (ids >= 0) & (ids < config.vocab_size)
+        if name == "labels":
+            if bool((ids[:, 0] == config.bos_token_id).all()):
+                raise ValueError("labels must not begin with the start token: it is put before them by the model.")
+            known |= ids == IGNORED
+        if not bool(known.all()):
+            raise ValueError(
+                f"{name} must lie in 0…{config.vocab_size - 1} (vocab_size={config.vocab_size}), but this batch has "
+                f"{int(ids.min())}…{int(ids.max())}: is it another model's tokenizer?"
+            )
+    return ids.to(like.device)
 
 
 def word_worth(logits: Tensor, labels: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def test_image_alone_gives_the_first_word_and_the_map(build, noise):
         ({}, "needs pixel_values"),
         ({"labels": torch.tensor([[5, 12]])}, r"0…11.*another model's tokenizer"),
         ({"labels": torch.tensor([[BOS, 5, EOS]])}, "must not begin with the start token"),
-        ({"labels": torch.tensor([5, EOS])}, r"\(batch, words\)"),
+        ({"labels": torch.tensor([5, EOS])}, r"\(1, words\)"),
         ({"decoder_input_ids": torch.tensor([[BOS, -100]])}, "decoder_input_ids must lie in"),
     ],
 )

@@ -76,7 +76,6 @@ def test_a_column_of_class_indices(build, noise):
 @pytest.mark.parametrize(
     ("kind", "labels", "sentence"),
     [
-        (None, [0, 1], "labels must be a tensor"),
         (None, torch.tensor([0.0, 1.0]), "a number for each image and output, or class indices"),
         (None, torch.tensor([0, 1, 2]), "labels must be 2 class indices"),
         (None, torch.tensor(1), "labels must be 2 class indices"),
