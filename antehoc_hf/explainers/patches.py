@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from threading import Lock
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ from antehoc_hf.modeling.scaling import patch_grid
 class _PatchExplainer(Explainer):
     """
     A value for each patch; patches that are taken out show the image's mean colour, and the confidence is what counts.
+    Methods that draw hold a lock meanwhile: captum uses the process's generator, from which a thread that draws by
+    itself, such as one that trains, would take numbers.
 
     Args:
         grid (`int`): patches along the shorter side.
@@ -28,6 +32,7 @@ class _PatchExplainer(Explainer):
     """
 
     default_samples = 1
+    draws: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -57,10 +62,9 @@ class _PatchExplainer(Explainer):
             at = torch.full((len(versions),), position, device=images.device)
             return target.select(at).confidence(question(versions, at))
 
-        maps, devices = [], [images.device] if images.device.type == "cuda" else []
+        maps = []
         for position, image in enumerate(images.split(1)):
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(self.seed)
+            with _drawing(self.seed, image.device) if self.draws else nullcontext():
                 found = self._attributed(
                     worth,
                     inputs=image,
@@ -81,6 +85,17 @@ class _PatchExplainer(Explainer):
         return self.samples * patches
 
 
+_GENERATOR = Lock()
+
+
+@contextmanager
+def _drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Captum draws from the generator that all threads of a process share: one at a time, and put back afterwards."""
+    with _GENERATOR, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 class LeaveOneOut(_PatchExplainer):
     """
     Occlusion (Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, Sec. 4.2): what the
@@ -88,6 +103,7 @@ class LeaveOneOut(_PatchExplainer):
     """
 
     name = "leave-one-out"
+    draws = False
 
     def _attributed(self, worth: Callable[[Tensor, int], Tensor], **arguments: Any) -> Tensor:
         found: Tensor = needed("captum.attr").FeatureAblation(worth).attribute(**arguments)

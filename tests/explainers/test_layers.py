@@ -265,6 +265,40 @@ def test_wrapping_changes_nothing(wrap: Any, method: str) -> None:
     assert torch.allclose(found.maps, expected.maps, atol=1e-6)
 
 
+class Inside(nn.Module):
+    """As adapters wrap a network: under a name of their own, with its attributes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.base_model = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.base_model(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("wrap", "layer"),
+    [
+        (lambda net: nn.Sequential(nn.Identity(), net), "1.layer4"),
+        (Inside, "base_model.layer4"),
+        (lambda net: nn.DataParallel(Inside(compiled(net))), "base_model.layer4"),
+        (lambda net: compiled(nn.DataParallel(net)), "layer4"),
+        (lambda net: nn.DataParallel(nn.DataParallel(net)), "layer4"),
+        (torch.optim.swa_utils.AveragedModel, "layer4"),
+        (timm.utils.ModelEmaV3, "layer4"),
+    ],
+)
+@pytest.mark.parametrize("method", ["grad-cam", "layer-cam", "hires-cam", "sise"])
+def test_the_same_layer_inside_other_modules(wrap: Any, layer: str, method: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=4).eval()
+    expected = load_explainer(method, network).explain(images(), 1)
+    found = load_explainer(method, wrap(network)).explain(images(), 1)
+    assert found.layers[-1] == layer
+    assert torch.allclose(found.maps, expected.maps, atol=1e-6)
+
+
 def test_our_own_models_and_names_with_and_without_wrappers() -> None:
     torch.manual_seed(0)
     model = AnteHocForImageClassification.from_backbone("test_resnet", num_labels=4, image_size=64).eval()

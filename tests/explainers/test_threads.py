@@ -80,6 +80,24 @@ def test_every_method_beside_every_other_and_beside_the_model_itself(ours: nn.Mo
         assert torch.allclose(found[2 * index + 1], plain.logits, atol=1e-6)
 
 
+DRAWING: dict[str, dict[str, int]] = {
+    "kernel-shap": {"grid": 2, "samples": 8},
+    "shapley-sampling": {"grid": 2, "samples": 2},
+    "rise": {"masks": 4},
+}
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_what_is_drawn_in_a_thread_is_what_is_drawn_alone(network: nn.Module, method: str) -> None:
+    """The seed's numbers, though the generator of a process is one for all threads."""
+    explainer = load_explainer(method, network, **DRAWING[method])
+    expected = explainer(images(), 1)
+    state = torch.get_rng_state()
+    found = at_once([lambda: explainer(images(), 1)] * 12)
+    assert all(torch.allclose(map_, expected, atol=1e-6) for map_ in found)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_training_goes_on_beside_an_explainer(network: nn.Module) -> None:
     """The modes and gradients of a network in training are those of its own thread."""
     trained = copy.deepcopy(network).train()
