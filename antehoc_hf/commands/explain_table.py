@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -131,6 +132,8 @@ def explain_table(options: ExplainArguments) -> list[Path]:
         for start in range(0, len(parts[index]), options.batch_size)
     ]
     images = Images(names, values, processor)
+    # Not that of the maps in hand: a part may hold nothing but unreadable images, and all parts are one table.
+    height, width = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").pixel_values.shape[-2:]
     loader = DataLoader(images, batch_sampler=batches, collate_fn=list, num_workers=options.workers)
     rows: list[dict[str, Any]] = []
     remaining = iter(missing)
@@ -141,7 +144,7 @@ def explain_table(options: ExplainArguments) -> list[Path]:
             rows += _explained(model, explainers, target, batch, names)
             progress.update(len(batch))
             if len(rows) == len(parts[index]):
-                _write(files[index], rows, list(explainers))
+                _write(files[index], rows, list(explainers), (height, width))
                 rows, index = [], next(remaining, -1)
     there = sum(file.exists() for file in files)
     print(f"{there} of {len(files)} parts are in {folder}; datasets.load_dataset('parquet', data_files=…) reads them.")
@@ -254,10 +257,8 @@ def _half(maps: Tensor) -> np.ndarray[Any, Any]:
     return maps[:, 0].cpu().numpy().astype(np.float16)
 
 
-def _write(path: Path, rows: list[dict[str, Any]], explainers: list[str]) -> None:
-    """One part, whole or not at all."""
-    shapes = {row[explainers[0]].shape for row in rows if row["error"] is None}
-    shape = shapes.pop() if shapes else (1, 1)
+def _write(path: Path, rows: list[dict[str, Any]], explainers: list[str], shape: tuple[int, int]) -> None:
+    """One part with maps of this height and width, whole or not at all."""
     features: dict[str, Any] = {name: datasets.Value("string") for name in ("file", "prediction", "error")}
     features = {"row": datasets.Value("int64"), **features}
     for name in explainers:

@@ -110,7 +110,7 @@ def test_a_data_set_and_images_that_cannot_be_read(
     arguments = ["explain", "--model", str(trained), "--dataset_name", str(tmp_path / "data"), "-o", str(tmp_path)]
     assert main(arguments) == 2
     assert "add --output_format parquet" in capsys.readouterr().err
-    arguments += ["--output_format", "parquet"]
+    arguments += ["--output_format", "parquet", "--part_size", "1"]  # one part holds the bad image alone
     assert main([*arguments, "--split", "val"]) == 2
     assert "has no split 'val': choose one of test" in capsys.readouterr().err
     assert main(arguments) == 2
