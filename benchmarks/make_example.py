@@ -14,7 +14,7 @@ from pathlib import Path
 from antehoc_hf.example import IMAGES, MODEL
 from antehoc_hf.shapes import load_shapes
 
-FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "familiarity.safetensors")
 SEED = 1  # other scenes than those of the training
 SIZE = 256
 

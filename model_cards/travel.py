@@ -14,6 +14,7 @@ _FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "tokenizer.model"),
     *("predictions.png", "words-1.png", "words-2.png", "words-3.png", ".eval_results/antehoc.yaml"),
+    "familiarity.safetensors",
 )
 _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\b", re.MULTILINE)
 

@@ -18,6 +18,7 @@ from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
+from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import FinishedClassifier, read_classifier
@@ -161,6 +162,7 @@ def _attached(
     measured = results(found, model, pictures, options.seed, fitted, report, verdict, rounds)
     if folder is not None:
         write(folder, model, pictures, measured)
+        Familiarity.of(model, pictures.fitted, pictures.held_out).save(folder)
     say(summary(measured, verdict, folder))
     return Attached(model.cpu(), processor, verdict, measured)
 

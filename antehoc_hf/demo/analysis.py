@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -32,6 +33,8 @@ _RANDOM_DRAWS = 8
 _STEPS = 10  # of insertion and deletion: seconds on a CPU, where a report takes more
 _CHUNK = 16
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -39,8 +42,8 @@ class Classes:
     What a classifier says.
 
     Attributes:
-        top (`tuple[tuple[str, float], ...]`): classes and their probabilities in [0, 1], the most likely first; or
-            names and values of a regression.
+        top (`tuple[tuple[str, float], ...]`): all classes and their probabilities in [0, 1], the most likely first;
+            or names and values of a regression.
         are_probabilities (`bool`): false for a regression.
         indices (`tuple[int, ...]`): of these classes.
         explained (`int`): which of these the map explains, 0 being the most likely.
@@ -99,6 +102,8 @@ class Analysis:
         map (`Tensor`): (1, 1, H, W) in [0, 1], where it looked.
         degenerate (`bool`): whether that map shows nothing.
         seconds (`float`): for answer and map.
+        strangeness (`float`, *optional*): how far the picture lies from the training images, see
+            [`antehoc_hf.evaluation.familiarity.Familiarity`]; above 1 it is unlike them. None: not known.
     """
 
     answer: Classes | Points | Sentence
@@ -107,6 +112,7 @@ class Analysis:
     map: Tensor
     degenerate: bool
     seconds: float
+    strangeness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,32 +178,31 @@ def read_photo(source: str | Path | bytes) -> Image.Image:
 
 
 @torch.no_grad()
-def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
+def analyse(loaded: DemoModel, photo: Image.Image) -> Analysis:
     """
-    The model's answer and its map.
+    The model's answer and its map, timed as in [`compare`].
 
     Args:
         loaded: the model.
         photo: any image.
-        top_k (`int`): classes that are named at most.
     """
     model, processor = loaded.model, loaded.processor
     pixel_values = processor(without_ends(photo, processor), return_tensors="pt")["pixel_values"]
     pixel_values = pixel_values.to(device=model.device, dtype=model.dtype)
     with loaded.lock:
-        begun = time.perf_counter()
         if loaded.kind == "captions":
-            outputs = model.caption(pixel_values, output_word_maps=True)
+            outputs, seconds = _timed(lambda: model.caption(pixel_values, output_word_maps=True))
         else:
-            outputs = model(pixel_values)
-        seconds = time.perf_counter() - begun
+            outputs, seconds = _timed(lambda: model(pixel_values))
+        known = loaded.familiarity
+        strangeness = None if known is None else known.times_the_limit(model, pixel_values)
     answer: Classes | Points | Sentence
     if loaded.kind == "captions":
         answer = _sentence(outputs, loaded.tokenizer)
     elif loaded.kind == "landmarks":
         answer = _points(outputs.landmarks, loaded, photo)
     else:
-        answer = _classes(outputs.logits[0].float().cpu(), model.config, top_k)
+        answer = _classes(outputs.logits[0].float().cpu(), model.config)
     return Analysis(
         answer=answer,
         pixel_values=pixel_values,
@@ -205,6 +210,7 @@ def analyse(loaded: DemoModel, photo: Image.Image, top_k: int = 3) -> Analysis:
         map=outputs.interpretation_map.float().cpu(),
         degenerate=bool(outputs.degenerate[0]),
         seconds=seconds,
+        strangeness=strangeness,
     )
 
 
@@ -216,7 +222,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
     Args:
         loaded: a model with a map for each class, see [`DemoModel.map_per_target`].
         analysis: what it made of the image.
-        rank (`int`): 0 for the most likely of the classes that are named, 1 for the next.
+        rank (`int`): 0 for the most likely class, 1 for the next.
 
     Raises:
         ValueError: if the model's map depends on no class, or there is no such rank.
@@ -252,14 +258,7 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
         try:
             with loaded.lock:
                 explainer = load_explainer(name, loaded.model)
-                seconds = 0.0
-                for _ in range(2):
-                    begun = time.perf_counter()
-                    explained = explainer.explain(analysis.pixel_values, _target(analysis))
-                    took = time.perf_counter() - begun
-                    seconds = min(seconds or took, took)
-                    if took >= 1:
-                        break
+                explained, seconds = _timed(partial(explainer.explain, analysis.pixel_values, _target(analysis)))
         except TimeIsUpError:
             raise
         except (ImportError, ValueError) as error:
@@ -329,6 +328,16 @@ class _Confidence:
             return self._target.select(same).confidence(self._question(images, same))
 
 
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What the work gives, and the seconds it takes once everything is set up: twice, unless it takes a second."""
+    times: list[float] = []
+    while len(times) < 2 and sum(times) < 1:
+        begun = time.perf_counter()
+        found = work()
+        times.append(time.perf_counter() - begun)
+    return found, min(times)
+
+
 def _target(analysis: Analysis) -> Any:
     """What explainers are asked about: the caption, a class that was chosen, or (None) the model's own answer."""
     answer = analysis.answer
@@ -337,13 +346,13 @@ def _target(analysis: Analysis) -> Any:
     return answer.ids if isinstance(answer, Sentence) else None
 
 
-def _classes(logits: Tensor, config: Any, top_k: int) -> Classes:
+def _classes(logits: Tensor, config: Any) -> Classes:
     if config.problem_type == "regression":
         return Classes(tuple((config.id2label[k], value) for k, value in enumerate(logits.tolist())), False)
     several = config.problem_type == "multi_label_classification"
     probabilities, order = (logits.sigmoid() if several else logits.softmax(dim=0)).sort(descending=True)
-    indices = tuple(order.tolist()[:top_k])
-    top = zip(indices, probabilities.tolist(), strict=False)
+    indices = tuple(order.tolist())
+    top = zip(indices, probabilities.tolist(), strict=True)
     return Classes(tuple((config.id2label[index], value) for index, value in top), indices=indices)
 
 

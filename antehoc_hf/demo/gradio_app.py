@@ -22,6 +22,13 @@ def launch_options() -> dict[str, Any]:
 
     theme = gradio.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=list(FONTS), font_mono=list(MONOSPACED), text_size="lg"
+    ).set(  # the theme's own greys are too light to be read
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color_dark="*neutral_300",
     )
     return {
         "theme": theme,

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import load_model, model_config
 from antehoc_hf.demo.limits import ModelLock, watch
+from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
@@ -29,6 +30,7 @@ class DemoModel:
         processor: its image processor.
         tokenizer (*optional*): of a captioner.
         kind (`str`): `"classes"`, `"landmarks"` or `"captions"`.
+        familiarity (*optional*): of its training images; None if they were not kept.
         lock: held while the model is used: explainers hook into it, and visitors come at the same time.
     """
 
@@ -37,6 +39,7 @@ class DemoModel:
     processor: Any
     tokenizer: Any
     kind: Kind
+    familiarity: Familiarity | None = None
     lock: ModelLock = field(default_factory=ModelLock, repr=False, compare=False)
 
     @property
@@ -79,7 +82,7 @@ def load_demo_model(name: str) -> DemoModel:
     with torch.no_grad():
         model.interpretation(torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype))
     watch(model)
-    return DemoModel(name, model, processor, tokenizer, kind)
+    return DemoModel(name, model, processor, tokenizer, kind, Familiarity.load(name))
 
 
 def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:

@@ -123,53 +123,49 @@ class _Page:
                 "<h1>What did it look at?</h1><p>A model that predicts and shows where it looked, in one pass.</p>"
             )
             self.state = gradio.State(None, time_to_live=_KEPT)
+            self.alert = gradio.HTML(elem_id="alert", visible=False)
+            # Image and map stand side by side on a phone as well.
             with gradio.Row(equal_height=False):
-                with gradio.Column(scale=2, min_width=300):
-                    self._input(examples, first)
+                with gradio.Column(scale=3, min_width=140):
+                    self._input(examples)
+                with gradio.Column(scale=3, min_width=140):
+                    self._map()
                 with gradio.Column(scale=3, min_width=300):
-                    self._result()
-            self.word_maps = gradio.HTML()
+                    self._answer(first)
             with gradio.Row(equal_height=False):
                 with gradio.Column(scale=1, min_width=300):
-                    self._methods()
-                with gradio.Column(scale=1, min_width=300):
-                    gradio.HTML("<h2>How faithful is the map here?</h2>")
-                    self.faithfulness = gradio.HTML(parts.EMPTY, elem_id="faithfulness")
+                    gradio.Examples(
+                        [[path] for path in examples], inputs=[self.image], label="Examples", elem_id="examples"
+                    )
+                with gradio.Column(scale=2, min_width=300):
+                    self._sliders()
+            self.word_maps = gradio.HTML()
+            self._methods()
+            gradio.HTML("<h2>How faithful is the map here?</h2>")
+            self.faithfulness = gradio.HTML(parts.EMPTY, elem_id="faithfulness")
             self._events()
         # Whatever does not go through the queue would not be counted.
         self.blocks.queue(max_size=MOST_WAITING, api_open=False)
 
-    def _input(self, examples: list[str], first: str) -> None:
-        gradio = self._gradio
-        self.model = gradio.Dropdown(
-            list(self._models), value=first, label="Model", elem_id="model", visible=len(self._models) > 1
-        )
-        self.described = gradio.HTML(self._description(first), elem_id="described")
-        self.image = gradio.Image(
+    def _input(self, examples: list[str]) -> None:
+        self.image = self._gradio.Image(
             value=examples[0] if examples else None,
             type="filepath",
             image_mode=None,
             sources=["upload", "clipboard", "webcam"],
             label="Your image",
-            height=300,
+            show_label=False,
+            height=390,
             elem_id="image",
             buttons=[],
             alt_text="The image that is looked at",
         )
         # Gradio would open the file itself, and answer one that is not an image with an error of Pillow's.
         self.image.preprocess = _path_of
-        gradio.Examples([[path] for path in examples], inputs=[self.image], label="Examples", elem_id="examples")
 
-    def _result(self) -> None:
-        gradio = self._gradio
-        self.alert = gradio.HTML(elem_id="alert", visible=False)
-        self.answer = gradio.HTML(parts.EMPTY, elem_id="answer")
-        self.target = gradio.Radio(
-            [], label="Class to explain", info="This model has a map for each class.", elem_id="target", visible=False
-        )
-        gradio.HTML("<h2>Where it looked</h2>")
+    def _map(self) -> None:
         # The picture's own label would hide a corner of it.
-        self.picture = gradio.Image(
+        self.picture = self._gradio.Image(
             label="Where it looked",
             show_label=False,
             interactive=False,
@@ -177,28 +173,51 @@ class _Page:
             format="png",
             buttons=["download"],
         )
-        self.threshold = gradio.Slider(
-            0,
-            1,
-            value=0,
-            step=0.05,
-            label="Threshold",
-            info="0 shows the whole map in colour. Above, only what the map rates at least so high is left.",
-            elem_id="threshold",
+        self._gradio.HTML(parts.COLOURS)
+
+    def _answer(self, first: str) -> None:
+        gradio = self._gradio
+        self.model = gradio.Dropdown(
+            list(self._models), value=first, label="Model", elem_id="model", visible=len(self._models) > 1
         )
+        self.answer = gradio.HTML(parts.EMPTY, elem_id="answer")
+        self.target = gradio.Dropdown(
+            [],
+            label="Class to explain",
+            info="The model has a map for each class: type to search.",
+            elem_id="target",
+            visible=False,
+        )
+        self.described = gradio.HTML(self._description(first), elem_id="described")
+
+    def _sliders(self) -> None:
+        gradio = self._gradio
+        with gradio.Row():
+            self.opacity = gradio.Slider(
+                0, 1, value=1, step=0.05, label="Colour", info="0 shows the image without the map.", elem_id="opacity"
+            )
+            self.threshold = gradio.Slider(
+                0,
+                1,
+                value=0,
+                step=0.05,
+                label="Threshold",
+                info="Blackens what the map rates lower.",
+                elem_id="threshold",
+            )
         self.regions = gradio.HTML(elem_id="regions")
         self.note = gradio.HTML(parts.note(False))
 
     def _methods(self) -> None:
         gradio = self._gradio
         gradio.HTML("<h2>What other methods say</h2>")
-        self.methods = gradio.CheckboxGroup(
-            [(_labelled(name), name) for name in EXPLAINERS],
-            value=list(_FIRST_METHODS),
-            label="Methods",
-            info="All explain the same prediction. Slow ones take many passes through the network.",
-            elem_id="methods",
-        )
+        with gradio.Accordion("Choose methods", open=False, elem_id="methods"):
+            self.methods = gradio.CheckboxGroup(
+                [(_labelled(name), name) for name in EXPLAINERS],
+                value=list(_FIRST_METHODS),
+                label="Methods",
+                info="All explain the same answer. Slow ones take many passes through the network.",
+            )
         self.comparison = gradio.HTML(parts.EMPTY, elem_id="comparison")
 
     def _events(self) -> None:
@@ -211,7 +230,7 @@ class _Page:
         gradio.on(
             [self.blocks.load, self.image.change, self.model.change],
             self._look,
-            inputs=[self.image, self.model, self.threshold],
+            inputs=[self.image, self.model, self.threshold, self.opacity],
             outputs=[*results, *about],
             trigger_mode="always_last",
             api_name="look",
@@ -219,14 +238,15 @@ class _Page:
         # Only what a visitor chooses: the choices are also set with every new image.
         self.target.input(
             self._choose,
-            inputs=[self.state, self.target, self.threshold],
-            outputs=[self.state, *shown],
+            inputs=[self.state, self.target, self.threshold, self.opacity],
+            outputs=[self.state, self.answer, *shown],
             trigger_mode="always_last",
             api_visibility="private",
         ).then(**compared, api_visibility="private").then(**measured, api_visibility="private")
-        self.threshold.change(
-            self._cut,
-            inputs=[self.state, self.threshold],
+        gradio.on(
+            [self.threshold.change, self.opacity.change],
+            self._redrawn,
+            inputs=[self.state, self.threshold, self.opacity],
             outputs=shown,
             trigger_mode="always_last",
             show_progress="hidden",
@@ -236,7 +256,7 @@ class _Page:
         self.blocks.load(None, js=_NAME_EXAMPLES)
         self.methods.change(**compared, trigger_mode="always_last", api_visibility="private")
 
-    def _look(self, path: str | None, model: str, threshold: float) -> list[Any]:
+    def _look(self, path: str | None, model: str, threshold: float, opacity: float) -> list[Any]:
         """Everything anew for another image or model; a mistake is explained in place of the results."""
         loaded = self._models[model]
         about = [self._description(model), parts.note(loaded.map_per_target), self._targets(None)]
@@ -245,35 +265,37 @@ class _Page:
 
         def look() -> list[Any]:
             analysis = analyse(loaded, read_photo(read_upload(path)))
-            answer = parts.answer(analysis), *self._shown(analysis, threshold), parts.words(analysis)
+            answer = parts.answer(analysis), *self._shown(analysis, threshold, opacity), parts.words(analysis)
             looked = Looked(analysis, loaded)
             return [looked, self._alert(), *answer, parts.WAITING, parts.WAITING, *about[:2], self._targets(looked)]
 
         return _tried(look, lambda text: [None, self._alert(text), "", *self._nothing(), "", "", "", *about])
 
-    def _choose(self, looked: Looked | None, rank: int, threshold: float) -> list[Any]:
+    def _choose(self, looked: Looked | None, rank: int, threshold: float, opacity: float) -> list[Any]:
         """The map of another class."""
         if looked is None:
-            return [None, *self._nothing()]
+            return [None, "", *self._nothing()]
 
         def chosen() -> list[Any]:
             other = Looked(explain_class(looked.model, looked.analysis, rank), looked.model)
-            return [other, *self._shown(other.analysis, threshold)]
+            return [other, parts.answer(other.analysis), *self._shown(other.analysis, threshold, opacity)]
 
-        return _tried(chosen, lambda text: [looked, self._gradio.skip(), parts.alert(text)])
+        return _tried(chosen, lambda text: [looked, *[self._gradio.skip()] * 2, parts.alert(text)])
 
     def _targets(self, looked: Looked | None) -> Any:
         """The classes to choose from, where the model tells them apart."""
         if looked is None or not looked.model.map_per_target or not isinstance(looked.analysis.answer, Classes):
             return self._gradio.update(choices=[], value=None, visible=False)
-        names = [(name, rank) for rank, (name, _) in enumerate(looked.analysis.answer.top)]
+        top = enumerate(looked.analysis.answer.top)
+        names = [(f"{name} · {parts.percent(value)}", rank) for rank, (name, value) in top]
         return self._gradio.update(choices=names, value=0, visible=True)
 
-    def _cut(self, looked: Looked | None, threshold: float) -> list[Any]:
+    def _redrawn(self, looked: Looked | None, threshold: float, opacity: float) -> list[Any]:
         if looked is None:
             return self._nothing()
         return _tried(
-            lambda: self._shown(looked.analysis, threshold), lambda text: [self._gradio.skip(), parts.alert(text)]
+            lambda: self._shown(looked.analysis, threshold, opacity),
+            lambda text: [self._gradio.skip(), parts.alert(text)],
         )
 
     def _compare(self, looked: Looked | None, names: list[str]) -> str:
@@ -286,8 +308,8 @@ class _Page:
             return parts.EMPTY
         return _tried(lambda: parts.faithfulness(looked.analysis, measure(looked.model, looked.analysis)), parts.alert)
 
-    def _shown(self, analysis: Analysis, threshold: float) -> list[Any]:
-        seen = view(analysis, threshold)
+    def _shown(self, analysis: Analysis, threshold: float, opacity: float) -> list[Any]:
+        seen = view(analysis, threshold, opacity)
         described = parts.description_of_picture(analysis, threshold)
         picture = self._gradio.update(value=seen.picture, alt_text=described)
         return [picture, parts.regions(analysis, seen, threshold)]

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from html import escape
 
 from antehoc_hf.demo.analysis import AREA, Analysis, Classes, Compared, Measured, Points, Sentence
-from antehoc_hf.demo.pictures import View, data_url, small_overlay
+from antehoc_hf.demo.pictures import View, colour_bar, data_url, small_overlay
 
 WAITING = '<p class="quiet" aria-live="polite">Working …</p>'
 EMPTY = '<p class="quiet">Drop an image, or choose an example.</p>'
 
+COLOURS = (
+    '<div class="colours"><span>nothing</span>'
+    f'<img src="{colour_bar()}" alt="Colours of the map, from dark to bright"><span>most</span></div>'
+)
+
+_MOST_CLASSES = 3  # that are named beside the one that is explained
 _LEAD = 0.01  # a smaller difference is none
 # Named after what the model is asked for.
 _ANSWERS = {Classes: "Prediction", Points: "Landmarks", Sentence: "Caption"}
@@ -43,10 +49,10 @@ def answer(analysis: Analysis) -> str:
     elif isinstance(said, Points):
         body = _points(said)
     else:
-        mean = f"Probability, a mean over its words: {_percent(said.probability)}"
+        mean = f"Probability, a mean over its words: {percent(said.probability)}"
         body = f'<p class="caption">{escape(said.text) or "(no words)"}</p><p class="quiet">{mean}</p>'
-    time = f'<p class="quiet">Answer and map together took {_time(analysis.seconds)}.</p>'
-    return f"<h2>{_ANSWERS[type(said)]}</h2>{body}{time}"
+    time = f'<p class="quiet">One pass gives answer and map, here in {_time(analysis.seconds)}.</p>'
+    return f"<h2>{_ANSWERS[type(said)]}</h2>{_strange(analysis)}{body}{time}"
 
 
 def description_of_picture(analysis: Analysis, threshold: float) -> str:
@@ -67,11 +73,11 @@ def regions(analysis: Analysis, view: View, threshold: float) -> str:
         return '<p class="quiet">The map shows nothing for this image.</p>'
     if threshold == 0:
         return '<p class="quiet">Raise the threshold to cut the map into its dominant regions.</p>'
-    left = f"<p>{_percent(view.shown)} of the image is left.</p>"
+    left = f"<p>{percent(view.shown)} of the image is left.</p>"
     if not view.regions:
         return left + '<p class="quiet">None of it hangs together in a part large enough to tell.</p>'
     rows = [
-        [str(number), _percent(region.area / region.mask.size), f"{region.strength:.2f}"]
+        [str(number), percent(region.area / region.mask.size), f"{region.strength:.2f}"]
         for number, region in enumerate(view.regions, 1)
     ]
     return left + _table(["Dominant region", "Share of the image", "Mean of the map"], rows)
@@ -86,7 +92,7 @@ def words(analysis: Analysis) -> str:
             data_url(small_overlay(analysis.picture, word.map)),
             f"Where the model found “{word.text}”",
             word.text,
-            _percent(word.probability),
+            percent(word.probability),
         )
         for word in analysis.answer.words
     ]
@@ -106,7 +112,8 @@ def comparison(analysis: Analysis, compared: Sequence[Compared]) -> str:
         url = data_url(small_overlay(analysis.picture, one.map[0]))
         note = _time(one.seconds) + (f" · {one.note}" if one.note else "")
         figures.append(_figure(url, f"Map by {one.name}", one.name, note))
-    return _grid(figures)
+    timed = "The time for one map of this image by each, once everything is set up; the shorter of two tries."
+    return f'{_grid(figures)}<p class="quiet">{timed}</p>'
 
 
 def faithfulness(analysis: Analysis, measured: Measured | None) -> str:
@@ -125,7 +132,12 @@ def faithfulness(analysis: Analysis, measured: Measured | None) -> str:
     head = f"<p>{what} on the whole image: <strong>{_share(measured.whole, analysis)}</strong></p>"
     columns = ["Pixels chosen by", f"Left with the best {100 * AREA:.0f} % of the pixels", "Insertion − deletion"]
     table = _table(columns, rows)
-    return f"{head}{table}<p>{_verdict(measured)}</p>{_EXPLAINED}"
+    verdict = _verdict(measured)
+    if is_strange(analysis):
+        verdict = (
+            "The picture is unlike the training images: these numbers say nothing of whether the answer is right."
+        )
+    return f"{head}{table}<p>{verdict}</p>{_EXPLAINED}"
 
 
 _NEARNESS = "How near the points stay (1: where they were)"
@@ -133,6 +145,21 @@ _EXPLAINED = (
     '<p class="quiet">Higher is better in both columns; insertion − deletion is 0 by chance. One image proves '
     "nothing: <code>antehoc evaluate</code> measures many.</p>"
 )
+
+
+def is_strange(analysis: Analysis) -> bool:
+    """Whether the picture is known to be unlike the training images."""
+    return analysis.strangeness is not None and analysis.strangeness > 1
+
+
+def _strange(analysis: Analysis) -> str:
+    if not is_strange(analysis):
+        return ""
+    return (
+        '<p class="alert"><strong>Unlike anything it was trained on.</strong> The features of this picture lie '
+        f"{analysis.strangeness:.1f} times as far from those of the training images as 99 in 100 held-out images "
+        "do at most. Don't rely on answer or map.</p>"
+    )
 
 
 def _verdict(measured: Measured) -> str:
@@ -151,10 +178,13 @@ def _verdict(measured: Measured) -> str:
 def _classes(said: Classes) -> str:
     if not said.are_probabilities:
         return _table(["Name", "Value"], [[name, f"{value:.4g}"] for name, value in said.top])
+    shown = list(said.top[:_MOST_CLASSES])
+    if said.explained >= _MOST_CLASSES:
+        shown.append(said.top[said.explained])
     items = [
-        f'<li><span class="name">{escape(name)}</span><span class="number">{_percent(value)}</span>'
+        f'<li><span class="name">{escape(name)}</span><span class="number">{percent(value)}</span>'
         f'<span class="bar" aria-hidden="true"><span style="width:{100 * value:.1f}%"></span></span></li>'
-        for name, value in said.top
+        for name, value in shown
     ]
     return f'<ol class="classes">{"".join(items)}</ol>'
 
@@ -191,17 +221,18 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _share(value: float, analysis: Analysis) -> str:
-    return f"{value:.2f}" if isinstance(analysis.answer, Points) else _percent(value)
+    return f"{value:.2f}" if isinstance(analysis.answer, Points) else percent(value)
 
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Of a share in [0, 1]."""
     # A space that does not break: the sign belongs to its number.
     return "< 0.1\u00a0%" if 0 < value < 0.0005 else f"{100 * value:.1f}\u00a0%"
 
 
 def _time(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return f"{1000 * seconds:.0f}\u00a0ms" if seconds < 1 else f"{seconds:.1f}\u00a0s"

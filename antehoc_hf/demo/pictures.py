@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from antehoc_hf.visualization.images import Image as Pixels
 from antehoc_hf.visualization.images import overlay
 from antehoc_hf.visualization.landmarks import FOUND
 
-SMALL_SIDE = 224  # of the others
+SMALL_SIDE = 320  # of the others
 _BOX = "#ffd54a"
 _LEAST_AREA = 0.002  # smaller parts are dust
 _MOST_REGIONS = 8
@@ -42,32 +43,34 @@ class View:
     shown: float
 
 
-def view(analysis: Analysis, threshold: float = 0.0) -> View:
+def view(analysis: Analysis, threshold: float = 0.0, opacity: float = 1.0) -> View:
     """
-    Threshold 0: the map in colour over the image. Above: the energy map, binarised: what is left of the image where
-    the map, stretched to [0, 1], reaches the threshold, with its connected parts numbered.
+    The map in colour over the image. With a threshold only where the map, stretched to [0, 1], reaches it, with its
+    connected parts numbered; the rest is black. With opacity 0 that is the energy map, binarised.
 
     Args:
         analysis: what a model made of an image.
-        threshold (`float`): in [0, 1].
+        threshold (`float`): in [0, 1]; 0 leaves the whole image.
+        opacity (`float`): of the colours, in [0, 1]; 0 shows the image itself.
 
     Raises:
-        ValueError: for another threshold.
+        ValueError: for another threshold or opacity.
         ImportError: above 0, if scipy is not installed.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold={threshold!r} must be in [0, 1].")
+    for name, value in (("threshold", threshold), ("opacity", opacity)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value!r} must be in [0, 1].")
     regions: tuple[Region, ...] = ()
     shown = 1.0
-    if threshold == 0:
-        # A map that shows nothing would still tint the whole image.
-        map_ = torch.zeros_like(analysis.map) if analysis.degenerate else analysis.map
-        pixels = overlay(analysis.picture, map_[0])
-    else:
+    # A map that shows nothing would still tint the whole image.
+    map_ = torch.zeros_like(analysis.map) if analysis.degenerate else analysis.map
+    coloured = overlay(analysis.picture, map_[0])
+    pixels = np.round(opacity * coloured + (1 - opacity) * analysis.picture).astype(np.uint8)
+    if threshold > 0:
         mask = binarise(analysis.map, threshold)
         shown = float(mask.mean())
         left = F.interpolate(mask, size=analysis.picture.shape[:2], mode="nearest")[0, 0]
-        pixels = np.where(left.numpy()[..., None] > 0, analysis.picture, np.uint8(0))
+        pixels = np.where(left.numpy()[..., None] > 0, pixels, np.uint8(0))
         (found,) = dominant_regions(analysis.map, threshold, _LEAST_AREA, _MOST_REGIONS)
         regions = tuple(found)
     picture = Image.fromarray(pixels)
@@ -84,6 +87,13 @@ def small_overlay(image: Pixels, map_: Tensor) -> Pixels:
     scale = SMALL_SIDE / min(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     return overlay(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), map_)
+
+
+@cache
+def colour_bar() -> str:
+    """The colours of a map from 0 to 1, over a grey image, as [`data_url`]."""
+    ramp = torch.linspace(0, 1, 256)[None].expand(12, -1)
+    return data_url(overlay(np.full((12, 256, 3), 128, dtype=np.uint8), ramp))
 
 
 def data_url(picture: Pixels | Image.Image) -> str:

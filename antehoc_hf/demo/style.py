@@ -36,7 +36,13 @@ ol.classes .bar span { display: block; height: 100%; border-radius: 3px; backgro
 
 .scroll { max-height: 18rem; overflow: auto; }
 
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: .9rem; }
+.colours { display: flex; gap: .5rem; align-items: center; font-size: .85rem; }
+.colours img { flex: 1; min-width: 0; height: 12px; margin: 0; border-radius: 3px; }
+/* What was found of another image must not be taken for what is being computed. */
+.pending > * { visibility: hidden; }
+#picture:has(.wrap.full:not(.hide)) img { visibility: hidden; }
+
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(240px, 45%), 1fr)); gap: .9rem; }
 .maps figure { margin: 0; min-width: 0; }
 .maps img { width: 100%; display: block; border-radius: 6px; margin: 0; }
 .maps figcaption { display: flex; flex-direction: column; margin-top: .3rem; font-size: .9rem; line-height: 1.3; }

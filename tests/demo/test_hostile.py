@@ -77,9 +77,9 @@ class Visitor:
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         return json.loads(self.send("/gradio_api/upload", body, headers))[0]
 
-    def look(self, image, model="classes", threshold=0):
+    def look(self, image, model="classes", threshold=0, opacity=1):
         """Through `/call/look`: the kind of the last event and its data, without the page's own state."""
-        body = {"data": [image, model, threshold]}
+        body = {"data": [image, model, threshold, opacity]}
         event = json.loads(self.send("/gradio_api/call/look", body))["event_id"]
         last = self.send(f"/gradio_api/call/look/{event}").strip().rsplit("event: ", 1)[1]
         kind, data = last.split("\n", 1)
@@ -229,7 +229,7 @@ def test_other_forms_of_an_image(visitor, image):
     [{"path": "{path}", "meta": META}, [{"path": "{path}", "meta": META}], {"path": "{path}"}, "{path}", None, [[[]]]],
     ids=str,
 )
-@pytest.mark.parametrize("place", ["model", "threshold"])
+@pytest.mark.parametrize("place", ["model", "threshold", "opacity"])
 def test_files_in_place_of_other_values(visitor, places, elsewhere, value, place):
     photo = {"path": visitor.upload(png()), "meta": META}
     answers = set()
@@ -271,7 +271,7 @@ def test_state_is_the_servers_own(visitor, places):
 @pytest.mark.parametrize("path", ["/gradio_api/run/look", "/gradio_api/api/look"])
 def test_nothing_goes_past_the_queue(visitor, path):
     photo = {"path": visitor.upload(png()), "meta": META}
-    assert visitor.status(path, {"data": [photo, "classes", 0]}) == 404
+    assert visitor.status(path, {"data": [photo, "classes", 0, 1]}) == 404
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_models_that_are_none(visitor, capfd, model):
 def test_the_queue_is_limited(page, visitor, monkeypatch):
     assert page._queue.max_size == limits.MOST_WAITING
     monkeypatch.setattr(page._queue, "max_size", 0)
-    assert visitor.status("/gradio_api/call/look", {"data": [None, "classes", 0]}) == 503
+    assert visitor.status("/gradio_api/call/look", {"data": [None, "classes", 0, 1]}) == 503
 
 
 def test_a_request_ends_when_its_time_is_up(visitor, monkeypatch):

@@ -48,8 +48,8 @@ def look(page):
 
     client = Client(page.local_url, verbose=False, download_files=False)
 
-    def called(path, model="classes", threshold=0.0):
-        results = client.predict(handle_file(str(path)), model, threshold, api_name="/look")
+    def called(path, model="classes", threshold=0.0, opacity=1.0):
+        results = client.predict(handle_file(str(path)), model, threshold, opacity, api_name="/look")
         alert, answer, _, regions = results[:4]
         return alert["value"], answer, regions
 
@@ -121,7 +121,7 @@ def test_the_servers_own_files_are_not_to_be_had(page, folders):
         urlopen(f"{page.local_url}gradio_api/file={secret}")
     foreign = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     call = f"{page.local_url}gradio_api/call/look"
-    body = json.dumps({"data": [foreign, "classes", 0]}).encode()
+    body = json.dumps({"data": [foreign, "classes", 0, 1]}).encode()
     with urlopen(Request(call, body, {"Content-Type": "application/json"})) as answer:
         event = json.loads(answer.read())["event_id"]
     with urlopen(f"{call}/{event}") as answer:

@@ -48,7 +48,7 @@ def test_threshold_zero_is_the_map_in_colour(looked):
 
 def test_above_it_is_what_the_map_leaves_of_the_image(looked):
     pytest.importorskip("scipy")
-    both, strong = view(looked, 0.4), view(looked, 0.8)
+    both, strong = view(looked, 0.4, 0.0), view(looked, 0.8, 0.0)
     assert both.shown == pytest.approx(2 / 16)
     assert strong.shown == pytest.approx(1 / 16)
     assert [region.box for region in both.regions] == [(0, 0, 8, 8), (24, 24, 32, 32)]
@@ -62,6 +62,39 @@ def test_above_it_is_what_the_map_leaves_of_the_image(looked):
     assert "1.00" in text
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         view(looked, 1.2)
+
+
+def test_colour_and_threshold_do_not_touch_each_other(looked):
+    pytest.importorskip("scipy")
+    whole, cut = (np.asarray(view(looked, threshold).picture).astype(int) for threshold in (0.0, 0.8))
+    assert np.array_equal(cut[40:100, 40:100], whole[40:100, 40:100]), "what is left keeps its colours"
+    assert cut[450, 450].tolist() == [0, 0, 0]
+    faint = np.asarray(view(looked, 0.0, 0.5).picture)[64, 64]
+    assert np.array_equal(faint, np.round((whole[64, 64] + 255) / 2)), "half of the map's colours, half of the image"
+    assert np.array_equal(np.asarray(view(looked, 0.0, 0.0).picture), looked.picture)
+    with pytest.raises(ValueError, match=r"opacity=-0.1 must be in \[0, 1\]"):
+        view(looked, 0.0, -0.1)
+
+
+def test_a_class_that_was_chosen_is_named_with_its_probability(looked):
+    classes = Classes(tuple((f"class {k}", (10 - k) / 55) for k in range(10)), explained=7)
+    text = parts.answer(replace(looked, answer=classes))
+    assert [f"class {k}<" in text for k in range(10)] == [True] * 3 + [False] * 4 + [True] + [False] * 2
+    assert text.count("<li>") == 4
+
+
+def test_a_picture_unlike_the_training_images_is_not_praised(looked):
+    rows = (Faithfulness("this map", 0.9, 0.8), Faithfulness("centre", 0.5, 0.1), Faithfulness("random", 0.5, 0.1))
+    measured = Measured(0.9, rows)
+    for strangeness in (None, 0.99):
+        usual = replace(looked, strangeness=strangeness)
+        assert "Unlike" not in parts.answer(usual)
+        assert "better than either control" in parts.faithfulness(usual, measured)
+    strange = replace(looked, strangeness=3.14)
+    assert "Unlike anything it was trained on" in parts.answer(strange)
+    assert "3.1 times" in parts.answer(strange)
+    assert "better than either control" not in parts.faithfulness(strange, measured)
+    assert "say nothing" in parts.faithfulness(strange, measured)
 
 
 def test_a_map_that_shows_nothing_colours_nothing(looked):
@@ -103,8 +136,8 @@ def test_methods_with_their_times(looked):
             Compared("score-cam", None, note="needs <torchcam>"),
         ],
     )
-    assert "4 ms" in text
-    assert "2.5 s · found no evidence" in text
+    assert "4\u00a0ms" in text
+    assert "2.5\u00a0s · found no evidence" in text
     assert "needs &lt;torchcam&gt;" in text
     assert text.count("<img ") == 2
     assert "Choose at least one" in parts.comparison(looked, [])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from antehoc_hf.evaluation import familiarity
 from antehoc_hf.model_cards import weights_digest, write_card
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -76,7 +77,7 @@ def conclude(
         "versions": versions(),
     }
     if trainer.is_world_process_zero():
-        _measure_and_write(settings, trainer.args, processor, chosen, results)
+        _measure_and_write(settings, trainer.args, processor, images, results)
     trainer.accelerator.wait_for_everyone()
     return results
 
@@ -85,11 +86,13 @@ def _measure_and_write(
     settings: RunSettings,
     args: AnteHocTrainingArguments,
     processor: AnteHocImageProcessor,
-    chosen: ImageDataset | None,
+    images: TransformedData,
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
     folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
+    _, chosen = _evaluated(images)
+    (folder / familiarity.FILE).unlink(missing_ok=True)  # an earlier model's
     results["training"] |= {
         "base_model": pretrained_name(results["model"]["backbone"], settings.model.pretrained_source()),
         "weights_sha256": weights_digest(folder),
@@ -100,6 +103,8 @@ def _measure_and_write(
         results["maps"] = measured.report
         results["metrics"] |= measured.metrics
         files += settings.task.save_figures(model, chosen, processor, folder)
+        if settings.task.has_maps and images.train is not None and images.validation is not None:
+            familiarity.Familiarity.of(model, images.train, images.validation).save(folder)
     if warning(results):
         results["verdict"] = {"sentence": warning(results)}  # for the card
     write_results(folder / RESULTS_FILE, results)
