@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers.utils import cached_file
 
-FILE = "familiarity.safetensors"  # beside the weights, and small: 34 numbers a channel
+FILE = "familiarity.safetensors"  # beside the weights, and small: 68 numbers a channel
 _MOST_IMAGES = 400
 _BATCH = 32
 _QUANTILE = 0.99
@@ -24,8 +24,8 @@ _DIRECTIONS = 32
 @dataclass(frozen=True)
 class Familiarity:
     """
-    What the features of familiar pictures are like: the means over the positions of every channel that the map head
-    reads, along their principal directions.
+    What the features of familiar pictures are like. Features are means and standard deviations, over the positions,
+    of every channel that the map head reads.
 
     Attributes:
         mean, scale (`Tensor`): (C,), over training images; features are standardised by these.
@@ -92,15 +92,16 @@ class Familiarity:
             model: the calibrated one.
             pixel_values (`Tensor`): (1, 3, H, W), normalised.
         """
-        return float(self.distance(channel_means(model, pixel_values))) / self.limit
+        return float(self.distance(channel_statistics(model, pixel_values))) / self.limit
 
 
 @torch.no_grad()
-def channel_means(model: Any, pixel_values: Tensor) -> Tensor:
-    """(B, 3, H, W) → (B, C) float32 on the CPU: the mean of each channel of each tap."""
+def channel_statistics(model: Any, pixel_values: Tensor) -> Tensor:
+    """(B, 3, H, W) → (B, C) float32 on the CPU: mean and standard deviation of each channel of each tap."""
     pixel_values = pixel_values.to(device=model.device, dtype=model.dtype)
     _, _, taps = model._run_backbone(pixel_values, lambda: model.backbone(pixel_values), hidden_states=True)
-    return torch.cat([tap.float().mean(dim=(2, 3)) for tap in taps], dim=1).cpu()
+    found = [torch.std_mean(tap.float(), dim=(2, 3), correction=0) for tap in taps]
+    return torch.cat([values for pair in found for values in pair], dim=1).cpu()
 
 
 def _all_features(model: Any, rows: Sequence[Any]) -> Tensor:
@@ -108,5 +109,5 @@ def _all_features(model: Any, rows: Sequence[Any]) -> Tensor:
     chosen = torch.linspace(0, len(rows) - 1, min(len(rows), _MOST_IMAGES)).long().unique().tolist()
     batches = [chosen[begin : begin + _BATCH] for begin in range(0, len(chosen), _BATCH)]
     return torch.cat(
-        [channel_means(model, torch.stack([rows[i]["pixel_values"] for i in batch])) for batch in batches]
+        [channel_statistics(model, torch.stack([rows[i]["pixel_values"] for i in batch])) for batch in batches]
     )
