@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save
@@ -19,6 +18,14 @@ _BATCH = 32
 _QUANTILE = 0.99
 _LEAST_SCALE = 0.01  # of the mean one: a channel that is nearly constant would decide alone
 _DIRECTIONS = 32
+
+
+class Rows(Protocol):
+    """Images by their number, each with its `pixel_values`, (3, H, W)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Familiarity:
     limit: float = 1.0
 
     @classmethod
-    def of(cls, model: Any, train: Sequence[Any], held_out: Sequence[Any]) -> Familiarity:
+    def of(cls, model: Any, train: Rows, held_out: Rows) -> Familiarity:
         """
         Calibrates, on at most 400 images of each.
 
@@ -72,7 +79,7 @@ class Familiarity:
         if path is None:
             return None
         tensors = load_file(path)
-        return cls(**{**tensors, "limit": float(tensors["limit"])})
+        return cls(tensors["mean"], tensors["scale"], tensors["directions"], float(tensors["limit"]))
 
     def save(self, folder: str | Path) -> None:
         """Into a model's folder."""
@@ -104,7 +111,7 @@ def channel_statistics(model: Any, pixel_values: Tensor) -> Tensor:
     return torch.cat([values for pair in found for values in pair], dim=1).cpu()
 
 
-def _all_features(model: Any, rows: Sequence[Any]) -> Tensor:
+def _all_features(model: Any, rows: Rows) -> Tensor:
     """Of rows spread over all of them."""
     chosen = torch.linspace(0, len(rows) - 1, min(len(rows), _MOST_IMAGES)).long().unique().tolist()
     batches = [chosen[begin : begin + _BATCH] for begin in range(0, len(chosen), _BATCH)]
