@@ -69,7 +69,7 @@ CHANGES = {
 def test_every_command_refuses_them(folder, capsys, name):
     change, words = CHANGES[name]
     changed(folder, change)
-    for command in commands(folder):
+    for command in (*commands(folder), ["push", str(folder / "model"), "--repo_id", "jane/model"]):
         assert main(command) == 2, command
         said(capsys, words)
     with pytest.raises(ValueError, match=words):

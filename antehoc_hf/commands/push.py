@@ -68,8 +68,11 @@ def run(given: PushOptions) -> None:
         OSError: if the folder holds no whole model; `PushError` if the Hub does not take it, which says what to run
             again.
     """
+    from antehoc_hf.commands.inputs import load_model
+
     options, folder = given.push, Path(given.push.folder)
     travelling_files(folder)  # for its errors, before anything is written or asked
+    load_model(str(folder))  # likewise: weights that are not the model's do not travel
     try:
         name = create_repository(options.repo_id or _default_name(folder), options.private or None)
         if not write_card(folder, given.facts, name):
