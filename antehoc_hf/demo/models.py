@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import load_model, model_config
 from antehoc_hf.demo.limits import ModelLock, watch
-from antehoc_hf.evaluation.familiarity import Familiarity
+from antehoc_hf.evaluation.familiarity import Familiarity, channel_statistics
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
@@ -79,10 +79,14 @@ def load_demo_model(name: str) -> DemoModel:
         tokenizer = AutoTokenizer.from_pretrained(name)
         check_tokenizer(tokenizer, model.config)
     height, width = processor.size["height"], processor.size["width"]
+    nothing = torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype)
     with torch.no_grad():
-        model.interpretation(torch.zeros(1, 3, height, width, device=model.device, dtype=model.dtype))
+        model.interpretation(nothing)
+    familiarity = Familiarity.load(name)
+    if familiarity is not None and familiarity.mean.shape != channel_statistics(model, nothing).shape[1:]:
+        familiarity = None  # left behind by an earlier model
     watch(model)
-    return DemoModel(name, model, processor, tokenizer, kind, Familiarity.load(name))
+    return DemoModel(name, model, processor, tokenizer, kind, familiarity)
 
 
 def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:

@@ -1,6 +1,7 @@
 """What the demo shows of an image: the model's own answer and map, other methods, and honest numbers."""
 
 import io
+import shutil
 import threading
 import time
 
@@ -15,6 +16,7 @@ from antehoc_hf.demo.analysis import Classes, Points, Sentence, analyse, compare
 from antehoc_hf.demo.limits import TimeIsUpError, limited_time
 from antehoc_hf.demo.models import DemoModel, load_demo_model, load_demo_models
 from antehoc_hf.evaluation.controls import center_map
+from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.evaluation.maps import binarise_equal_area
 
 
@@ -193,3 +195,15 @@ def test_one_map_an_image_whatever_the_class(models, photo):
     found = analyse(models["classes"], photo)
     with pytest.raises(ValueError, match="one map an image"):
         explain_class(models["classes"], found, 1)
+
+
+def test_a_picture_unlike_the_training_images_is_known_by_the_folder(folders, photo, tmp_path):
+    """What an earlier model left behind is not used."""
+    shutil.copytree(folders / "classes", tmp_path / "model")
+    loaded = load_demo_model(str(tmp_path / "model"))
+    assert analyse(loaded, photo).strangeness is None
+    rows = [{"pixel_values": torch.full((3, 64, 64), k / 100)} for k in range(40)]
+    Familiarity.of(loaded.model, rows[::2], rows[1::2]).save(tmp_path / "model")
+    assert analyse(load_demo_model(str(tmp_path / "model")), photo).strangeness > 1
+    Familiarity(torch.zeros(5), torch.ones(5), torch.ones(1, 5), 1.0).save(tmp_path / "model")
+    assert load_demo_model(str(tmp_path / "model")).familiarity is None
