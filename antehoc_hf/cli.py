@@ -168,7 +168,7 @@ def _about_the_hub(error: Exception) -> str | None:
         return None
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-    from antehoc_hf.model_cards import explain
+    from antehoc_hf.model_cards.errors import explain
 
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, HTTPError | OfflineModeIsEnabled):

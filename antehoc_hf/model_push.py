@@ -44,8 +44,9 @@ def push_model(
         PushError: if the Hub does not take it.
     """
     # Only needed here, and slow to import.
-    from antehoc_hf.model_cards import create_repository, push_folder, write_card
+    from antehoc_hf.model_cards import push_folder, write_card
     from antehoc_hf.model_cards.in_memory import noted_results
+    from antehoc_hf.model_cards.publish import create_repository
 
     if others.get("create_pr"):
         raise ValueError("create_pr is not supported: push to a branch with revision=…, or use `hf upload`.")

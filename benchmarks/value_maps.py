@@ -27,8 +27,9 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.modeling.contribution_map import contribution_map
 from antehoc_hf.modeling.image_input import read_image_file
-from antehoc_hf.shapes import load_shapes, part_mask
+from antehoc_hf.shapes import load_shapes
 from antehoc_hf.shapes.dataset import ATTRIBUTES
+from antehoc_hf.shapes.scene import part_mask
 from benchmarks.output import show
 
 ROWS = ("its own map", "maps of the other attributes", "Grad-CAM", "center")

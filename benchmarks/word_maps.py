@@ -29,7 +29,8 @@ from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 from antehoc_hf.modeling.image_input import read_image_file
-from antehoc_hf.shapes import load_shapes, part_mask
+from antehoc_hf.shapes import load_shapes
+from antehoc_hf.shapes.scene import part_mask
 from benchmarks.output import show
 
 ROWS = ("word's map", "whole caption's map", "other words' maps", "Grad-CAM of the word", "center")

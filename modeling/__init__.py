@@ -1,10 +1,10 @@
 """What travels with every checkpoint: configuration, models, maps and image processor. Imports nothing of ours."""
 
-from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
+from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput
 from .configuration_antehoc import AnteHocConfig, register_map_head
 from .configuration_captions import AnteHocCaptionConfig
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .contribution_map import ClosedFormMap, ContributionMap, ContributionMapConfig
+from .contribution_map import ContributionMap, ContributionMapConfig
 from .energy_map import EnergyMap, EnergyMapConfig
 from .image_captioning import AnteHocCaptionModel, AnteHocForImageCaptioning
 from .image_classification import AnteHocForImageClassification, AnteHocImageClassifierOutput
@@ -23,7 +23,6 @@ __all__ = [
     "AnteHocForLandmarkDetection",
     "AnteHocImageCaptioningOutput",
     "AnteHocImageClassifierOutput",
-    "AnteHocImageEncoderOutput",
     "AnteHocImageProcessor",
     "AnteHocLandmarkConfig",
     "AnteHocLandmarkModel",
@@ -31,7 +30,6 @@ __all__ = [
     "AnteHocModel",
     "AnteHocModelOutput",
     "AnteHocPreTrainedModel",
-    "ClosedFormMap",
     "ContributionMap",
     "ContributionMapConfig",
     "EnergyMap",

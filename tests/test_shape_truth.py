@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from antehoc_hf.shapes import REGIONS, part_mask
-from antehoc_hf.shapes.scene import Recipe, draw
+from antehoc_hf.shapes.scene import REGIONS, Recipe, draw, part_mask
 
 SCENE = Recipe(seed=0, split="test", index=3, image_size=64)
 

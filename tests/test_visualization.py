@@ -10,7 +10,8 @@ from PIL import Image
 
 from antehoc_hf.modeling import AnteHocForImageClassification
 from antehoc_hf.modeling.image_geometry import evaluation_geometry
-from antehoc_hf.visualization import Caption, denormalise, figure_of_predictions, overlay, panel, photo_parts
+from antehoc_hf.visualization import Caption, denormalise, overlay, panel, photo_parts
+from antehoc_hf.visualization.predictions import figure_of_predictions
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.5]
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from antehoc_hf import AnteHocForLandmarkDetection
-from antehoc_hf.visualization import figure_of_landmarks, figure_of_parts
-from antehoc_hf.visualization.landmarks import landmark_panel
+from antehoc_hf.visualization.landmarks import figure_of_landmarks, figure_of_parts, landmark_panel
 
 
 def drawn(figure):

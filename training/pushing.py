@@ -11,8 +11,9 @@ from typing import Protocol
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
-from antehoc_hf.model_cards import FolderError, PushError, create_repository, explain, push_folder
-from antehoc_hf.model_cards.publish import Pushed, in_background
+from antehoc_hf.model_cards import FolderError, PushError, push_folder
+from antehoc_hf.model_cards.errors import explain
+from antehoc_hf.model_cards.publish import Pushed, create_repository, in_background
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 
 logger = logging.getLogger(__name__)

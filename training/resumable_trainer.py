@@ -69,7 +69,6 @@ class ResumableTrainer(Trainer):
 
     args: AnteHocTrainingArguments
     model: Any
-    optimizer: Any
     hub_model_id: str | None  # type: ignore[assignment]
     push_in_progress: PushInProgress | None  # type: ignore[assignment]
     meter: TrainingMeter
@@ -219,11 +218,9 @@ class ResumableTrainer(Trainer):
             self.meter.load_state_dict(progress["meter"])
         if state is not None and state.best_model_checkpoint is not None:
             best = Path(state.best_model_checkpoint)
-            self.state.best_model_checkpoint = str(
-                best
-                if best.is_dir()
-                else Path(str(self._resumed_from)).with_name(best.name)  # a folder that has moved
-            )
+            if not best.is_dir():  # a folder that has moved
+                best = Path(str(self._resumed_from)).with_name(best.name)
+            self.state.best_model_checkpoint = str(best)
             if self.args.load_best_model_at_end:
                 checkpoints.check_best(str(self.state.best_model_checkpoint))
 

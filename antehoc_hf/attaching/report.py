@@ -10,13 +10,14 @@ import torch
 from antehoc_hf.attaching.images import Pictures
 from antehoc_hf.attaching.page import save_page
 from antehoc_hf.attaching.verdict import METRIC, RIVAL, Verdict
-from antehoc_hf.evaluation import MapReport
 from antehoc_hf.evaluation.controls import CONTROLS
+from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import measured_explainers
-from antehoc_hf.model_cards import weights_digest, write_card
+from antehoc_hf.model_cards import write_card
+from antehoc_hf.model_cards.card import weights_digest
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.sources import FinishedClassifier
-from antehoc_hf.training.attach import FitReport
+from antehoc_hf.training.attach.fit import FitReport
 from antehoc_hf.training.card import hardware
 from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE, describe_model, versions, write_results
 

@@ -17,12 +17,14 @@ from antehoc_hf.attaching.images import Pictures, load_pictures
 from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.evaluation import EvaluationSettings, MapReport, evaluate_maps
 from antehoc_hf.evaluation.familiarity import Familiarity
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.sources import FinishedClassifier, read_classifier
-from antehoc_hf.training.attach import FitOptions, FitReport, fit_map
+from antehoc_hf.training.attach import FitOptions, fit_map
+from antehoc_hf.training.attach.fit import FitReport
 from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from antehoc_hf.evaluation import MapReport
+from antehoc_hf.evaluation.results import MapReport
 
 METRIC = "insertion_minus_deletion"
 RIVAL = "grad-cam"

@@ -1,6 +1,5 @@
 """Models to compare ours with: self-explaining networks (SENN), CBAH, and the plain timm network."""
 
-from antehoc_hf.baselines.configuration import CbahConfig, PlainConfig, SennConfig
 from antehoc_hf.baselines.modeling_base import BaselineForImageClassification
 from antehoc_hf.baselines.modeling_cbah import CbahForImageClassification
 from antehoc_hf.baselines.modeling_plain import PlainForImageClassification
@@ -13,12 +12,4 @@ BASELINES: dict[str, type[BaselineForImageClassification]] = {
 }
 """The models by the names of the command line."""
 
-__all__ = [
-    "BASELINES",
-    "CbahConfig",
-    "CbahForImageClassification",
-    "PlainConfig",
-    "PlainForImageClassification",
-    "SennConfig",
-    "SennForImageClassification",
-]
+__all__ = ["BASELINES", "CbahForImageClassification", "PlainForImageClassification", "SennForImageClassification"]

@@ -15,11 +15,12 @@ from transformers import AutoImageProcessor
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import model_config
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.evaluation import MapReport, evaluate_sanity, evaluate_stability
+from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
+from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.explainers.registry import check_explainer
-from antehoc_hf.model_cards import add_measures, check_measurable
+from antehoc_hf.model_cards.measured import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -35,8 +36,8 @@ from antehoc_hf.training.runs.results import (
     write_results,
 )
 from antehoc_hf.training.runs.settings import chosen_task
-from antehoc_hf.training.tasks import MeasureOptions, task_of
-from antehoc_hf.training.tasks.base import AnyTask
+from antehoc_hf.training.tasks import task_of
+from antehoc_hf.training.tasks.base import AnyTask, MeasureOptions
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.trainer import AnteHocTrainer
 

@@ -20,7 +20,8 @@ from antehoc_hf.commands.inputs import (
     unique_names,
 )
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.explainers import Attribution, Explainer, load_explainer
+from antehoc_hf.explainers import Explainer, load_explainer
+from antehoc_hf.explainers.base import Attribution
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison

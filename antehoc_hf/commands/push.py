@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from antehoc_hf.commands.options import OptionParser, option
-from antehoc_hf.model_cards import (
-    Facts,
-    PushError,
-    create_repository,
-    default_name,
-    push_folder,
-    read_card,
-    travelling_files,
-    write_card,
-)
+from antehoc_hf.model_cards import Facts, PushError, push_folder, read_card, write_card
+from antehoc_hf.model_cards.collect import default_name
+from antehoc_hf.model_cards.publish import create_repository
+from antehoc_hf.model_cards.travel import travelling_files
 from antehoc_hf.training.runs.options import CardArguments
 
 

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antehoc_hf.demo.analysis import analyse
-    from antehoc_hf.demo.gradio_app import launch_options
     from antehoc_hf.demo.models import load_demo_model
-    from antehoc_hf.demo.page import build_page, open_page
     from antehoc_hf.demo.space import export_space
 
 # Looked up on first use: only the page needs gradio, and a Space is written without loading a model.
-_HOMES = {
-    "analyse": "analysis",
-    "build_page": "page",
-    "export_space": "space",
-    "launch_options": "gradio_app",
-    "load_demo_model": "models",
-    "open_page": "page",
-}
+_HOMES = {"analyse": "analysis", "export_space": "space", "load_demo_model": "models"}
 
-__all__ = ["analyse", "build_page", "export_space", "launch_options", "load_demo_model", "open_page"]
+__all__ = ["analyse", "export_space", "load_demo_model"]
 
 
 def __getattr__(name: str) -> Any:

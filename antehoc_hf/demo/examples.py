@@ -37,7 +37,8 @@ def example_files(folder: str | Path, images: Sequence[str | Path] | None = None
 
 
 def _drawings() -> dict[str, Any]:
-    from antehoc_hf.shapes import CLASSES, load_shapes
+    from antehoc_hf.shapes import load_shapes
+    from antehoc_hf.shapes.parts import CLASSES
 
     rows = load_shapes(image_size=_SIDE, train=0, validation=0, test=len(CLASSES), seed=0)["test"]
     return {list(CLASSES)[row["label"]]: row["image"] for row in rows}

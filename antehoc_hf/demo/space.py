@@ -18,7 +18,8 @@ _LONGEST_DESCRIPTION = 60  # the Hub takes no more
 
 _APP = '''"""Drop an image and see what the model says and what it looked at."""
 
-from antehoc_hf.demo import build_page, launch_options
+from antehoc_hf.demo.gradio_app import launch_options
+from antehoc_hf.demo.page import build_page
 
 page = build_page({models})
 page.launch(**launch_options())

@@ -6,8 +6,7 @@ nothing, and one registry of metrics.
 `load_metric`. What can be measured on `shapes` alone is in `antehoc_hf.evaluation.shapes_parts`.
 """
 
-from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_mean, paired_difference
-from antehoc_hf.evaluation.captions import bleu
+from antehoc_hf.evaluation.bootstrap import bootstrap_mean, paired_difference
 from antehoc_hf.evaluation.complexity import map_mean
 from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.evaluation.faithfulness import avg_drop, drop_cond, inc_cond, win
@@ -17,7 +16,6 @@ from antehoc_hf.evaluation.localisation import energy_share, pointing_game
 from antehoc_hf.evaluation.metric import METRICS, Metric, metric_path, register_metric
 from antehoc_hf.evaluation.parts import importance_correlation
 from antehoc_hf.evaluation.report import evaluate_maps
-from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.evaluation.road import road
 from antehoc_hf.evaluation.sanity_report import evaluate_sanity
 from antehoc_hf.evaluation.scorer import Scorer
@@ -27,13 +25,10 @@ from antehoc_hf.evaluation.stability_report import evaluate_stability
 __all__ = [
     "CONTROLS",
     "METRICS",
-    "Estimate",
     "EvaluationSettings",
-    "MapReport",
     "Metric",
     "Scorer",
     "avg_drop",
-    "bleu",
     "bootstrap_mean",
     "drop_cond",
     "energy_share",

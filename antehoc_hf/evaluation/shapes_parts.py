@@ -17,7 +17,8 @@ from torch import Tensor
 
 from antehoc_hf.evaluation.maps import check_maps
 from antehoc_hf.evaluation.parts import part_importance
-from antehoc_hf.shapes import CLASSES, DECIDING, REGIONS, part_mask, render
+from antehoc_hf.shapes.parts import CLASSES, DECIDING
+from antehoc_hf.shapes.scene import REGIONS, part_mask, render
 
 Prepare = Callable[[list[Image.Image]], Tensor]
 """Images → pixel_values (B, 3, H, W), e.g. `lambda images: processor(images, return_tensors="pt").pixel_values`."""

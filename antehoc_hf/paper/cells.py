@@ -16,7 +16,7 @@ from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.paper.workshop import Network, Workshop
 from antehoc_hf.training.runs.results import write_results
-from antehoc_hf.training.tasks import MeasureOptions
+from antehoc_hf.training.tasks.base import MeasureOptions
 
 CAPTION_IMAGES = 300
 

@@ -15,8 +15,9 @@ from antehoc_hf.paper.landmarks import part_networks
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, DataSource
 from antehoc_hf.paper.workshop import Network
 from antehoc_hf.training.data import sample
-from antehoc_hf.visualization import comparison, figure_of_parts, photo_parts
+from antehoc_hf.visualization import comparison, photo_parts
 from antehoc_hf.visualization.gallery import gallery
+from antehoc_hf.visualization.landmarks import figure_of_parts
 
 _COMPARED, _GALLERY_IMAGES, _GALLERY_CLASSES, _OF_EACH = 4, 200, 4, 8
 

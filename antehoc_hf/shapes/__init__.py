@@ -64,17 +64,7 @@ compression between builds of Pillow.
 from __future__ import annotations
 
 from antehoc_hf.shapes.dataset import load_shapes
-from antehoc_hf.shapes.parts import CLASSES, DECIDING, LANDMARKS
+from antehoc_hf.shapes.parts import LANDMARKS
 from antehoc_hf.shapes.scene import REGIONS, part_mask, render
-from antehoc_hf.shapes.textures import BACKGROUNDS
 
-__all__ = [
-    "BACKGROUNDS",
-    "CLASSES",
-    "DECIDING",
-    "LANDMARKS",
-    "REGIONS",
-    "load_shapes",
-    "part_mask",
-    "render",
-]
+__all__ = ["LANDMARKS", "REGIONS", "load_shapes", "part_mask", "render"]

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from antehoc_hf.evaluation import Estimate, paired_difference
-from antehoc_hf.evaluation.bootstrap import bootstrap_means
+from antehoc_hf.evaluation import paired_difference
+from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_means
 
 OURS, REFERENCE = "antehoc", "grad-cam"
 MARGIN_BEST, MARGIN_REFERENCE = 0.10, 0.25

@@ -21,8 +21,7 @@ from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.evaluation.parts import importance_correlation, part_importance
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.evaluation.shapes_parts import region_masks
-from antehoc_hf.shapes import REGIONS
-from antehoc_hf.shapes.scene import Recipe, draw
+from antehoc_hf.shapes.scene import REGIONS, Recipe, draw
 from benchmarks.faithfulness.cells import OURS
 from benchmarks.faithfulness.shape_truth import elsewhere, prepared, removals, shapley_values, true_maps
 from benchmarks.faithfulness.subjects import Subject, maps_of, predict, signed_map

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from antehoc_hf.baselines import (
     BASELINES,
-    CbahConfig,
     CbahForImageClassification,
     PlainForImageClassification,
-    SennConfig,
     SennForImageClassification,
 )
 from antehoc_hf.baselines.concept_autoencoder import concept_grid, reconstruction_target
+from antehoc_hf.baselines.configuration import CbahConfig, SennConfig
 from antehoc_hf.baselines.modeling_cbah import fidelity_loss
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageClassification

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForImageClassification
 
 from antehoc_hf import attach
-from antehoc_hf.attaching import AttachOptions, load_pictures
+from antehoc_hf.attaching import AttachOptions
+from antehoc_hf.attaching.images import load_pictures
 from antehoc_hf.cli import main
 from antehoc_hf.training.attach import FitOptions
 

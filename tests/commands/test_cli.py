@@ -32,7 +32,7 @@ SHAPES = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of the classes of `shapes`."""
-    from antehoc_hf.shapes import CLASSES
+    from antehoc_hf.shapes.parts import CLASSES
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")

@@ -14,7 +14,9 @@ from antehoc_hf.evaluation.shapes_parts import (
     sharing_classes,
     target_contrast,
 )
-from antehoc_hf.shapes import CLASSES, DECIDING, REGIONS, load_shapes
+from antehoc_hf.shapes import load_shapes
+from antehoc_hf.shapes.parts import CLASSES, DECIDING
+from antehoc_hf.shapes.scene import REGIONS
 
 WORTH = {"horn": 0.6, "wings": 0.25, "tail": 0.15}
 OTHER = 0.3  # the probability of the class that is predicted when too much is gone

@@ -12,9 +12,11 @@ import yaml
 from conftest import CLASSES, RESULTS
 from huggingface_hub import ModelCard
 
-from antehoc_hf.model_cards import Facts, collect, default_name, read_card, render, write_card
+from antehoc_hf.model_cards import Facts, read_card, write_card
+from antehoc_hf.model_cards.collect import collect, default_name
 from antehoc_hf.model_cards.escape import code, fenced, text
 from antehoc_hf.model_cards.metadata import eval_results_file
+from antehoc_hf.model_cards.render import render
 from antehoc_hf.training.objectives import CoalitionObjective
 
 CONFIG = {

@@ -9,7 +9,7 @@ from client import Client
 from local_hub import Fault, LocalHub
 from PIL import Image
 
-from antehoc_hf.model_cards import travelling_files
+from antehoc_hf.model_cards.travel import travelling_files
 
 LOAD = """
 from transformers import AutoModelForImageClassification

@@ -12,7 +12,7 @@ from conftest import save_trained
 from local_hub import LocalHub
 from PIL import Image
 
-from antehoc_hf.model_cards import is_ours
+from antehoc_hf.model_cards.card import is_ours
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.training.data.captions import build_tokenizer
 

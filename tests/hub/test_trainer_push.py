@@ -8,7 +8,7 @@ import pytest
 from client import Client
 from local_hub import Fault, LocalHub
 
-from antehoc_hf.model_cards import is_ours
+from antehoc_hf.model_cards.card import is_ours
 
 TRAIN = """
 import logging

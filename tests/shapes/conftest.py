@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from datasets import DatasetDict
 
-from antehoc_hf.shapes import REGIONS, load_shapes
+from antehoc_hf.shapes import load_shapes
+from antehoc_hf.shapes.scene import REGIONS
 
 
 @pytest.fixture(scope="package")

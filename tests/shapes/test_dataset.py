@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
-from antehoc_hf.shapes import BACKGROUNDS, CLASSES, DECIDING, load_shapes, render
+from antehoc_hf.shapes import load_shapes
 from antehoc_hf.shapes.dataset import ATTRIBUTES
-from antehoc_hf.shapes.scene import SPLITS, Recipe
+from antehoc_hf.shapes.parts import CLASSES, DECIDING
+from antehoc_hf.shapes.scene import SPLITS, Recipe, render
+from antehoc_hf.shapes.textures import BACKGROUNDS
 
 
 def pixels(rows: Dataset, column: str = "image") -> np.ndarray:

@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 from datasets import DatasetDict
 
-from antehoc_hf.shapes import (
-    BACKGROUNDS,
-    CLASSES,
-    DECIDING,
-    LANDMARKS,
-    REGIONS,
-    load_shapes,
-    part_mask,
-    render,
-)
-from antehoc_hf.shapes.parts import LANDMARK_PARTS, PARTS, BugPainter, sample_bug
-from antehoc_hf.shapes.scene import Recipe, Scene, draw
+from antehoc_hf.shapes import load_shapes
+from antehoc_hf.shapes.parts import CLASSES, DECIDING, LANDMARK_PARTS, LANDMARKS, PARTS, BugPainter, sample_bug
+from antehoc_hf.shapes.scene import REGIONS, Recipe, Scene, draw, part_mask, render
+from antehoc_hf.shapes.textures import BACKGROUNDS
 
 
 def classes_with(parts: tuple[str, ...], label: int) -> list[int]:

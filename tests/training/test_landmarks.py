@@ -13,11 +13,11 @@ from PIL import Image
 from antehoc_hf import AnteHocImageProcessor
 from antehoc_hf.cli import main
 from antehoc_hf.modeling.image_geometry import ImageGeometry
-from antehoc_hf.training.data import load_data
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_augmentation import RandomAffine, mirrored
 from antehoc_hf.training.data.landmark_groups import chosen_points, flip_within, parts_within, scheme_of
+from antehoc_hf.training.data.loading import load_data
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkArguments, LandmarkDetection

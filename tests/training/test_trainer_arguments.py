@@ -11,7 +11,9 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import describe_training
-from antehoc_hf.training.objectives import CoalitionObjective, CoalitionOptions, EnergyObjective, EnergyOptions
+from antehoc_hf.training.objectives import CoalitionObjective, EnergyObjective
+from antehoc_hf.training.objectives.coalitions import CoalitionOptions
+from antehoc_hf.training.objectives.energy import EnergyOptions
 from antehoc_hf.training.options import flags_of
 from antehoc_hf.training.trainer import AnteHocTrainer
 

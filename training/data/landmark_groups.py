@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from antehoc_hf.shapes import LANDMARKS as SHAPES_LANDMARKS
+from antehoc_hf.shapes.parts import LANDMARKS as SHAPES_LANDMARKS
 from antehoc_hf.training.data.errors import DataError
 
 # iBUG's 68 points of a face (Sagonas et al., "300 Faces in-the-Wild Challenge", ICCV workshops 2013), counted from 0.

@@ -14,7 +14,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
-from antehoc_hf.model_cards import explain
+from antehoc_hf.model_cards.errors import explain
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 

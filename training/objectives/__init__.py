@@ -4,21 +4,18 @@ from antehoc_hf.training.objectives.base import (
     CardSentences,
     Objective,
 )
-from antehoc_hf.training.objectives.coalitions import CoalitionObjective, CoalitionOptions
-from antehoc_hf.training.objectives.energy import EnergyObjective, EnergyOptions
-from antehoc_hf.training.objectives.registry import OBJECTIVES, objective_for
+from antehoc_hf.training.objectives.coalitions import CoalitionObjective
+from antehoc_hf.training.objectives.energy import EnergyObjective
+from antehoc_hf.training.objectives.registry import OBJECTIVES
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
 
 __all__ = [
     "OBJECTIVES",
     "CardSentences",
     "CoalitionObjective",
-    "CoalitionOptions",
     "EnergyObjective",
-    "EnergyOptions",
     "FirstPassRecord",
     "Objective",
     "SecondPassResult",
     "TrainingStep",
-    "objective_for",
 ]

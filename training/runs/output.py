@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.model_cards import FolderError, PushError, explain
+from antehoc_hf.model_cards import FolderError, PushError
+from antehoc_hf.model_cards.errors import explain
 from antehoc_hf.model_cards.publish import Pushed
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from antehoc_hf.evaluation import familiarity
-from antehoc_hf.model_cards import weights_digest, write_card
+from antehoc_hf.model_cards import write_card
+from antehoc_hf.model_cards.card import weights_digest
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import describe_training, pretrained_name
-from antehoc_hf.training.data import ImageData, ImageDataset, TransformedData
+from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.data.image_data import TransformedData
 from antehoc_hf.training.data.targets import Targets
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.identity import content_digest
@@ -25,7 +27,7 @@ from antehoc_hf.training.runs.results import (
     write_results,
 )
 from antehoc_hf.training.runs.settings import RunSettings
-from antehoc_hf.training.tasks import Measured, MeasureOptions
+from antehoc_hf.training.tasks.base import Measured, MeasureOptions
 
 
 def describe(

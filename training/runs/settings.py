@@ -26,8 +26,9 @@ from antehoc_hf.training.runs.options import (
 )
 from antehoc_hf.training.runs.parser import train_parser
 from antehoc_hf.training.runs.recipes import default_options, read_layers
-from antehoc_hf.training.tasks import TASKS, baseline_task, task_named
+from antehoc_hf.training.tasks import TASKS, task_named
 from antehoc_hf.training.tasks.base import AnyTask
+from antehoc_hf.training.tasks.baseline_classification import baseline_task
 
 
 @dataclass(frozen=True)

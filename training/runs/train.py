@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from transformers import default_data_collator, enable_full_determinism, set_seed
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.model_cards import PushError, default_name, explain
+from antehoc_hf.model_cards import PushError
+from antehoc_hf.model_cards.collect import default_name
+from antehoc_hf.model_cards.errors import explain
 from antehoc_hf.model_weights import check_finite
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, TransformedData
+from antehoc_hf.training.data import ImageData
+from antehoc_hf.training.data.image_data import TransformedData
 from antehoc_hf.training.data.targets import Targets
 from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback

@@ -5,8 +5,7 @@ from dataclasses import fields
 from transformers import PreTrainedConfig
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions, Task
-from antehoc_hf.training.tasks.baseline_classification import baseline_task
+from antehoc_hf.training.tasks.base import AnyTask, Task
 from antehoc_hf.training.tasks.image_captioning import ImageCaptioning
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
@@ -58,14 +57,4 @@ def task_of(config: PreTrainedConfig) -> type[AnyTask]:
     raise UsageError(f"The model is a {made_for[0]}, which has no interpretation maps to evaluate.")
 
 
-__all__ = [
-    "TASKS",
-    "AnyTask",
-    "MeasureOptions",
-    "Measured",
-    "Task",
-    "baseline_task",
-    "register_task",
-    "task_named",
-    "task_of",
-]
+__all__ = ["TASKS", "Task", "register_task"]

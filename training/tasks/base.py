@@ -18,7 +18,8 @@ from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, ImageDataset, load_data
+from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.data.loading import load_data
 from antehoc_hf.training.data.targets import ReadTargets, T
 from antehoc_hf.training.objectives.base import has_map
 from antehoc_hf.training.pushing import Saveable

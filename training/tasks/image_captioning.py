@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError, need
-from antehoc_hf.evaluation import EvaluationSettings, bleu, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.captions import bleu
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import check_tokenizer

@@ -31,7 +31,8 @@ from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
 from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task, TrainerParts
-from antehoc_hf.visualization import Caption, figure_of_predictions, photo_parts
+from antehoc_hf.visualization import Caption, photo_parts
+from antehoc_hf.visualization.predictions import figure_of_predictions
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from timm.models import register_model
 from torch import nn
 
 from antehoc_hf.modeling import AnteHocForImageClassification
-from antehoc_hf.training.attach import FitOptions, NormalEquations, fit_map
+from antehoc_hf.training.attach import FitOptions, fit_map
+from antehoc_hf.training.attach.equations import NormalEquations
 
 QUICK = {"progress": False, "batch_size": 64, "channels_last": False, "precision": "float32"}
 
