@@ -224,6 +224,7 @@ class AnteHocTrainer(ResumableTrainer):
             self.meter.warn_if_not_finite(step.number + 1, None, result)
         self._drop_gradient_unless_finite()
         self._clip_map_head()
+        assert self.optimizer is not None
         self.optimizer.step()
 
     # -- optimizer ----------------------------------------------------------------------------------------------
