@@ -1,4 +1,4 @@
-"""The card in a model's folder: made from what lies beside it, and never written over a person's own."""
+"""The card in a model's folder: made from what lies next to it, and never written over a person's own."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ def write_card(
     folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, object] | None = None
 ) -> bool:
     """
-    Writes README.md from config.json, results.json and preprocessor_config.json beside it; and what the Hub wants to
+    Writes README.md from config.json, results.json and preprocessor_config.json next to it; and what the Hub wants to
     know of results, if the user named their task there.
 
     Args:
         folder: of a trained model.
-        facts: what a person told; kept in card_facts.json. What is not given here is taken from there.
+        facts: what a person stated; kept in card_facts.json. What is not given here is taken from there.
         repo_id: name on the Hub.
         results: instead of results.json, while a model is still being trained.
 
@@ -45,11 +45,11 @@ def write_card(
     Raises:
         FolderError: if the folder holds no model of ours.
     """
-    told = _remembered(folder, facts)
+    known = _remembered(folder, facts)
     path = folder / CARD_FILE
     if path.is_file() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
         return False
-    card = read_card(folder, told, repo_id, results)
+    card = read_card(folder, known, repo_id, results)
     replace_file(path, render(card))
     entries = eval_results_file(card)
     if entries is not None:
@@ -108,10 +108,10 @@ def _remembered(folder: Path, facts: Facts | None) -> Facts:
     known = {name: value for name, value in (read_json(path) or {}).items() if name in names and value is not None}
     earlier = Facts(**{name: str(value) for name, value in known.items()})
     given = {name: value for name, value in asdict(facts).items() if value is not None} if facts else {}
-    told = replace(earlier, **given)
-    if told != earlier:
-        replace_file(path, json.dumps(asdict(told), indent=1, ensure_ascii=False) + "\n")
-    return told
+    known = replace(earlier, **given)
+    if known != earlier:
+        replace_file(path, json.dumps(asdict(known), indent=1, ensure_ascii=False) + "\n")
+    return known
 
 
 def replace_file(path: Path, content: str) -> None:

@@ -29,8 +29,8 @@ def collect(
         config: of the model, as in config.json.
         results: of a run, as in results.json; None: nothing was measured.
         processor: of the images, as in preprocessor_config.json.
-        facts: what a person told.
-        figures: names of pictures beside the card.
+        facts: what a person stated.
+        figures: names of pictures next to the card.
         repo_id: name on the Hub.
     """
     found = results or {}
@@ -56,11 +56,11 @@ def collect(
         plain_metrics=_finite(_mapping(found.get("plain_backbone")).get("metrics")),
         maps=_maps(found.get("maps")),
         robustness=tuple(table for name in ("stability", "sanity") if (table := _maps(found.get(name)))),
-        training=_told(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
+        training=_chosen(training, ("epochs", "steps", "seconds", "hardware", "processes", "precision", "seed")),
         passes=tuple((name, _pairs(values)) for name, values in _mapping(training.get("passes")).items()),
         objective=_pairs(training.get("objective")),
         verdict=str(_mapping(found.get("verdict")).get("sentence") or ""),
-        preprocessing=_told(processor or {}, _PREPROCESSING),
+        preprocessing=_chosen(processor or {}, _PREPROCESSING),
         versions=_pairs(found.get("versions")),
         figures=figures,
         facts=facts or Facts(),
@@ -83,7 +83,7 @@ def _pairs(values: object) -> Pairs:
     return tuple((str(name), _frozen(value)) for name, value in _mapping(values).items() if value is not None)
 
 
-def _told(values: Mapping[str, object], names: tuple[str, ...]) -> Pairs:
+def _chosen(values: Mapping[str, object], names: tuple[str, ...]) -> Pairs:
     return tuple((name, _frozen(values[name])) for name in names if values.get(name) is not None)
 
 
@@ -110,10 +110,12 @@ def _size(value: object) -> tuple[int, int] | None:
     return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None
 
 
-def _task(told: object, architecture: object) -> str:
+def _task(stated: object, architecture: object) -> str:
     """What the results say; or else what the model's class does."""
-    known = ("image-classification", *_TASKS.values())
-    return told if told in known else _TASKS.get(str(architecture), known[0])
+    for task in ("image-classification", *_TASKS.values()):
+        if task == stated:
+            return task
+    return _TASKS.get(str(architecture), "image-classification")
 
 
 def _classes(config: Mapping[str, object]) -> tuple[str, ...]:
@@ -155,11 +157,11 @@ def _maps(value: object) -> Maps | None:
     for row in map(_mapping, listed if isinstance(listed, list) else ()):
         scores = []
         for metric, score in _mapping(row.get("scores")).items():
-            told = _score(score)
-            if told is not None:
-                scores.append((metric, told))
+            known = _score(score)
+            if known is not None:
+                scores.append((metric, known))
         rows.append(ScoredMap(str(row.get("name")), str(row.get("kind", "control")), tuple(scores)))
-    columns = tuple(_column(name, _mapping(told)) for name, told in _mapping(report.get("columns")).items())
+    columns = tuple(_column(name, _mapping(known)) for name, known in _mapping(report.get("columns")).items())
     if not rows or not columns:
         return None
     settings = _mapping(report.get("settings"))
@@ -182,12 +184,12 @@ def _score(score: object) -> tuple[float, float | None, float | None] | None:
     return None if value is None else (value, low, high)
 
 
-def _column(metric: object, told: Mapping[str, object]) -> Column:
-    decimals = _whole(told.get("decimals"))
+def _column(metric: object, known: Mapping[str, object]) -> Column:
+    decimals = _whole(known.get("decimals"))
     return Column(
         metric=str(metric),
-        heading=str(told.get("heading", metric)),
+        heading=str(known.get("heading", metric)),
         decimals=2 if decimals is None else min(max(decimals, 0), 6),
-        judges=told.get("better") is not None,
-        bright=bool(told.get("rewards_brightness")),
+        judges=known.get("better") is not None,
+        bright=bool(known.get("rewards_brightness")),
     )

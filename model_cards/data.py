@@ -13,7 +13,7 @@ Pairs = tuple[tuple[str, Any], ...]
 @dataclass(frozen=True)
 class Facts:
     """
-    What only a person can tell.
+    What only a person can state.
 
     Args:
         license: an identifier such as `"apache-2.0"`, or a name. None: the card says nothing of it.
@@ -70,7 +70,7 @@ class ScoredMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """How maps fared, beside maps that explain nothing; `about` says what was measured."""
+    """How maps fared, next to maps that explain nothing; `about` says what was measured."""
 
     num_images: int
     rows: tuple[ScoredMap, ...]
@@ -85,7 +85,7 @@ class Maps:
 @dataclass(frozen=True)
 class CardData:
     """
-    All that a card says. What was not measured or not told is None or empty, and does not appear.
+    All that a card says. What was not measured or not stated is None or empty, and does not appear.
 
     Args:
         task: `"image-classification"`, `"landmark-detection"` or `"image-captioning"`.
@@ -102,15 +102,15 @@ class CardData:
         metrics: of the task.
         plain_metrics: the same of the plain backbone, trained alike.
         maps: how the maps fared.
-        robustness: how they fared under noise, and beside those of a randomised network.
+        robustness: how they fared under noise, and next to those of a randomised network.
         training: length, time, hardware and so on.
         passes: for each of the two passes its hyper-parameters.
         preprocessing: the image processor's values.
         verdict: one sentence on whether the map may be trusted, from held-out images.
         objective: what the objective says of itself: `second_pass`, `learned`, `limits`.
         versions: of the packages.
-        figures: pictures beside the card.
-        facts: what a person told.
+        figures: pictures next to the card.
+        facts: what a person stated.
         repo_id: name on the Hub.
         method: `model_type` of the configuration.
     """

@@ -45,7 +45,7 @@ def explain(error: BaseException, repo_id: str | None = None) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on: unset HF_HUB_OFFLINE"
     if isinstance(error, HFValidationError):
-        return f"{what!r} is no name of a repository: use letters, digits and . _ - as in name/model"
+        return f"{what!r} is not a name of a repository: use letters, digits and . _ - as in name/model"
     if isinstance(error, HfHubHTTPError):
         return _of_answer(error, what)
     if isinstance(error, HTTPError | json.JSONDecodeError | ConnectionError):

@@ -35,7 +35,7 @@ class Pushed:
     url: str
     kept_card: bool
 
-    def told(self) -> str:
+    def message(self) -> str:
         """For the terminal."""
         kept = "\nThe card there was written by a person and was kept." if self.kept_card else ""
         return f"The model is on the Hub: {self.repo_id} ({self.url}){kept}"
@@ -185,5 +185,5 @@ def _explained(repo_id: str) -> Iterator[None]:
 
 
 def _push_error(error: BaseException, repo_id: str) -> PushError:
-    told = explain(error, repo_id)
-    return PushError(f"{told[:1].upper()}{told[1:]}.")
+    text = explain(error, repo_id)
+    return PushError(f"{text[:1].upper()}{text[1:]}.")

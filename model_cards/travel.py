@@ -20,7 +20,7 @@ _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\b", re.MULTILINE)
 
 
 class FolderError(OSError):
-    """The folder is no trained model, or a torn one."""
+    """The folder is not a trained model, or a torn one."""
 
 
 def travelling_files(folder: Path) -> list[str]:
@@ -32,7 +32,7 @@ def travelling_files(folder: Path) -> list[str]:
         folder: of a trained model.
 
     Raises:
-        FolderError: if it is no model of ours, or something is missing or cut short.
+        FolderError: if it is not a model of ours, or something is missing or cut short.
     """
     config = read_config(folder)
     names = [name for name in _FILES if (folder / name).is_file()]
@@ -45,7 +45,7 @@ def read_config(folder: Path) -> dict[str, object]:
         FolderError: if there is no config.json of one of our models.
     """
     if not folder.is_dir():
-        raise FolderError(f"{folder} is no folder: name the output folder of a training.")
+        raise FolderError(f"{folder} is not a folder: name the output folder of a training.")
     config = read_json(folder / "config.json")
     if config is None:
         raise FolderError(

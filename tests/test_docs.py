@@ -146,9 +146,9 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert name in COMMANDS, line
         with pytest.raises(SystemExit):
             main([name, "--help-all"])
-        told = capsys.readouterr().out
+        said = capsys.readouterr().out
         for flag in re.findall(r"(?<=\s)--\w[\w-]*", line):
-            assert f"{flag} " in told or f"{flag}," in told, f"{flag} in: {line}"
+            assert f"{flag} " in said or f"{flag}," in said, f"{flag} in: {line}"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md", ROOT / "CONTRIBUTING.md"], ids=name_of)

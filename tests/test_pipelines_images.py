@@ -85,7 +85,7 @@ def test_a_url_gives_what_the_picture_gives(run, server):
         assert found.keys() == expected.keys()
 
 
-def test_what_is_no_image_is_told_in_one_sentence(run, server, tmp_path):
+def test_what_is_no_image_is_reported_in_one_sentence(run, server, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(as_png(photo())[:3000])
     for value, words in (

@@ -14,6 +14,7 @@ from antehoc_hf.model_cards.in_memory import base_model_of
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.base import Objective
 from antehoc_hf.training.options import flags_of
+from antehoc_hf.training.runs.results import telling_metrics
 
 if TYPE_CHECKING:
     from antehoc_hf.training.resumable_trainer import ResumableTrainer
@@ -101,16 +102,10 @@ class RunRecord:
     ) -> None:
         """To be called after an evaluation."""
         step, best = _step_of_weights(trainer), trainer.state.best_global_step
-        untold = ("runtime", "per_second", "preparation_time")
-        told = {
-            name.removeprefix(f"{prefix}_"): value
-            for name, value in metrics.items()
-            if not name.endswith(untold) and name != "epoch"
-        }
         images = len(dataset) if hasattr(dataset, "__len__") else 0
         split = "validation" if prefix == "eval" else prefix
         kept = {number: entry for number, entry in self._evaluations.items() if number == best}
-        self._evaluations = {**kept, step: _Evaluation(step, split, images, told)}
+        self._evaluations = {**kept, step: _Evaluation(step, split, images, telling_metrics(metrics, prefix))}
 
     def results(self, trainer: "ResumableTrainer") -> dict[str, object]:
         """As results.json has it; metrics only if they are those of the model as it is."""

@@ -41,7 +41,7 @@ class HubPusher:
 
     Args:
         args (`AnteHocTrainingArguments`): the trainer's.
-        complete: adds to a folder with a model what belongs beside it: companions and card.
+        complete: adds to a folder with a model what belongs to it: companions and card.
     """
 
     def __init__(self, args: AnteHocTrainingArguments, complete: Callable[[Path], None]) -> None:

@@ -62,7 +62,7 @@ class ResumableTrainer(Trainer):
     It also reads and sets the sums of the loss since the last log, which the stock Trainer does not save.
 
     Attributes:
-        companions: what is saved beside model and image processor, such as a tokenizer.
+        companions: what is saved with model and image processor, such as a tokenizer.
         facts: what a person has said for the card.
         record: what this training knows about the model, for its card.
     """

@@ -93,7 +93,7 @@ def model_config(name: str | Path) -> Any:
             raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None
         if HF_HUB_OFFLINE:
             raise UsageError(
-                f"There is no model {str(name)!r}: it is no folder here and not among the downloaded ones, and "
+                f"There is no model {str(name)!r}: it is not a folder here and not among the downloaded ones, and "
                 "offline mode is on (HF_HUB_OFFLINE)."
             ) from None
         raise

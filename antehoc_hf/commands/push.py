@@ -75,7 +75,7 @@ def run(given: PushOptions) -> None:
     except PushError as error:
         again = shlex.join(["antehoc", "push", *given.words])
         raise PushError(f"{error} Nothing is lost in {folder}; to try again: `{again}`.") from error
-    print(pushed.told())
+    print(pushed.message())
 
 
 def _default_name(folder: Path) -> str:

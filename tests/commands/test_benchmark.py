@@ -91,7 +91,7 @@ def test_figure_5_names_its_data_set(tmp_path, tiny_protocol):
 
 
 @pytest.mark.slow
-def test_networks_that_explain_themselves_beside_the_plain_one(tmp_path, tiny_protocol, capsys):
+def test_networks_that_explain_themselves_next_to_the_plain_one(tmp_path, tiny_protocol, capsys):
     assert run(tmp_path, "--table", "3") == 0
     rows = json.loads((tmp_path / "tables.json").read_text())["tables"][0]["rows"]
     assert list(rows) == ["plain network", "SENN", "CBAH", "antehoc"]

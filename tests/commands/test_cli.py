@@ -111,7 +111,7 @@ def test_help_and_mistakes_do_not_wait_for_torch(words: list[str]) -> None:
     assert not {"torch", "timm", "transformers", "datasets"} & imported
 
 
-def test_an_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_reported_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trian"]) == 2
     assert capsys.readouterr().err == "antehoc: there is no command 'trian': did you mean 'train'?\n"
 

@@ -45,7 +45,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--report_to", "wandbb"], "report_to='wandbb' is unknown, or its package is not installed:"),
         ([*TRAIN, "--validation_fraction", "nan"], "validation_fraction must be 0 or lie between 0 and 1, not nan."),
         ([*TRAIN, "--max_train_samples", "-3"], "max_train_samples must be at least 1, not -3."),
-        ([*TRAIN, "--dataset_options", '{"clases": 1}'], "dataset_options: 'clases' is no option of load_dataset"),
+        ([*TRAIN, "--dataset_options", '{"clases": 1}'], "dataset_options: 'clases' is not an option of load_dataset"),
         ([*TRAIN, "--dataset_config", "large"], "pets names no configurations: leave --dataset_config large out."),
         ([*TRAIN, "--recipe", "nonexistent"], "There is no recipe 'nonexistent'"),
         ([*TRAIN, "--label_column", "lable"], "label_column='lable' is not a column of pets (columns: image,"),
@@ -85,7 +85,7 @@ def test_a_model_that_is_nowhere(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for argv in (["explain", "a.png", "--model", "nowhere"], ["evaluate", "nowhere", "--dataset_name", "shapes"]):
         assert main(argv) == 2
-        assert "There is no model 'nowhere': it is no folder here and not among the down" in capsys.readouterr().err
+        assert "There is no model 'nowhere': it is not a folder here and not among the down" in capsys.readouterr().err
     (place / "m" / "config.json").write_text(json.dumps({"a": 1})[:-1])
     assert main(["explain", "a.png", "--model", "m"]) == 2
     assert "m cannot be loaded: " in capsys.readouterr().err

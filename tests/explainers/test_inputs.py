@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import EXPLAINERS, load_explainer
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -34,18 +33,6 @@ NEED_BLACK = [
 
 def images(count: int = 2, channels: int = 3) -> torch.Tensor:
     return torch.randn(count, channels, 64, 64, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model("test_resnet", num_classes=4).eval()
-
-
-@pytest.fixture(scope="module")
-def ours() -> nn.Module:
-    torch.manual_seed(0)
-    return AnteHocForImageClassification.from_backbone("test_resnet", num_labels=4, image_size=64).eval()
 
 
 def vit(**options: Any) -> nn.Module:

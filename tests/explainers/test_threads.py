@@ -8,11 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import timm
 import torch
 from torch import nn
 
-from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.explainers.replica import replica
 
@@ -36,18 +34,6 @@ def at_once(jobs: list[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
     """What the jobs give in four threads; the first error is raised."""
     with ThreadPoolExecutor(4) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
-
-
-@pytest.fixture(scope="module")
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model("test_resnet", num_classes=4).eval()
-
-
-@pytest.fixture(scope="module")
-def ours() -> nn.Module:
-    torch.manual_seed(0)
-    return AnteHocForImageClassification.from_backbone("test_resnet", num_labels=4, image_size=64)
 
 
 @pytest.mark.parametrize("shared", [True, False])

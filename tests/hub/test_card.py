@@ -96,7 +96,7 @@ def test_what_is_not_known_is_not_there() -> None:
     assert "/home/jane" not in card()
 
 
-def test_the_plain_backbone_stands_beside_if_it_was_measured() -> None:
+def test_the_plain_backbone_is_compared_if_it_was_measured() -> None:
     written = card(found=results(plain_backbone={"metrics": {"accuracy": 0.86}}))
     assert "| accuracy ↑ | 85.00 % | 86.00 % |" in section(written, "Results")
 
@@ -291,7 +291,7 @@ def test_default_names(backbone: str, data: str | None, name: str) -> None:
 # -- the card in a folder -------------------------------------------------------------------------------------------
 
 
-def test_a_card_is_written_beside_the_model_and_facts_are_remembered(trained: Path) -> None:
+def test_a_card_is_written_next_to_the_model_and_facts_are_remembered(trained: Path) -> None:
     assert write_card(trained, Facts(license="mit", author="Jane"))
     assert write_card(trained, Facts(author="Max"), repo_id="max/bugs")
     written = (trained / "README.md").read_text()

@@ -162,7 +162,7 @@ def test_a_persons_card_is_not_taken_for_missing(hub: LocalHub, client: Client, 
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_who_may_not_push_is_told_why(
+def test_who_may_not_push_is_reported_why(
     token: str | None, reason: str, exists: bool, hub: LocalHub, client: Client, trained: Path
 ) -> None:
     name = f"org/mine-{exists}".lower()
@@ -186,7 +186,7 @@ def test_senseless_names_are_refused(name: str, hub: LocalHub, client: Client, t
     asked = len(hub.log)
     status, said = client.command("push", str(trained), f"--repo_id={name}")
     assert status == 2
-    assert "is no name of a repository" in told_once(said)
+    assert "is not a name of a repository" in told_once(said)
     assert len(hub.log) == asked
 
 
@@ -232,7 +232,7 @@ def test_folders_that_are_no_whole_model_are_not_pushed(hub: LocalHub, client: C
     (trained / "config.json").write_text("{")
     assert "config.json is damaged" in refused(trained)
     assert "there is no config.json" in refused(trained / "checkpoint-3")
-    assert "is no folder" in refused(trained / "nowhere")
+    assert "is not a folder" in refused(trained / "nowhere")
     assert len(hub.log) == asked
 
 

@@ -118,7 +118,7 @@ def test_a_run_ends_with_its_card_on_the_hub(hub: LocalHub, client: Client, tmp_
     assert "hf_jane" not in (folder / "results.json").read_text()
 
 
-def test_what_a_person_told_a_run_is_on_every_card_of_it(hub: LocalHub, client: Client, tmp_path: Path) -> None:
+def test_what_a_person_stated_of_a_run_is_on_every_card_of_it(hub: LocalHub, client: Client, tmp_path: Path) -> None:
     citation = tmp_path / "paper.bib"
     citation.write_text("@misc{doe2026, title = {Bugs}}")
     facts = ("--license", "mit", "--author", "Jane Doe", "--citation", str(citation))

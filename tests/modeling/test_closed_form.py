@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Explained
 
 from antehoc_hf.modeling.contribution_map import contribution_map
 
@@ -73,16 +74,6 @@ def test_a_map_in_closed_form_does_not_train_by_steps(build, noise):
         model(noise(2, 64), phase="interpretation", tap_values=values[:, 1:])
 
 
-class Pair(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values):
-        output = self.model(pixel_values)
-        return output.logits, output.interpretation_map
-
-
 @pytest.fixture
 def fitted(build):
     model = build("test_resnet", num_labels=20, **CLOSED)
@@ -99,8 +90,8 @@ def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, no
         compiled(noise(2, 64)).interpretation_map, fitted(noise(2, 64)).interpretation_map, atol=1e-4
     )
     program = torch.export.export(
-        Pair(fitted), (noise(2, 64),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=16)},)
+        Explained(fitted), (noise(2, 64),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=16)},)
     )
     for count in (1, 5):
-        found, expected = program.module()(noise(count, 64)), Pair(fitted)(noise(count, 64))
+        found, expected = program.module()(noise(count, 64)), Explained(fitted)(noise(count, 64))
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))

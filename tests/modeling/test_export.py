@@ -2,19 +2,8 @@
 
 import pytest
 import torch
+from helpers import Explained
 from torch import nn
-
-
-class Explained(nn.Module):
-    """Logits and map as plain tensors, as exported graphs want them."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values):
-        output = self.model(pixel_values)
-        return output.logits, output.interpretation_map
 
 
 @pytest.fixture(autouse=True)

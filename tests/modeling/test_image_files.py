@@ -95,7 +95,7 @@ def test_no_program_is_started(tmp_path, monkeypatch):
     assert started.exists()
 
 
-def test_commands_skip_or_stop_as_they_are_told(tmp_path):
+def test_commands_skip_or_stop_as_asked(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
     (tmp_path / "b.png").write_bytes(encoded("EPS"))
     (tmp_path / "c.png").write_bytes(png_of(50000, 50000))
@@ -147,8 +147,8 @@ def test_damage_of_any_kind_is_one_error(kind):
         places = random.integers(0, min(len(data), random.choice([64, 400, 10**6])), random.integers(1, 12))
         data[places] = random.integers(0, 256, len(places))
         damaged = data.tobytes()[: random.integers(1, len(data) + 1) if random.random() < 0.3 else None]
-        told = refusal(damaged)
-        assert told is None or (told.startswith("Row 3 can't be read (") and "\n" not in told)
+        said = refusal(damaged)
+        assert said is None or (said.startswith("Row 3 can't be read (") and "\n" not in said)
 
 
 def refusal(data):

@@ -1,15 +1,9 @@
 """Captions of a data set: found, put into words, and learned without any cost to the words."""
 
 import copy
-import importlib.util
 import json
 import logging
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
@@ -17,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import run_in_two_processes
 from PIL import Image
 from torch import nn
 from transformers import AutoTokenizer, Trainer, TrainingArguments
@@ -41,13 +36,8 @@ TEXT, TEXTS, IMAGE = datasets.Value("string"), datasets.List(datasets.Value("str
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    path = Path(__file__).with_name("tiny_captions.py")
-    spec = importlib.util.spec_from_file_location("antehoc_tiny_captions", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def tiny(tiny_captions):
+    return tiny_captions
 
 
 # -- columns and words ------------------------------------------------------------------------------------------------
@@ -271,19 +261,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
     for index, spec in enumerate(specs):
         (tmp_path / f"spec-{index}.json").write_text(json.dumps(spec))
     tiny.main(str(tmp_path / "spec-0.json"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--nproc_per_node", "2", "--master_port", str(port), tiny.__file__, str(tmp_path / "spec-1.json")]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *arguments],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=540,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two_processes(tiny, tmp_path / "spec-1.json")
     single, double = (torch.load(spec["dump"]) for spec in specs)
     assert (single["processes"], double["processes"]) == (1, 2)
     for name, value in single["state"].items():
@@ -377,7 +355,7 @@ def test_evaluate_without_the_tokenizer(finished, coloured, tmp_path, capsys):
         (["--vocab_size", "9"], "vocab_size"),
     ],
 )
-def test_mistakes_are_told_before_the_training(coloured, tmp_path, capsys, more, sentence):
+def test_mistakes_are_reported_before_the_training(coloured, tmp_path, capsys, more, sentence):
     assert main(["train", *flags(coloured, tmp_path / "run", *more)]) != 0
     assert sentence in capsys.readouterr().err
 

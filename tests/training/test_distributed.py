@@ -3,14 +3,12 @@
 import json
 import multiprocessing
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from helpers import free_port, run_in_two_processes
 
 PLAIN = {
     "optim": "sgd",
@@ -33,22 +31,10 @@ FAST = ("accumulation", "joint")
 
 
 def launch(tiny, folder, specs):
-    """Runs the specs in two processes, one after the other; `accelerate launch --cpu` would start a single one."""
+    """Runs the specs in two processes, one after the other."""
     path = folder / "specs.json"
     path.write_text(json.dumps(specs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--nproc_per_node", "2", "--master_port", str(port), tiny.__file__, str(path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *arguments],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=540,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two_processes(tiny, path)
     return [torch.load(spec["dump"]) for spec in specs]
 
 
@@ -56,9 +42,7 @@ def fork(tiny, folder, specs):
     """The same in two forks of this process, which need not import everything again."""
     path = folder / "specs.json"
     path.write_text(json.dumps(specs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def run(rank):
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

@@ -2,15 +2,12 @@
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import run_in_two_processes
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -73,15 +70,15 @@ def test_the_normalizer_reaches_the_metrics(tiny, tmp_path):
     model = tiny.build_model(points=POINTS).eval()
     args = tiny.build_args(tmp_path, label_names=["labels", "normalizer"], per_device_eval_batch_size=3)
     data = tiny.Images(5, points=POINTS)
-    told = AnteHocTrainer(model=model, args=args, compute_metrics=metrics).evaluate(data)
+    said = AnteHocTrainer(model=model, args=args, compute_metrics=metrics).evaluate(data)
     errors = []
     for index in range(5):
         item = data[index]
         with torch.no_grad():
             found = model(item["pixel_values"][None]).landmarks[0]
         errors.append((found - item["labels"])[index % POINTS :].norm(dim=1).mean())
-    assert told["eval_nme_interocular"] == pytest.approx(100 * float(torch.stack(errors).mean()), rel=1e-4)
-    assert told["eval_nme_box"] == told["eval_nme_interocular"]
+    assert said["eval_nme_interocular"] == pytest.approx(100 * float(torch.stack(errors).mean()), rel=1e-4)
+    assert said["eval_nme_box"] == said["eval_nme_interocular"]
 
 
 @pytest.mark.slow
@@ -105,19 +102,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
 
     path = tmp_path / "specs.json"
     path.write_text(json.dumps([spec("two", 4, processes=2)]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--nproc_per_node", "2", "--master_port", str(port), tiny.__file__, str(path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *arguments],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two_processes(tiny, path)
     tiny.run(spec("one", 8))
     two, one = torch.load(tmp_path / "two.pt"), torch.load(tmp_path / "one.pt")
     assert two["processes"] == 2

@@ -63,7 +63,7 @@ def test_points_are_read_in_every_form(form):
     assert targets.pixels({"keypoints": FORMS[form]}, 30, 40).tolist() == TRUE
 
 
-def test_shares_of_the_image_are_told_from_pixels():
+def test_shares_of_the_image_are_reported_from_pixels():
     shares = [[0.25, 0.5], [1.0, 0.0], [0.5, 1.0]]
     targets = targets_of(dataset_of([shares]))
     assert targets.format.normalized
@@ -82,7 +82,7 @@ def test_missing_points():
     assert targets_of(seen).pixels(row, 30, 40).isnan().any(dim=1).tolist() == [False, True, True]
 
 
-def test_y_before_x_when_told():
+def test_y_before_x_when_asked():
     targets = targets_of(dataset_of([TRUE]), keypoints_order="yx")
     assert targets.pixels({"keypoints": TRUE}, 30, 40).tolist() == [[y, x] for x, y in TRUE]
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_said_in_a_sentence(dataset, options, said):
         load(dataset(), **options)
 
 
-def test_a_face_on_its_side_is_taken_as_told():
+def test_a_face_on_its_side_is_taken_as_given():
     assert len(targets_of(dataset_of([face(turned=True)]), keypoints_order="xy").points) == 68
 
 

@@ -160,7 +160,7 @@ def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "said"),
     [
         (["--dataset_name", "x", "--learnig_rate", "1"], "no option '--learnig_rate': did you mean --learning_rate"),
         (["--dataset_name", "x", "--learning_rate", "fast"], "--learning_rate: invalid float value: 'fast'"),
@@ -176,23 +176,23 @@ def test_a_recipe_may_be_based_on_another(tmp_path: Path) -> None:
         (["--dataset_name", "x", "--interpretation_batch_share", "2"], "interpretation_batch_share"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_one_sentence(flags: list[str], told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+def test_what_makes_no_sense_is_said_in_one_sentence(flags: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
         parsed(*flags, output_dir=tmp_path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "said"),
     [
         ("dataset_nam: x\n", "key 'dataset_nam', which is not an option: did you mean dataset_name"),
-        ("learning_rate: [1, 2\n", "is no YAML in line 2"),
+        ("learning_rate: [1, 2\n", "is not YAML in line 2"),
         ("just text\n", "must hold lines such as"),
         ("num_train_epochs: many\n", "--num_train_epochs: invalid float value: 'many'"),
         ("recipe: demo\n", "key 'recipe', which is not an option"),
     ],
 )
-def test_a_wrong_recipe_is_said_in_one_sentence(text: str, told: str, tmp_path: Path) -> None:
+def test_a_wrong_recipe_is_said_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         parsed("--recipe", written(tmp_path, text), "--dataset_name", "x", output_dir=tmp_path)
-    assert told in str(caught.value)
+    assert said in str(caught.value)

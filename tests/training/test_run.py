@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
+from helpers import write_colours
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
@@ -18,21 +18,11 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.runs.train import follow_size, train
 from antehoc_hf.training.tasks import image_classification
 
-COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with class folders of plain colours with noise: easy to learn."""
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for split, count in (("train", 8), ("test", 4)):
-        for name, colour in COLOURS.items():
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = np.clip(np.array(colour) + rng.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{index}.png")
-    return root
+    """A folder with class folders of plain colours."""
+    return write_colours(tmp_path_factory.mktemp("images"))
 
 
 def flags(images: Path, folder: Path, *more: str) -> list[str]:
@@ -155,7 +145,7 @@ def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, train(plain_flags(images, folder))
 
 
-def test_the_plain_network_stands_beside_if_it_was_trained_alike(
+def test_the_plain_network_is_compared_if_it_was_trained_alike(
     images: Path, plain: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ("--plain_backbone", str(plain[0]), "--map_eval_samples", "0", "--panel_images", "0")

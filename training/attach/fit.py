@@ -245,7 +245,7 @@ class _Fit:
             raise ValueError("The network gives numbers that are not finite: check its weights and the normalisation.")
         with torch.inference_mode():
             responses = self.head.responses(values, targets, classes).flatten(3)
-            # What all patches have in common is no map: it goes with the sizes.
+            # What all patches have in common is not a map: it goes with the sizes.
             responses = responses - responses.mean(dim=3, keepdim=True)
             rows = torch.einsum("ntfd,npd->nptf", responses, contrasts.flatten(2))
             larger = contrasts.mean(dim=(2, 3))

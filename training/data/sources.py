@@ -250,7 +250,7 @@ def _load(name: str, config: str | None, builder: str | None = None, **options: 
     except (FileNotFoundError, ValueError, DatasetsError) as error:
         unknown = re.search(r"doesn't have a '(\w+)' key", str(error))
         if unknown:
-            raise DataError(f"dataset_options: {unknown[1]!r} is no option of load_dataset for {name}.") from None
+            raise DataError(f"dataset_options: {unknown[1]!r} is not an option of load_dataset for {name}.") from None
         raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error.__cause__ or error)}.") from None
     except RuntimeError as error:
         if "Dataset scripts are no longer supported" not in str(error):

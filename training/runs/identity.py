@@ -238,8 +238,8 @@ def _differences(recorded: dict[str, object], identity: dict[str, object]) -> st
     """`"seed: 1 there, 2 here"`, at most three of them."""
     names = _changed(recorded, identity)
     names.sort(key=lambda name: name.startswith("config."))  # the telling ones first
-    told = [f"{name}: {_short(recorded.get(name))} there, {_short(identity.get(name))} here" for name in names[:3]]
-    return "; ".join(told) + ("; …" if len(names) > 3 else "")
+    listed = [f"{name}: {_short(recorded.get(name))} there, {_short(identity.get(name))} here" for name in names[:3]]
+    return "; ".join(listed) + ("; …" if len(names) > 3 else "")
 
 
 def _short(value: object) -> str:

@@ -74,4 +74,4 @@ def push(trainer: ResumableTrainer) -> None:
             f"`{shlex.join(again)}` to try again."
         ) from error
     assert isinstance(pushed, Pushed)  # it waits
-    print(pushed.told(), flush=True)
+    print(pushed.message(), flush=True)

@@ -1,4 +1,4 @@
-"""The plain network's accuracy beside ours: taken from a run of its own, and only if that run was alike."""
+"""The plain network's accuracy next to ours: taken from a run of its own, and only if that run was alike."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def read_plain(folder: str, ours: Results) -> Results:
     What a run of the plain network reached.
 
     Backbone and head of an ante-hoc model train as the plain network does, to the bit; but what was not measured is
-    not told, so that our own number is never shown for that of the plain network.
+    not reported: our own number never stands for that of the plain network.
 
     Args:
         folder (`str`): output folder of an `antehoc train --model_type plain …`.
@@ -99,5 +99,5 @@ def _part(results: Results, name: str) -> Results:
 def _differences(there: Results, here: Results) -> str:
     """`"seed: 1 there, 2 here"`, at most three of them."""
     names = [name for name in {**here, **there} if there.get(name) != here.get(name)]
-    told = [f"{name}: {json.dumps(there.get(name))} there, {json.dumps(here.get(name))} here" for name in names[:3]]
-    return "; ".join(told) + ("; …" if len(names) > 3 else "")
+    listed = [f"{name}: {json.dumps(there.get(name))} there, {json.dumps(here.get(name))} here" for name in names[:3]]
+    return "; ".join(listed) + ("; …" if len(names) > 3 else "")

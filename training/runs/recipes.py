@@ -56,7 +56,7 @@ def read_recipe(name_or_path: str) -> dict[str, object]:
         name_or_path (`str`): one of [`recipe_names`], or the path of a YAML file.
 
     Raises:
-        UsageError: if there is no such recipe, or it is no mapping of names to values.
+        UsageError: if there is no such recipe, or it is not a mapping of names to values.
     """
     values: dict[str, object] = {}
     seen: list[Path] = []
@@ -74,7 +74,7 @@ def read_recipe(name_or_path: str) -> dict[str, object]:
 
 
 def _recipe_path(name: str, folder: Path) -> Path:
-    """A named recipe, or a file; `based_on` may also name a file beside the recipe."""
+    """A named recipe, or a file; `based_on` may also name a file in the same folder."""
     if not isinstance(name, str):
         raise UsageError(f"A recipe is a name or a path, not {name!r}.")
     own = RECIPES / f"{name}.yaml"
@@ -93,9 +93,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or "it cannot be read"
-        raise UsageError(f"Recipe {path} is no YAML{where}: {reason}.") from None
+        raise UsageError(f"Recipe {path} is not YAML{where}: {reason}.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"Recipe {path} is no text file.") from None
+        raise UsageError(f"Recipe {path} is not a text file.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

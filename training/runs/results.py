@@ -1,4 +1,4 @@
-"""What came of a run: one dictionary, written as JSON and shown as a table."""
+"""What came of a run: one dictionary, written as JSON and printed as a table."""
 
 import json
 import math
@@ -57,11 +57,11 @@ def describe_data(data: ImageData[Targets], targets: Mapping[str, object]) -> Re
 
 def telling_metrics(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     """What the Trainer's evaluation found, without its prefix, its timing and the epoch."""
-    untold = ("runtime", "per_second", "preparation_time")
+    timing = ("runtime", "per_second", "preparation_time")
     return {
         name.removeprefix(f"{prefix}_"): value
         for name, value in metrics.items()
-        if not name.endswith(untold) and name != "epoch"
+        if not name.endswith(timing) and name != "epoch"
     }
 
 
@@ -77,7 +77,7 @@ def versions() -> dict[str, str]:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """As JSON; what is no finite number becomes null. The file is whole or the old one."""
+    """As JSON; what is not a finite number becomes null. The file is whole or the old one."""
     unfinished = path.with_name(f"{path.name}.tmp")
     text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False, default=str)
     try:
@@ -94,8 +94,8 @@ def results_table(results: Results, measured: Sequence[str]) -> str:
     lines = [f"{data['name']}, {results['evaluated_on']} split, {results['evaluated_images']} images"]
     plain = (results.get("plain_backbone") or {}).get("metrics", {})
     for name, value in metrics.items():
-        beside = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
-        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{beside}")
+        plainly = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
+        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{plainly}")
     if measured:
         lines += ["", *measured]
     if warning(results):
