@@ -17,8 +17,8 @@ from antehoc_hf.attaching.images import Pictures, load_pictures
 from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
