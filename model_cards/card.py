@@ -108,10 +108,10 @@ def _remembered(folder: Path, facts: Facts | None) -> Facts:
     known = {name: value for name, value in (read_json(path) or {}).items() if name in names and value is not None}
     earlier = Facts(**{name: str(value) for name, value in known.items()})
     given = {name: value for name, value in asdict(facts).items() if value is not None} if facts else {}
-    known = replace(earlier, **given)
-    if known != earlier:
-        replace_file(path, json.dumps(asdict(known), indent=1, ensure_ascii=False) + "\n")
-    return known
+    stated = replace(earlier, **given)
+    if stated != earlier:
+        replace_file(path, json.dumps(asdict(stated), indent=1, ensure_ascii=False) + "\n")
+    return stated
 
 
 def replace_file(path: Path, content: str) -> None:
