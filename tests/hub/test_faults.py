@@ -65,7 +65,8 @@ def test_a_rate_limit_is_respected(hub: LocalHub, client: Client, trained: Path)
     code = """
 import time
 from pathlib import Path
-from antehoc_hf.model_cards import create_repository, push_folder
+from antehoc_hf.model_cards import push_folder
+from antehoc_hf.model_cards.publish import create_repository
 start = time.monotonic()
 push_folder(Path(folder), create_repository("org/limited"))
 tell(time.monotonic() - start)
