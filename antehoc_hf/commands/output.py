@@ -17,19 +17,18 @@ def overwrite_option() -> bool:
     return option(False, "Let the results replace those of an earlier run.")  # type: ignore[no-any-return]
 
 
-@contextmanager
-def output_folder(
+def check_output_folder(
     folder: Path,
     results: Iterable[str | os.PathLike[str]],
     overwrite: bool,
     name: str = "output_dir",
     flag: str = "overwrite",
-) -> Iterator[None]:
+) -> None:
     """
-    A folder for results, checked before any work; a failure leaves no empty folders.
+    Whether results may be written into a folder; it is not there afterwards if it was not before.
 
     Args:
-        folder (`Path`): it is made.
+        folder (`Path`): where.
         results: the files that will be written into it.
         overwrite (`bool`): whether they may be there already.
         name (`str`): of the option that names it.
@@ -43,20 +42,42 @@ def output_folder(
         raise UsageError(
             f"{there} is there already, from an earlier run: name another --{name}, or add --{flag} to replace it."
         )
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        _remove_empty(new)
         reason = "a file is in its way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
         raise UsageError(f"{folder} cannot be written to ({reason}): name another --{name}.") from None
+    finally:
+        _remove_empty(new)
+
+
+@contextmanager
+def output_folder(
+    folder: Path,
+    results: Iterable[str | os.PathLike[str]],
+    overwrite: bool,
+    name: str = "output_dir",
+    flag: str = "overwrite",
+) -> Iterator[None]:
+    """
+    A folder for results, checked before any work and made; a failure leaves no empty folders. Takes and raises what
+    [`check_output_folder`] does.
+    """
+    check_output_folder(folder, results, overwrite, name, flag)
+    new = _missing(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
         _remove_empty(new)
         raise
+
+
+def _missing(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

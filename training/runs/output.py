@@ -5,7 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from antehoc_hf.commands.output import output_folder
+from antehoc_hf.commands.output import check_output_folder
 from antehoc_hf.model_cards import FolderError, PushError
 from antehoc_hf.model_cards.errors import explain
 from antehoc_hf.model_cards.publish import Pushed
@@ -27,8 +27,8 @@ def check_folder(args: AnteHocTrainingArguments) -> None:
     """
     folder = Path(str(args.output_dir))
     own = args.overwrite_run or read_run(str(folder)) is not None
-    with output_folder(folder, (RESULTS_FILE, FIGURE_FILE, "config.json"), overwrite=own, flag="overwrite_run"):
-        pass
+    if args.process_index == 0:  # two at once would see each other's traces
+        check_output_folder(folder, (RESULTS_FILE, FIGURE_FILE, "config.json"), overwrite=own, flag="overwrite_run")
 
 
 def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Saveable) -> None:
