@@ -2,7 +2,7 @@
 Fits the map of a finished ImageNet classifier to Imagenette's training images, then compares it with Grad-CAM on
 validation images.
 
-    python benchmarks/attach/attach.py --weights FOLDER --data ../shared/data/imagenette
+    python -m benchmarks.attach.attach --weights FOLDER --data ../shared/data/imagenette
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, Imagenette, classifier
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from antehoc_hf.evaluation.insertion_deletion import blurred, insertion_deletion
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
+from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
 
 RESULTS = Path(__file__).parent / "results"
 OURS, START = "fitted map", "class evidence"

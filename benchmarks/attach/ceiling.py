@@ -1,7 +1,7 @@
 """
 How far ahead of Grad-CAM a map can be: regressions of each image's own patches on coalitions of that image.
 
-    python benchmarks/attach/ceiling.py --weights FOLDER --data ../shared/data/imagenette
+    python -m benchmarks.attach.ceiling --weights FOLDER --data ../shared/data/imagenette
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, Imagenette, classifier
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
 from antehoc_hf.training.objectives.patches import draw_coalitions, draw_sizes, shown_images
+from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
 
 SIDE, PATCHES, STEPS = 14, 196, 8
 

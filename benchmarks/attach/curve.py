@@ -2,7 +2,7 @@
 How many images the map of a finished classifier needs: what it explains, and insertion − deletion on images that none
 of the maps has seen, against the number of images it was fitted to and the time that took. All images are of `train`.
 
-    python benchmarks/attach/curve.py --weights FOLDER --data ../shared/data/imagenette
+    python -m benchmarks.attach.curve --weights FOLDER --data ../shared/data/imagenette
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attach import OURS, START, compare
-from networks import NETWORKS, Imagenette, classifier
 
 from antehoc_hf.training.attach import FitOptions, fit_map
+from benchmarks.attach.attach import OURS, START, compare
+from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
 
 TRAIN = 4000
 

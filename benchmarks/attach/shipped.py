@@ -2,7 +2,7 @@
 What becomes of a network with ImageNet weights on its way through `antehoc attach`, `antehoc export` and eight bits:
 its accuracy on Imagenette's `validation` before and after, and the order of its map. Everything else is of `train`.
 
-    python benchmarks/attach/shipped.py --weights FOLDER --data ../shared/data/imagenette --output_dir FOLDER
+    python -m benchmarks.attach.shipped --weights FOLDER --data ../shared/data/imagenette --output_dir FOLDER
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from networks import NETWORKS, Imagenette, classifier
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import save_file
 from scipy.stats import spearmanr
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForImageClassification
 
 from antehoc_hf.cli import main as antehoc
+from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
 
 SMALL: dict[str, dict[str, Any]] = {"everything": {}, "MatMul, Gemm": {"op_types_to_quantize": ["MatMul", "Gemm"]}}
 
