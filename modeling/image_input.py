@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 # The usual ones first: they are tried in this order.
@@ -72,6 +72,17 @@ def read_image_file(source: bytes | bytearray | memoryview | str | os.PathLike[s
     with decoding(), open_image_file(source) as image:
         image.load()
         return image.copy()
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as it is where that is missing or damaged."""
+    try:
+        with decoding():
+            if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return image
+            return ImageOps.exif_transpose(image)
+    except UnreadableImageError:  # a damaged EXIF block says nothing about the pixels
+        return image
 
 
 def as_pil(image: Any) -> Image.Image:

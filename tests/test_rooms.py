@@ -24,7 +24,7 @@ ALLOWED = {
     "evaluation": {"modeling", "shapes", "visualization"},
     "explainers": {"modeling", "evaluation"},
     "visualization": {"modeling", "evaluation"},
-    "pipelines": {"modeling", "visualization", "commands.errors", "training.data"},
+    "pipelines": {"modeling", "visualization", "commands.errors"},
     "baselines": {"modeling", "model_push", "evaluation"},
     "training": {
         *("modeling", "model_cards", "evaluation", "visualization", "shapes"),

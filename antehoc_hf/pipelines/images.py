@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, Pipeline
 
-from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, read_image_file
-from antehoc_hf.training.data.images import upright
+from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, read_image_file, upright
 
 # Some servers refuse the name that Python's library gives itself.
 _HEADERS = {"User-Agent": "antehoc_hf"}

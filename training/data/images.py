@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import datasets
 import numpy as np
 from datasets.utils import tqdm
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, open_image_file, to_rgb
+from antehoc_hf.modeling.image_input import UnreadableImageError, decoding, open_image_file, to_rgb, upright
 from antehoc_hf.training.data.errors import BadImageError
 
 _CHECK_BATCH = 64
@@ -105,17 +105,6 @@ def raw_images(dataset: datasets.Dataset, image_column: str) -> datasets.Dataset
     """The data set with its images as stored (bytes or path) and no format: decoding is ours, so that errors can
     name the row and Pillow's result is not copied about."""
     return dataset.with_format(None).cast_column(image_column, datasets.Image(decode=False))
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; as it is where that is missing or damaged."""
-    try:
-        with decoding():
-            if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                return image
-            return ImageOps.exif_transpose(image)
-    except UnreadableImageError:  # a damaged EXIF block says nothing about the pixels
-        return image
 
 
 def image_path(value: object) -> str | None:
