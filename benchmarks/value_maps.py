@@ -25,8 +25,8 @@ from antehoc_hf.evaluation.controls import center_map
 from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageClassification
-from antehoc_hf.modeling.contribution_map import contribution_map
 from antehoc_hf.modeling.image_input import read_image_file
+from antehoc_hf.modeling.scaling import contribution_map
 from antehoc_hf.shapes import load_shapes
 from antehoc_hf.shapes.dataset import ATTRIBUTES
 from antehoc_hf.shapes.scene import part_mask

@@ -6,59 +6,51 @@ from typing import Any
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from .map_head import Explanation
+
 
 @dataclass
-class AnteHocImageEncoderOutput(ModelOutput):
+class _Encoded(ModelOutput):
+    last_hidden_state: Tensor | None = None
+    features: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageEncoderOutput(Explanation, _Encoded):
     """
     What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an image.
+    It has the map where there is one an image, and else `tap_values`: the words are still to come.
 
     Args:
         last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
         features (`Tensor`, *optional*): the backbone's features before pooling, if asked for.
-        interpretation_map, degenerate, soft_attention_maps, weight_maps: as in [`Explanation`], where there is one map
-            an image.
-        tap_values (`Tensor`, *optional*): what the map head has kept, where each word has a map of its own: the words
-            are still to come.
     """
-
-    last_hidden_state: Tensor | None = None
-    features: Tensor | None = None
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    tap_values: Tensor | None = None
 
 
 @dataclass
-class AnteHocImageCaptioningOutput(ModelOutput):
+class _Captioned(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageCaptioningOutput(Explanation, _Captioned):
     """
-    Output of [`AnteHocForImageCaptioning`].
+    Output of [`AnteHocForImageCaptioning`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): cross-entropy, a mean over the words of the batch, if labels were given.
         logits (`Tensor`): (B, T, V), of the word after each of the words read.
         past_key_values (`DecoderState`, *optional*): the LSTM's state after the last word, if asked for.
         encoder_last_hidden_state (`Tensor`): (B, 1, C), the pooled feature.
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
-            as in [`Explanation`].
         hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
         generated_input_ids, generated_labels, generated_logits (`Tensor`, *optional*): with
             `caption_target="generated"`, the first pass's own caption: words read (B, T'), words to say (B, T'; -100
             after the end) and their logits (B, T', V).
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    encoder_last_hidden_state: Tensor | None = None
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    weight_logits: Tensor | None = None
-    contributions: Tensor | None = None
-    tap_values: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     generated_input_ids: Tensor | None = None
     generated_labels: Tensor | None = None

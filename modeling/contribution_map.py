@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets
-from .scaling import full_precision, has_contrast, on_grid, patch_grid, resize, stretch
+from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets, of_target, with_total, worth_to_share
+from .scaling import box_blurred, contribution_map, full_precision, on_grid, patch_grid
 
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
@@ -95,7 +95,54 @@ class ContributionMapConfig(MapHeadConfig):
         )
 
 
-class ContributionMap(nn.Module):
+class _ContributionHead(nn.Module):
+    """What both heads that give contributions share: what makes a map of them."""
+
+    per_target = True
+    mask_space = "pixel"
+    baseline_worth: Tensor
+    grid: int
+    floor: str
+    read_channels: int  # of the `tap_values`
+
+    def contributions(self, tap_values: Tensor, targets: Targets, of_all: bool) -> Tensor:
+        """φ before [`with_total`] fixes its sum, of all targets or of the chosen one: (B, K, g, w) or (B, 1, g, w)."""
+        raise NotImplementedError
+
+    def check(self, tap_values: Tensor) -> None:
+        """
+        Raises:
+            ValueError: if they have another number of channels.
+        """
+        if tap_values.ndim != 4 or tap_values.shape[1] != self.read_channels:
+            raise ValueError(
+                f"tap_values must be (batch, {self.read_channels}, rows, columns), not {tuple(tap_values.shape)}."
+            )
+
+    def forward(
+        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
+    ) -> Explanation:
+        """
+        The map of the chosen target of each image; with `detailed` also the contributions to all targets.
+
+        Args:
+            tap_values (`Tensor`): what `combine` gave.
+            size (`tuple[int, int]`): height and width H, W of the images.
+            targets (`Targets`): of the prediction.
+        """
+        assert targets is not None
+        contributions = self.contributions(tap_values, targets, of_all=detailed)
+        with full_precision(tap_values):
+            to_share = worth_to_share(targets, self.baseline_worth)
+            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
+            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
+            map_, degenerate = contribution_map(of_chosen, size, self.floor)
+        return Explanation(
+            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
+        )
+
+
+class ContributionMap(_ContributionHead):
     """
     From the activations of the taps to φ, one number for each target and patch: what the patch contributes.
 
@@ -119,10 +166,6 @@ class ContributionMap(nn.Module):
         floor (`str`): what is 0 in the map, see [`contribution_map`].
     """
 
-    per_target = True
-    mask_space = "pixel"
-    baseline_worth: Tensor
-
     def __init__(
         self,
         tap_channels: list[int],
@@ -136,8 +179,8 @@ class ContributionMap(nn.Module):
         floor: str = "least",
     ) -> None:
         super().__init__()
-        self.grid, self.floor = grid, floor
-        self.entry = nn.Conv2d(sum(tap_channels), width, kernel_size=1)
+        self.grid, self.floor, self.read_channels = grid, floor, sum(tap_channels)
+        self.entry = nn.Conv2d(self.read_channels, width, kernel_size=1)
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.context = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.gates = nn.Conv2d(width, tap_channels[-1], kernel_size=1)
@@ -161,38 +204,6 @@ class ContributionMap(nn.Module):
         """(B, Σ C_n, g, w) float32."""
         return torch.cat(kept, dim=1)
 
-    def check(self, tap_values: Tensor) -> None:
-        """
-        Raises:
-            ValueError: if they have another number of channels.
-        """
-        if tap_values.ndim != 4 or tap_values.shape[1] != self.entry.in_channels:
-            raise ValueError(
-                f"tap_values must be (batch, {self.entry.in_channels}, rows, columns), not {tuple(tap_values.shape)}."
-            )
-
-    def forward(
-        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
-    ) -> Explanation:
-        """
-        The map of the chosen target of each image; with `detailed` also the contributions to all targets.
-
-        Args:
-            tap_values (`Tensor`): (B, Σ C_n, g, w), see [`combine`].
-            size (`tuple[int, int]`): height and width H, W of the images.
-            targets (`Targets`): of the prediction.
-        """
-        assert targets is not None
-        contributions = self.contributions(tap_values, targets, of_all=detailed)
-        with full_precision(tap_values):
-            to_share = worth_to_share(targets, self.baseline_worth)
-            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
-            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
-            map_, degenerate = contribution_map(of_chosen, size, self.floor)
-        return Explanation(
-            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
-        )
-
     def second_pass(
         self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
     ) -> tuple[None, Explanation]:
@@ -201,12 +212,7 @@ class ContributionMap(nn.Module):
         return None, Explanation(contributions=self.contributions(tap_values, targets, of_all=True))
 
     def contributions(self, tap_values: Tensor, targets: Targets, of_all: bool) -> Tensor:
-        """
-        φ before [`with_total`] fixes its sum, in units of worth.
-
-        Returns:
-            `Tensor`: (B, K, g, w), or with `of_all=False` of the chosen target alone, (B, 1, g, w), float32.
-        """
+        """φ before [`with_total`] fixes its sum, in units of worth: (B, K, g, w) float32, or (B, 1, g, w)."""
         dtype, chosen = self.entry.weight.dtype, targets.chosen
         if self.query is not None:
             assert targets.queries is not None
@@ -250,7 +256,7 @@ _RIVALS = 16
 _BLURS = 3
 
 
-class ClosedFormMap(nn.Module):
+class ClosedFormMap(_ContributionHead):
     """
     φ as a weighted sum of a few responses of each patch; the weights come from linear regression, not from training.
 
@@ -263,23 +269,17 @@ class ClosedFormMap(nn.Module):
     Before it is fitted the map shows p·e.
 
     Args:
-        tap_channels (`list[int]`): channels C_n of the η taps, the one that the head pools last.
-        num_targets (`int`): K.
-        grid (`int`): patches along the image's shorter side.
-        floor (`str`): what is 0 in the map, see [`contribution_map`].
+        tap_channels, num_targets, grid, floor: as in [`ContributionMap`].
     """
 
-    per_target = True
-    mask_space = "pixel"
     start_index = 1  # of the coefficient of p·e
-    baseline_worth: Tensor
     coefficients: Tensor
     logit_scale: Tensor
 
     def __init__(self, tap_channels: list[int], num_targets: int, grid: int = 8, floor: str = "least") -> None:
         super().__init__()
-        self.floor = floor
-        self.grid, self.taps, self.channels = grid, len(tap_channels), tap_channels[-1]
+        self.grid, self.floor, self.taps = grid, floor, len(tap_channels)
+        self.read_channels = self.taps + tap_channels[-1]
         responses = 2 + len(_STRENGTHS) + 2 * self.taps + 1
         self.register_buffer("coefficients", torch.zeros(_BLURS, responses))
         self.coefficients[0, self.start_index] = 1 / grid**2
@@ -298,33 +298,6 @@ class ClosedFormMap(nn.Module):
         levels = [norm / scale for norm, scale in zip(strong, overall, strict=True)]
         return torch.cat([*levels, kept[-1]], dim=1)
 
-    def check(self, tap_values: Tensor) -> None:
-        """
-        Raises:
-            ValueError: if they have another number of channels.
-        """
-        if tap_values.ndim != 4 or tap_values.shape[1] != self.taps + self.channels:
-            raise ValueError(
-                f"tap_values must be (batch, {self.taps + self.channels}, rows, columns), not "
-                f"{tuple(tap_values.shape)}."
-            )
-
-    def forward(
-        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
-    ) -> Explanation:
-        """As of [`ContributionMap`]."""
-        assert targets is not None
-        with full_precision(tap_values):
-            assert targets.chosen is not None
-            contributions = self.contributions(tap_values, targets, None if detailed else targets.chosen[:, None])
-            to_share = worth_to_share(targets, self.baseline_worth)
-            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
-            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
-            map_, degenerate = contribution_map(of_chosen, size, self.floor)
-        return Explanation(
-            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
-        )
-
     def second_pass(
         self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
     ) -> tuple[None, Explanation]:
@@ -337,31 +310,27 @@ class ClosedFormMap(nn.Module):
             "train a model without closed_form."
         )
 
-    def contributions(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
-        """
-        φ before [`with_total`] fixes its sum, in units of worth.
+    def contributions(self, tap_values: Tensor, targets: Targets, of_all: bool) -> Tensor:
+        """φ before [`with_total`] fixes its sum, in units of worth: (B, K, g, w) float32, or (B, 1, g, w)."""
+        assert targets.chosen is not None
+        classes = None if of_all else targets.chosen[:, None]
+        with full_precision(tap_values):
+            return self._weighted(tap_values, targets, classes)
 
-        Args:
-            tap_values (`Tensor`): (B, η + C_η, g, w).
-            targets (`Targets`): of the prediction.
-            classes (`Tensor`, *optional*): (B, T), the targets asked for; None: all K.
-
-        Returns:
-            `Tensor`: (B, T, g, w) float32.
-        """
+    def _weighted(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
         sums: list[Tensor] = []
         coefficients = self.coefficients.float()
         for number, response in enumerate(self._responses(tap_values.float(), targets, classes)):
             terms = [weight * response for weight in coefficients[:, number]]
             sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else terms
         sharp, once, twice = sums
-        return sharp + blurred(once + blurred(twice))
+        return sharp + box_blurred(once + box_blurred(twice))
 
     def responses(self, tap_values: Tensor, targets: Targets, classes: Tensor) -> Tensor:
         """What the coefficients weigh, in their order: (B, T, 3 · responses, g, w) for targets (B, T)."""
         sharp = list(self._responses(tap_values.float(), targets, classes))
-        once = [blurred(response) for response in sharp]
-        return torch.stack([*sharp, *once, *map(blurred, once)], dim=2)
+        once = [box_blurred(response) for response in sharp]
+        return torch.stack([*sharp, *once, *map(box_blurred, once)], dim=2)
 
     def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
         """What the head's weights make of the mean over all patches, (B, K) float32."""
@@ -407,11 +376,6 @@ class ClosedFormMap(nn.Module):
         return (self.logit_scale.float() * (vectors @ read.flatten(2))).unflatten(2, read.shape[-2:])
 
 
-def blurred(maps: Tensor) -> Tensor:
-    """The mean of (B, T, g, w) over 3×3 patches, those at the border repeated."""
-    return F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
-
-
 def _exp(logits: Tensor) -> Tensor:
     return logits.clamp(-30, 30).exp()
 
@@ -443,61 +407,3 @@ def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = Non
     squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
     wanted = weight if classes is None else weight[classes]
     return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)
-
-
-def with_total(contributions: Tensor, total: Tensor) -> Tensor:
-    """
-    Contributions that sum to what there is to share, the same correction for every patch.
-
-    Source: Ruiz, Valenciano, Zarzuelo, "The family of least square values for transferable utility games", Games and
-    Economic Behavior, 1998; used for networks by Jethani et al., "FastSHAP", ICLR 2022, Eq. 5.
-
-    Args:
-        contributions (`Tensor`): (B, K, g, w).
-        total (`Tensor`): (B, K), v(image) − v(nothing).
-
-    Returns:
-        `Tensor`: (B, K, g, w), of sum `total` over the patches.
-    """
-    patches = contributions.shape[-2] * contributions.shape[-1]
-    missing = total - contributions.sum(dim=(2, 3))
-    return contributions + (missing / patches)[:, :, None, None]
-
-
-def contribution_map(contributions: Tensor, size: tuple[int, int], floor: str = "least") -> tuple[Tensor, Tensor]:
-    """
-    The map of one target an image.
-
-    Args:
-        contributions (`Tensor`): (B, 1, g, w), to that target; or (B, K, g, w), for a map of each of K.
-        size (`tuple[int, int]`): height and width H, W of the input.
-        floor (`str`): what is 0 in the map: `"least"`, the patch that speaks most against the target, or `"zero"`,
-            every patch that does not speak for it.
-
-    Returns:
-        `tuple[Tensor, Tensor]`: the contributions, (B, K, H, W) float32 stretched to [0, 1], and (B · K,) bool, true
-            where a map shows nothing.
-    """
-    maps = contributions.float()
-    maps = resize(maps.clamp(min=0) if floor == "zero" else maps, size)
-    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
-    shows_something = has_contrast(low, high)
-    low = torch.zeros_like(low) if floor == "zero" else low
-    return torch.where(shows_something, stretch(maps, low, high), torch.zeros_like(maps)), ~shows_something.flatten()
-
-
-def of_target(values: Tensor, targets: Tensor | None) -> Tensor:
-    """Of values (B, K, …) those of one target an image, (B,), or the sum over several, (B, M), or all: (B, 1, …)."""
-    if targets is None:
-        return values.sum(dim=1, keepdim=True)
-    targets = targets[:, None] if targets.ndim == 1 else targets
-    index = targets[(..., *[None] * (values.ndim - 2))].expand(-1, -1, *values.shape[2:])
-    picked = values.gather(1, index)
-    return picked if index.shape[1] == 1 else picked.sum(dim=1, keepdim=True)
-
-
-def worth_to_share(targets: Targets, baseline_worth: Tensor) -> Tensor:
-    """v(image) − v(nothing), (B, K) float32; `baseline_worth` holds what nothing is worth, as met in training."""
-    nothing = baseline_worth.float()
-    to_share = targets.worth - (nothing if targets.baseline is None else nothing[targets.baseline])
-    return to_share if targets.counted is None else to_share * targets.counted

@@ -11,11 +11,10 @@ from transformers.utils.generic import can_return_tuple
 from .caption_decoder import CaptionDecoder, DecoderState
 from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
-from .contribution_map import contribution_map
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, map_fields, size_of, wants_hidden
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, wants_hidden
 from .phases import Phase
-from .scaling import full_precision
+from .scaling import contribution_map, full_precision, size_of
 from .word_maps import checked_token_ids, position_features, word_evidence, word_maps, word_targets, word_worth
 
 
@@ -329,7 +328,6 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         if not self.map_head.per_target:
             explained = self.map_head(values, size_of(pixel_values), None, output_attention_maps)
             parts = map_fields(explained, output_attention_maps)
-            parts.pop("contributions", None)
         return AnteHocImageEncoderOutput(last_hidden_state=pooled.unsqueeze(1), features=features, **parts)
 
     @torch.no_grad()

@@ -12,43 +12,30 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_antehoc import AnteHocConfig
-from .map_head import Targets
-from .modeling_antehoc import (
-    AnteHocPreTrainedModel,
-    PredictionKind,
-    chosen_class,
-    class_targets,
-    class_worth,
-    map_fields,
-    wants_hidden,
-)
+from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields
+from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind, wants_hidden
 from .phases import Phase
 from .timm_model import plain
 
 
 # The task's own values come first, as transformers has it: as a tuple, an output begins with the loss.
 @dataclass
-class AnteHocImageClassifierOutput(ModelOutput):
+class _Classified(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass
+class AnteHocImageClassifierOutput(Explanation, _Classified):
     """
-    Output of [`AnteHocForImageClassification`].
+    Output of [`AnteHocForImageClassification`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
         logits (`Tensor`): (B, num_labels).
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
-            as in [`Explanation`].
         hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    weight_logits: Tensor | None = None
-    contributions: Tensor | None = None
-    tap_values: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 

@@ -10,15 +10,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .map_head import Targets
-from .modeling_antehoc import (
-    AnteHocModel,
-    AnteHocPreTrainedModel,
-    PredictionKind,
-    checked_class,
-    map_fields,
-    wants_hidden,
-)
+from .map_head import Explanation, Targets, checked_class, map_fields
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, wants_hidden
 from .phases import Phase
 from .timm_model import plain
 
@@ -34,28 +27,23 @@ FARTHEST = 10.0
 
 
 @dataclass
-class AnteHocLandmarkOutput(ModelOutput):
+class _Found(ModelOutput):
+    loss: Tensor | None = None
+    landmarks: Tensor | None = None
+
+
+@dataclass
+class AnteHocLandmarkOutput(Explanation, _Found):
     """
-    Output of [`AnteHocForLandmarkDetection`].
+    Output of [`AnteHocForLandmarkDetection`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): mean error of the known coordinates, a scalar, if labels were given.
         landmarks (`Tensor`): (B, K, 2), x and y in units of the image's width and height, (i + 0.5) / W the centre
             of pixel i; a point may be found outside [0, 1].
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, weight_logits, contributions, tap_values:
-            as in [`Explanation`].
         hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
     """
 
-    loss: Tensor | None = None
-    landmarks: Tensor | None = None
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    weight_logits: Tensor | None = None
-    contributions: Tensor | None = None
-    tap_values: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 

@@ -73,6 +73,42 @@ class Targets:
     exclusive: bool = True
 
 
+def of_target(values: Tensor, targets: Tensor | None) -> Tensor:
+    """Of values (B, K, …) those of one target an image, (B,), or the sum over several, (B, M), or all: (B, 1, …)."""
+    if targets is None:
+        return values.sum(dim=1, keepdim=True)
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    index = targets[(..., *[None] * (values.ndim - 2))].expand(-1, -1, *values.shape[2:])
+    picked = values.gather(1, index)
+    return picked if index.shape[1] == 1 else picked.sum(dim=1, keepdim=True)
+
+
+def worth_to_share(targets: Targets, baseline_worth: Tensor) -> Tensor:
+    """v(image) − v(nothing), (B, K) float32; `baseline_worth` holds what nothing is worth, as met in training."""
+    nothing = baseline_worth.float()
+    to_share = targets.worth - (nothing if targets.baseline is None else nothing[targets.baseline])
+    return to_share if targets.counted is None else to_share * targets.counted
+
+
+def with_total(contributions: Tensor, total: Tensor) -> Tensor:
+    """
+    Contributions that sum to what there is to share, the same correction for every patch.
+
+    Source: Ruiz, Valenciano, Zarzuelo, "The family of least square values for transferable utility games", Games and
+    Economic Behavior, 1998; used for networks by Jethani et al., "FastSHAP", ICLR 2022, Eq. 5.
+
+    Args:
+        contributions (`Tensor`): (B, K, g, w).
+        total (`Tensor`): (B, K), v(image) − v(nothing).
+
+    Returns:
+        `Tensor`: (B, K, g, w), of sum `total` over the patches.
+    """
+    patches = contributions.shape[-2] * contributions.shape[-1]
+    missing = total - contributions.sum(dim=(2, 3))
+    return contributions + (missing / patches)[:, :, None, None]
+
+
 Size = tuple[int, int]
 Predict = Callable[[Tensor], Any]
 """Pixels (B, 3, H, W) → the model's prediction."""
@@ -216,3 +252,68 @@ def apply_map(
         return pixel_values * mask
     black = (-mean / std).to(pixel_values.dtype)
     return torch.lerp(black.expand_as(pixel_values), pixel_values, mask.expand_as(pixel_values))
+
+
+def map_fields(explained: Explanation, detailed: bool, training: bool = False) -> dict[str, Tensor | None]:
+    """The fields of an output that are about the map: what it was made from only on request."""
+    names = MAP_FIELDS + (DETAIL_FIELDS if detailed or training else ()) + (PASS_FIELDS if training else ())
+    return {name: explained.get(name) for name in names}
+
+
+def class_targets(model: Any, logits: Tensor | None) -> Targets:
+    """
+    The outputs of a model whose backbone has its classifier, as targets of a map.
+
+    Args:
+        model: with the classifier of timm's network, and a configuration that names the kind of problem.
+        logits (`Tensor`, *optional*): (B, K); None where nothing has been predicted.
+    """
+    config = model.config
+    exclusive = config.has_classes and config.problem_type != "multi_label_classification"
+    weight = getattr(model.backbone.get_classifier(), "weight", None)
+    if callable(weight):  # a layer that torch has quantised keeps its weights packed
+        weight = weight().dequantize()
+    if logits is None:
+        nothing = torch.empty(0)
+        return Targets(nothing, nothing.long(), weight, exclusive=exclusive)
+    return Targets(class_worth(config, logits), chosen_class(config, logits), weight, exclusive=exclusive)
+
+
+def class_worth(config: Any, logits: Tensor) -> Tensor:
+    """
+    What images are worth to each output of a classifier.
+
+    Args:
+        config: names the kind of problem.
+        logits (`Tensor`): (B, K).
+
+    Returns:
+        `Tensor`: (B, K) float32: the probability of each class; of a regression the values themselves.
+    """
+    logits = logits.detach().float()
+    if not config.has_classes:
+        return logits
+    return logits.sigmoid() if config.problem_type == "multi_label_classification" else logits.softmax(dim=1)
+
+
+def chosen_class(config: Any, logits: Tensor) -> Tensor | None:
+    """(B,), the class that is predicted; None for a regression: all its values together."""
+    return logits.argmax(dim=1) if config.has_classes else None
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def checked_class(target: Tensor | int, worth: Tensor) -> Tensor:
+    """(B,) int64; a user's mistake is reported."""
+    try:
+        chosen = torch.as_tensor(target, device=worth.device)
+        fits = chosen.dtype in _INTEGERS and chosen.shape in (torch.Size(), worth.shape[:1])
+    except (TypeError, ValueError, RuntimeError):  # text, None or a dictionary
+        fits = False
+    if not fits or bool(((chosen < 0) | (chosen >= worth.shape[1])).any()):
+        raise ValueError(
+            f"target must be a class, 0…{worth.shape[1] - 1}, or one for each of the {len(worth)} images, not "
+            f"{target!r}."
+        )
+    return chosen.long().expand(len(worth))

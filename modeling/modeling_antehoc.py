@@ -13,8 +13,9 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import check_taps, resolve_taps
 from .configuration_antehoc import AnteHocConfig
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, PASS_FIELDS, Explanation, Targets, apply_map
+from .map_head import Explanation, Targets, apply_map, checked_class, class_targets, map_fields
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
+from .scaling import size_of
 from .taps import TapPoint, copies_without_taps, forward_with_taps
 from .timm_model import TimmPreTrainedModel
 
@@ -339,24 +340,22 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
 
 @dataclass
-class AnteHocModelOutput(ModelOutput):
+class _Features(ModelOutput):
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+@dataclass
+class AnteHocModelOutput(Explanation, _Features):
     """
-    Output of [`AnteHocModel`].
+    Output of [`AnteHocModel`], with the map as in [`Explanation`].
 
     Args:
         last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
         pooler_output (`Tensor`): pooled features, (B, C).
-        interpretation_map, degenerate, soft_attention_maps, weight_maps, contributions: as in [`Explanation`].
         hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
     """
 
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
-    interpretation_map: Tensor | None = None
-    degenerate: Tensor | None = None
-    soft_attention_maps: Tensor | None = None
-    weight_maps: Tensor | None = None
-    contributions: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 
@@ -414,81 +413,9 @@ class AnteHocModel(AnteHocPreTrainedModel):
         )
 
 
-def class_targets(model: Any, logits: Tensor | None) -> Targets:
-    """
-    The outputs of a model whose backbone has its classifier, as targets of a map.
-
-    Args:
-        model: with the classifier of timm's network, and a configuration that names the kind of problem.
-        logits (`Tensor`, *optional*): (B, K); None where nothing has been predicted.
-    """
-    config = model.config
-    exclusive = config.has_classes and config.problem_type != "multi_label_classification"
-    weight = getattr(model.backbone.get_classifier(), "weight", None)
-    if callable(weight):  # a layer that torch has quantised keeps its weights packed
-        weight = weight().dequantize()
-    if logits is None:
-        nothing = torch.empty(0)
-        return Targets(nothing, nothing.long(), weight, exclusive=exclusive)
-    return Targets(class_worth(config, logits), chosen_class(config, logits), weight, exclusive=exclusive)
-
-
-def class_worth(config: Any, logits: Tensor) -> Tensor:
-    """
-    What images are worth to each output of a classifier.
-
-    Args:
-        config: names the kind of problem.
-        logits (`Tensor`): (B, K).
-
-    Returns:
-        `Tensor`: (B, K) float32: the probability of each class; of a regression the values themselves.
-    """
-    logits = logits.detach().float()
-    if not config.has_classes:
-        return logits
-    return logits.sigmoid() if config.problem_type == "multi_label_classification" else logits.softmax(dim=1)
-
-
-def chosen_class(config: Any, logits: Tensor) -> Tensor | None:
-    """(B,), the class that is predicted; None for a regression: all its values together."""
-    return logits.argmax(dim=1) if config.has_classes else None
-
-
-def map_fields(explained: Explanation, detailed: bool, training: bool = False) -> dict[str, Tensor | None]:
-    """The fields of an output that are about the map: what it was made from only on request."""
-    names = MAP_FIELDS + (DETAIL_FIELDS if detailed or training else ()) + (PASS_FIELDS if training else ())
-    return {name: explained.get(name) for name in names}
-
-
 def wants_hidden(model: Any, asked: bool | None) -> bool:
     """Whether an output shall hold the taps' activations: as asked for, or else as configured."""
     return bool(model.config.output_hidden_states if asked is None else asked)
-
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def checked_class(target: Tensor | int, worth: Tensor) -> Tensor:
-    """(B,) int64; a user's mistake is reported."""
-    try:
-        chosen = torch.as_tensor(target, device=worth.device)
-        fits = chosen.dtype in _INTEGERS and chosen.shape in (torch.Size(), worth.shape[:1])
-    except (TypeError, ValueError, RuntimeError):  # text, None or a dictionary
-        fits = False
-    if not fits or bool(((chosen < 0) | (chosen >= worth.shape[1])).any()):
-        raise ValueError(
-            f"target must be a class, 0…{worth.shape[1] - 1}, or one for each of the {len(worth)} images, not "
-            f"{target!r}."
-        )
-    return chosen.long().expand(len(worth))
-
-
-def size_of(pixel_values: Tensor) -> tuple[int, int]:
-    """Height and width of images (B, 3, H, W)."""
-    height, width = pixel_values.shape[-2:]
-    # While `torch.jit.trace` runs they are tensors; what it makes is for this size.
-    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
 
 
 AnteHocModel.register_for_auto_class("AutoModel")

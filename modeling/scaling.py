@@ -124,6 +124,33 @@ def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (maps - low) * scale
 
 
+def contribution_map(contributions: Tensor, size: tuple[int, int], floor: str = "least") -> tuple[Tensor, Tensor]:
+    """
+    The map of one target an image.
+
+    Args:
+        contributions (`Tensor`): (B, 1, g, w), to that target; or (B, K, g, w), for a map of each of K.
+        size (`tuple[int, int]`): height and width H, W of the input.
+        floor (`str`): what is 0 in the map: `"least"`, the patch that speaks most against the target, or `"zero"`,
+            every patch that does not speak for it.
+
+    Returns:
+        `tuple[Tensor, Tensor]`: the contributions, (B, K, H, W) float32 stretched to [0, 1], and (B · K,) bool, true
+            where a map shows nothing.
+    """
+    maps = contributions.float()
+    maps = resize(maps.clamp(min=0) if floor == "zero" else maps, size)
+    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    shows_something = has_contrast(low, high)
+    low = torch.zeros_like(low) if floor == "zero" else low
+    return torch.where(shows_something, stretch(maps, low, high), torch.zeros_like(maps)), ~shows_something.flatten()
+
+
+def box_blurred(maps: Tensor) -> Tensor:
+    """The mean of (B, T, g, w) over 3×3 patches, those at the border repeated."""
+    return F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+
+
 def shrink(maps: Tensor, factor: int) -> Tensor:
     """Maps (B, η, H, W) at 1/`factor` of their size, rounded up; at half the size the mean of 2×2 pixels."""
     if factor == 1:
@@ -141,3 +168,10 @@ def full_precision(like: Tensor) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def size_of(pixel_values: Tensor) -> tuple[int, int]:
+    """Height and width of images (B, 3, H, W)."""
+    height, width = pixel_values.shape[-2:]
+    # While `torch.jit.trace` runs they are tensors; what it makes is for this size.
+    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)

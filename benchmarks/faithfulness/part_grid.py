@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
-from antehoc_hf.modeling.contribution_map import patch_grid
+from antehoc_hf.modeling.scaling import patch_grid
 from benchmarks.faithfulness.cells import OURS
 from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
 from benchmarks.faithfulness.subjects import Explain, Subject, maps_of, predict, signed_map

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.rank_correlation import spearman
-from antehoc_hf.modeling.contribution_map import patch_grid
+from antehoc_hf.modeling.scaling import patch_grid
 from antehoc_hf.training.objectives.patches import background_images, black_of, shown_images
 from benchmarks.faithfulness.cells import CELLS, OURS, interval
 from benchmarks.faithfulness.part_maps import image_values

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from antehoc_hf.evaluation.shapes_parts import removal_effects
-from antehoc_hf.modeling.contribution_map import patch_grid
+from antehoc_hf.modeling.scaling import patch_grid
 from antehoc_hf.shapes.scene import REGIONS, Recipe, draw
 from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
 from benchmarks.faithfulness.subjects import Subject, predict

@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor
 
 from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
-from antehoc_hf.modeling.contribution_map import of_target
+from antehoc_hf.modeling.map_head import of_target
 from antehoc_hf.training.data import ImageDataset, load_image_data, sample
 from antehoc_hf.training.runs.train import train
 

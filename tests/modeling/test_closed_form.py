@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers import Explained
 
-from antehoc_hf.modeling.contribution_map import contribution_map
+from antehoc_hf.modeling.scaling import contribution_map
 
 CLOSED = {"map_head": {"kind": "contributions", "closed_form": True}}
 
@@ -45,10 +45,11 @@ def test_a_map_in_closed_form_is_the_sum_of_its_responses(build, noise):
     model.backbone.fc.weight.normal_(std=2.0)
     model.map_head.coefficients.normal_()
     outputs = model(pixels, phase="task")
-    targets, classes = model._targets(outputs.logits), torch.tensor([[0, 3], [1, 2]])
+    targets, classes = model._targets(outputs.logits), torch.arange(model.config.num_labels).expand(2, -1)
     responses = model.map_head.responses(outputs.tap_values, targets, classes)
     expected = torch.einsum("btfhw,f->bthw", responses, model.map_head.coefficients.flatten())
-    assert torch.allclose(model.map_head.contributions(outputs.tap_values, targets, classes), expected, atol=1e-4)
+    found = model.map_head.contributions(outputs.tap_values, targets, of_all=True)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from antehoc_hf.evaluation import insertion_deletion
 from antehoc_hf.modeling import ContributionMap, Targets
-from antehoc_hf.modeling.contribution_map import with_total
+from antehoc_hf.modeling.map_head import with_total
 from antehoc_hf.training.objectives import CoalitionObjective, TrainingStep
 from antehoc_hf.training.objectives.losses import coalition_loss
 from antehoc_hf.training.objectives.patches import (

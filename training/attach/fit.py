@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from antehoc_hf.modeling.contribution_map import ClosedFormMap, patch_grid
+from antehoc_hf.modeling.contribution_map import ClosedFormMap
 from antehoc_hf.modeling.map_head import Targets
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
+from antehoc_hf.modeling.scaling import patch_grid
 from antehoc_hf.training.attach.equations import NormalEquations
 from antehoc_hf.training.attach.judge import Judge, Precision, Setting
 from antehoc_hf.training.attach.pairs import Against, Pairs

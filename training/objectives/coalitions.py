@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from antehoc_hf.modeling.configuration_captions import IGNORED
-from antehoc_hf.modeling.contribution_map import contribution_map, of_target
+from antehoc_hf.modeling.map_head import of_target
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
+from antehoc_hf.modeling.scaling import contribution_map
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.base import (
     CardSentences,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from antehoc_hf.modeling.contribution_map import patch_grid
+from antehoc_hf.modeling.scaling import patch_grid
 from antehoc_hf.training.objectives.patches import (
     Background,
     Normalization,
