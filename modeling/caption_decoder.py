@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .configuration_captions import IGNORED
+
 
 class DecoderState:
     """
@@ -110,9 +112,26 @@ class CaptionDecoder(nn.Module):
             scores, state = self(word, state)
             read.append(word)
             word = scores.index_fill(2, barred, -torch.inf).argmax(dim=-1)
-            followers.append(torch.where(running, word, -100))
+            followers.append(torch.where(running, word, IGNORED))
             logits.append(scores)
             running = running & (word != eos)
             if not bool(running.any()):
                 break
         return torch.cat(read, dim=1), torch.cat(followers, dim=1), torch.cat(logits, dim=1)
+
+    def own_caption(self, features: Tensor, config: Any, never: list[int]) -> dict[str, Tensor]:
+        """What it says by itself of pooled features (B, C), without dropout: words to read, to say, and logits."""
+        training = self.training
+        self.eval()
+        try:
+            words, followers, logits = self.greedy(
+                self.start(features.detach()),
+                bos=config.bos_token_id,
+                eos=config.eos_token_id,
+                never=never,
+                steps=config.max_caption_length - 1,
+            )
+        finally:
+            self.train(training)
+        read = words.masked_fill(followers == IGNORED, config.pad_token_id)
+        return {"generated_input_ids": read, "generated_labels": followers, "generated_logits": logits}

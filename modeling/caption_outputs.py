@@ -1,11 +1,13 @@
-"""What the captioner returns."""
+"""What the captioner returns, and what its parts hand to each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from .caption_decoder import DecoderState
 from .map_head import Explanation
 
 
@@ -25,6 +27,12 @@ class AnteHocImageEncoderOutput(Explanation, _Encoded):
         last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
         features (`Tensor`, *optional*): the backbone's features before pooling, if asked for.
     """
+
+    def repeated(self, times: int) -> "AnteHocImageEncoderOutput":
+        """Each image as often as it has captions."""
+        if times == 1:
+            return self
+        return type(self)(**{name: value.repeat_interleave(times, dim=0) for name, value in self.items()})
 
 
 @dataclass
@@ -78,3 +86,29 @@ class AnteHocCaptionOutput(ModelOutput):
     interpretation_map: Tensor | None = None
     degenerate: Tensor | None = None
     word_maps: Tensor | None = None
+
+
+class Said(NamedTuple):
+    """What the decoder made of images: their pooled feature, and of each word read its output, logits and follower."""
+
+    features: Tensor
+    labels: Tensor  # (B, T), -100 where there is none
+    read: Tensor
+    logits: Tensor
+    state: DecoderState
+
+
+class ImageEncoder:
+    """The captioner without its words, under the name and with the arguments that `generate` uses."""
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, encode: Callable[[Tensor, bool], AnteHocImageEncoderOutput]) -> None:
+        self._encode = encode
+
+    def forward(
+        self, pixel_values: Tensor, output_attention_maps: bool = False, **_of_transformers: Any
+    ) -> AnteHocImageEncoderOutput:
+        return self._encode(pixel_values, output_attention_maps)
+
+    __call__ = forward

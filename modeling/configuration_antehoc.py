@@ -1,7 +1,6 @@
 """Configuration of the ante-hoc models: which backbone, where it is tapped, and the map head's own options."""
 
 import json
-import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from numbers import Number
@@ -12,12 +11,11 @@ from transformers import PreTrainedConfig
 
 from .contribution_map import ContributionMapConfig
 from .energy_map import EnergyMapConfig
-from .map_head import MapHeadConfig
+from .map_head import MOST, MapHeadConfig, check_count, is_number, is_whole
 from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
-MOST = 1_000_000  # classes, words or points, beyond which a number is a slip and memory runs out
 MOST_LAYERS = 2_000  # the deepest networks of timm have some hundreds
 TAP_POINTS = ("activation", "norm", "conv")
 
@@ -351,7 +349,7 @@ def backbone_defaults(backbone: str) -> dict[str, Any]:
         return {"input_size": (3, 224, 224)}
     architecture = str(backbone).split(".", 1)[0]
     if not isinstance(backbone, str) or not timm.is_model(architecture):
-        near = _nearest_names(architecture)
+        near = get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.6)
         hint = f"Did you mean {', '.join(near)}?" if near else "See timm.list_models()."
         raise ValueError(f"timm {timm.__version__} has no architecture named {backbone!r}. {hint}")
     try:
@@ -364,10 +362,6 @@ def backbone_defaults(backbone: str) -> dict[str, Any]:
     known = cfg.to_dict() if cfg is not None else {}
     defaults = {"input_size": (3, 224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     return {key: known.get(key) or value for key, value in defaults.items()}
-
-
-def _nearest_names(name: str) -> list[str]:
-    return get_close_matches(name, timm.list_models(), n=4, cutoff=0.6)
 
 
 def height_and_width(size: Any) -> list[int]:
@@ -398,29 +392,6 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, (list, tuple, dict)):
         return [n for part in (value.values() if isinstance(value, dict) else value) for n in _numbers(part)]
     return [value] if isinstance(value, (int, float)) else []
-
-
-def is_whole(value: Any) -> bool:
-    """Whether it is an integer, and not a truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and not a truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_count(name: str, value: Any, optional: bool = False, least: int = 1, most: int = MOST) -> None:
-    """
-    Raises:
-        ValueError: unless the value is a whole number from `least` to `most`, or None where that is allowed.
-    """
-    if value is None and optional:
-        return
-    if not is_whole(value) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
-    if value > most:
-        raise ValueError(f"{name}={value!r} is more than {most}, the most that there can be.")
 
 
 AnteHocConfig.register_for_auto_class()

@@ -3,7 +3,8 @@
 import math
 from typing import Any, ClassVar
 
-from .configuration_antehoc import AnteHocConfig, check_count, is_number, is_whole
+from .configuration_antehoc import AnteHocConfig
+from .map_head import check_count, is_number, is_whole
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 IGNORED = -100  # a label to leave out, as in transformers

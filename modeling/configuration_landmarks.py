@@ -2,8 +2,9 @@
 
 from typing import Any, ClassVar
 
-from .configuration_antehoc import AnteHocConfig, check_count, is_whole
+from .configuration_antehoc import AnteHocConfig
 from .landmark_cnn import NAME as LANDMARK_CNN  # noqa: F401  makes it known to timm
+from .map_head import check_count, is_whole
 
 LOSSES = ("mse", "smooth_l1")
 

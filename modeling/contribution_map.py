@@ -96,7 +96,7 @@ class ContributionMapConfig(MapHeadConfig):
 
 
 class _ContributionHead(nn.Module):
-    """What both heads that give contributions share: what makes a map of them."""
+    """What makes a map of contributions, the same for both heads that give them."""
 
     per_target = True
     mask_space = "pixel"
@@ -122,14 +122,7 @@ class _ContributionHead(nn.Module):
     def forward(
         self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
     ) -> Explanation:
-        """
-        The map of the chosen target of each image; with `detailed` also the contributions to all targets.
-
-        Args:
-            tap_values (`Tensor`): what `combine` gave.
-            size (`tuple[int, int]`): height and width H, W of the images.
-            targets (`Targets`): of the prediction.
-        """
+        """The map of the chosen target of each image; with `detailed` also the contributions to all targets."""
         assert targets is not None
         contributions = self.contributions(tap_values, targets, of_all=detailed)
         with full_precision(tap_values):
@@ -265,7 +258,6 @@ class ClosedFormMap(_ContributionHead):
     responses are: e; p·e; what p becomes when a multiple of e is added to the logits of the class and its likeliest
     rivals, for seven multiples; p·r_n and z·r_n for each tap; p times a centred Gaussian. Each of them also blurred by
     3×3 patches once and twice. All but e and z·r_n vanish with p: a class that has nothing to lose has an empty map.
-
     Before it is fitted the map shows p·e.
 
     Args:
@@ -280,8 +272,7 @@ class ClosedFormMap(_ContributionHead):
         super().__init__()
         self.grid, self.floor, self.taps = grid, floor, len(tap_channels)
         self.read_channels = self.taps + tap_channels[-1]
-        responses = 2 + len(_STRENGTHS) + 2 * self.taps + 1
-        self.register_buffer("coefficients", torch.zeros(_BLURS, responses))
+        self.register_buffer("coefficients", torch.zeros(_BLURS, 2 + len(_STRENGTHS) + 2 * self.taps + 1))
         self.coefficients[0, self.start_index] = 1 / grid**2
         # Logits over what the head's weights make of the mean of the last tap: 1 but for what lies in between.
         self.register_buffer("logit_scale", torch.ones(()))

@@ -1,6 +1,6 @@
 """The captioner: timm's network, an LSTM that puts its pooled feature into words, and the map."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,16 @@ from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import can_return_tuple
 
 from .caption_decoder import CaptionDecoder, DecoderState
-from .caption_outputs import AnteHocCaptionOutput, AnteHocImageCaptioningOutput, AnteHocImageEncoderOutput
+from .caption_outputs import (
+    AnteHocCaptionOutput,
+    AnteHocImageCaptioningOutput,
+    AnteHocImageEncoderOutput,
+    ImageEncoder,
+    Said,
+)
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, wants_hidden
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields, wants_hidden
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .scaling import contribution_map, full_precision, size_of
 from .word_maps import checked_token_ids, position_features, word_evidence, word_maps, word_targets, word_worth
@@ -26,16 +32,6 @@ class AnteHocCaptionModel(AnteHocModel):
     def _targets(self, prediction: Any) -> Targets | None:
         """None: it says no words."""
         return None
-
-
-class Said(NamedTuple):
-    """What the decoder made of images: their pooled feature, and of each word read its output, logits and follower."""
-
-    features: Tensor
-    labels: Tensor  # (B, T), -100 where there is none
-    read: Tensor
-    logits: Tensor
-    state: DecoderState
 
 
 class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
@@ -62,8 +58,10 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         config.is_encoder_decoder = True
         super().__init__(config)
         self._build(num_outputs=0)
+        # The pooled features; some networks widen them after pooling.
+        width = int(getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features)
         # After the map head, which draws its numbers apart: the decoder starts as it would without a map.
-        self.decoder = CaptionDecoder(config, pooled_width(self.backbone))
+        self.decoder = CaptionDecoder(config, width)
         self.post_init()
         self.generation_config = GenerationConfig(
             bos_token_id=config.bos_token_id,
@@ -118,8 +116,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         if not self.map_head.per_target:
             return None
         assert prediction is not None
-        said, padding = prediction, self.config.pad_token_id
-        return word_targets(said.logits, said.labels, said.read, self._word_weights, padding)
+        said = prediction
+        return word_targets(said.logits, said.labels, said.read, self._word_weights, self.config.pad_token_id)
 
     def explain_words(
         self,
@@ -176,7 +174,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
 
     def get_encoder(self, modality: str | None = None) -> Any:
         """The image's part, as `generate` calls it once an image."""
-        return _ImageEncoder(self)
+        return ImageEncoder(self.encode)
 
     @can_return_tuple
     def forward(
@@ -248,59 +246,31 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             parts["past_key_values"] = said.state if use_cache else None
             # The second pass is compared with the first, not with the labels.
             if labels is not None and phase != "interpretation":
-                parts["loss"] = _word_loss(said.logits, labels)
-            parts |= self._own_caption(said.features, phase)
+                parts["loss"] = F.cross_entropy(said.logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            if self.config.caption_target == "generated" and phase == "task" and self._masked_pass is None:
+                never = list(self.generation_config.suppress_tokens or ())
+                parts |= self.decoder.own_caption(said.features, self.config, never)
         return AnteHocImageCaptioningOutput(
             **parts, **map_fields(explained, output_attention_maps, training=phase is not None), hidden_states=taps
         )
 
     def _say(
-        self,
-        features: Tensor,
-        decoder_input_ids: Tensor | None,
-        labels: Tensor | None,
-        state: DecoderState | None = None,
+        self, features: Tensor, decoder_input_ids: Tensor | None, labels: Tensor | None, state: DecoderState | None
     ) -> Said:
-        """
-        The decoder's pass over the words to read, of pooled features (B, C). Without labels the words are those that
-        are likeliest to follow.
-        """
-        words = self._words_to_read(decoder_input_ids, labels, features)
+        """The decoder's pass over the words to read; without labels those count that are likeliest to follow."""
+        words = decoder_input_ids
+        if words is None and labels is not None:
+            words = self.prepare_decoder_input_ids_from_labels(labels)
+        elif words is None:
+            words = torch.full((len(features), 1), self.config.bos_token_id, device=features.device)
         read, state = self.decoder.read(words, self.decoder.start(features) if state is None else state)
         logits = self.decoder.output(self.decoder.dropout(read))
         return Said(features, logits.detach().argmax(dim=-1) if labels is None else labels, read, logits, state)
-
-    def _words_to_read(self, decoder_input_ids: Tensor | None, labels: Tensor | None, features: Tensor) -> Tensor:
-        if decoder_input_ids is not None:
-            return decoder_input_ids
-        if labels is not None:
-            return self.prepare_decoder_input_ids_from_labels(labels)
-        return torch.full((len(features), 1), self.config.bos_token_id, dtype=torch.long, device=features.device)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """The words to read before those to say: (B, T), shifted by one, beginning with the start token."""
         before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.config.pad_token_id)
         return torch.cat([torch.full_like(labels[:, :1], self.config.bos_token_id), before], dim=1)
-
-    def _own_caption(self, features: Tensor, phase: Phase | None) -> dict[str, Tensor]:
-        """With `caption_target="generated"`, what the first pass says by itself, without dropout."""
-        if self.config.caption_target != "generated" or phase != "task" or self._masked_pass is not None:
-            return {}
-        training = self.decoder.training
-        self.decoder.eval()
-        try:
-            state = self.decoder.start(features.detach())
-            words, followers, logits = self.decoder.greedy(
-                state,
-                bos=self.config.bos_token_id,
-                eos=self.config.eos_token_id,
-                never=list(self.generation_config.suppress_tokens or ()),
-                steps=self.config.max_caption_length - 1,
-            )
-        finally:
-            self.decoder.train(training)
-        read = words.masked_fill(followers == IGNORED, self.config.pad_token_id)
-        return {"generated_input_ids": read, "generated_labels": followers, "generated_logits": logits}
 
     # -- captions -----------------------------------------------------------------------------------------------
 
@@ -350,7 +320,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         writer: Any = self  # transformers declares `generate` for a protocol of its own
         written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
         sequences = written if isinstance(written, Tensor) else written.sequences
-        encoded = _repeated(encoded, len(sequences) // len(pixel_values))
+        encoded = encoded.repeated(len(sequences) // len(pixel_values))
         said = self.log_probabilities(encoded, sequences)
         words, size = sequences[:, 1:] != self.config.pad_token_id, size_of(pixel_values)
         explained = self.explain_words(encoded, sequences, size)
@@ -410,9 +380,6 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             assert contributions is not None
             maps = contribution_map(contributions, size, self.map_head.floor)[0].unsqueeze(2)
         else:
-            assert encoded.features is not None
-            assert encoded.last_hidden_state is not None
-            assert encoded.interpretation_map is not None
             positions, grid = position_features(self.backbone, encoded.features)
             evidence = word_evidence(self.decoder, encoded.last_hidden_state.squeeze(1), positions, sequences)
             with full_precision(evidence):
@@ -426,46 +393,6 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         """The first step makes the state that the next ones go on from; there are no keys and values to keep."""
         return False
-
-
-class _ImageEncoder:
-    """The captioner without its words, under the name and with the arguments that `generate` uses."""
-
-    main_input_name = "pixel_values"
-
-    def __init__(self, model: AnteHocForImageCaptioning) -> None:
-        self._model = model
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        output_attention_maps: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> AnteHocImageEncoderOutput:
-        return self._model.encode(pixel_values, output_attention_maps)
-
-    __call__ = forward
-
-
-def pooled_width(backbone: Any) -> int:
-    """Number C of a backbone's pooled features; some networks widen them after pooling."""
-    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
-
-
-def _word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of a word, a mean over all words of the micro-batch."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-
-
-def _repeated(encoded: AnteHocImageEncoderOutput, times: int) -> AnteHocImageEncoderOutput:
-    """Each image as often as it has captions."""
-    if times == 1:
-        return encoded
-    return AnteHocImageEncoderOutput(
-        **{name: value.repeat_interleave(times, dim=0) for name, value in encoded.items()}
-    )
 
 
 AnteHocForImageCaptioning.register_for_auto_class("AutoModelForImageTextToText")

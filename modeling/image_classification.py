@@ -12,8 +12,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_antehoc import AnteHocConfig
-from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields
-from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind, wants_hidden
+from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields, wants_hidden
+from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .timm_model import plain
 

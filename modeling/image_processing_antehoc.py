@@ -1,6 +1,5 @@
 """The image processor: the pixels of timm's evaluation transform for the backbone."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .configuration_antehoc import backbone_defaults
+from .configuration_antehoc import backbone_defaults, height_and_width
 from .image_geometry import ImageGeometry, evaluation_geometry, resized_part
 from .image_input import as_pil, to_rgb
+from .map_head import is_number
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
 _CROP_MODES = ("center", "squash", "border")
@@ -55,13 +55,13 @@ class AnteHocImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.image_size = _checked_size(image_size)
+        self.image_size = height_and_width(image_size)
         self.image_mean = _checked_channels("image_mean", image_mean, (0.485, 0.456, 0.406))
         self.image_std = _checked_channels("image_std", image_std, (0.229, 0.224, 0.225), positive=True)
         self.interpolation = _checked_choice("interpolation", interpolation, _INTERPOLATIONS)
         self.crop_mode = _checked_choice("crop_mode", crop_mode, _CROP_MODES)
         self.crop_pct = crop_pct
-        if not _is_number(crop_pct) or not 0 < crop_pct <= 1:
+        if not is_number(crop_pct) or not 0 < crop_pct <= 1:
             raise ValueError(f"crop_pct={crop_pct!r} must lie in (0, 1].")
 
     @property
@@ -197,28 +197,13 @@ class AnteHocImageProcessor(BaseImageProcessor):
         return self.preprocess(images, *args, **kwargs)
 
 
-def _checked_size(size: Any) -> list[int]:
-    sides = [size, size] if isinstance(size, int) else size
-    if (
-        not isinstance(sides, (list, tuple))
-        or len(sides) != 2
-        or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides)
-    ):
-        raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
-    return list(sides)
-
-
 def _checked_channels(name: str, values: Any, default: tuple[float, ...], positive: bool = False) -> list[float]:
     values = default if values is None else values
-    fitting = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+    fitting = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(is_number, values))
     if not fitting or (positive and min(values) <= 0):
         kind = "positive " if positive else ""
         raise ValueError(f"{name}={values!r} must be three {kind}numbers, one for each of red, green and blue.")
     return list(values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -10,8 +10,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .map_head import Explanation, Targets, checked_class, map_fields
-from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind, wants_hidden
+from .map_head import Explanation, Targets, checked_class, map_fields, wants_hidden
+from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .timm_model import plain
 

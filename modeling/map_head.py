@@ -1,5 +1,6 @@
 """The seam between a model and its map: what a map head reads at the taps, what it is given, what it returns."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -38,7 +39,8 @@ class Explanation(ModelOutput):
     tap_values: Tensor | None = None
 
 
-MOST = 4096  # channels or patches, beyond which a number is a slip
+MOST = 1_000_000  # classes, words or points, beyond which a number is a slip and memory runs out
+MOST_CHANNELS = 4096  # of a map head; also of its patches
 # What an output always says of its map, what it says on request, and what the passes of training hand to each other.
 MAP_FIELDS = ("interpretation_map", "degenerate")
 DETAIL_FIELDS = ("soft_attention_maps", "weight_maps", "contributions")
@@ -196,9 +198,7 @@ class MapHeadConfig(PreTrainedConfig):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
         for name in self.counts:
-            value = getattr(self, name)
-            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1 and at most {MOST}.")
+            check_count(name, getattr(self, name), most=MOST_CHANNELS)
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -260,6 +260,11 @@ def map_fields(explained: Explanation, detailed: bool, training: bool = False) -
     return {name: explained.get(name) for name in names}
 
 
+def wants_hidden(model: Any, asked: bool | None) -> bool:
+    """Whether an output shall hold the taps' activations: as asked for, or else as configured."""
+    return bool(model.config.output_hidden_states if asked is None else asked)
+
+
 def class_targets(model: Any, logits: Tensor | None) -> Targets:
     """
     The outputs of a model whose backbone has its classifier, as targets of a map.
@@ -317,3 +322,26 @@ def checked_class(target: Tensor | int, worth: Tensor) -> Tensor:
             f"{target!r}."
         )
     return chosen.long().expand(len(worth))
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, and not a truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and not a truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_count(name: str, value: Any, optional: bool = False, least: int = 1, most: int = MOST) -> None:
+    """
+    Raises:
+        ValueError: unless the value is a whole number from `least` to `most`, or None where that is allowed.
+    """
+    if value is None and optional:
+        return
+    if not is_whole(value) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if value > most:
+        raise ValueError(f"{name}={value!r} is more than {most}, the most that there can be.")

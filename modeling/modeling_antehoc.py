@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import check_taps, resolve_taps
 from .configuration_antehoc import AnteHocConfig
-from .map_head import Explanation, Targets, apply_map, checked_class, class_targets, map_fields
+from .map_head import Explanation, Targets, apply_map, checked_class, class_targets, map_fields, wants_hidden
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
 from .scaling import size_of
 from .taps import TapPoint, copies_without_taps, forward_with_taps
@@ -59,10 +59,9 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
             head = self.backbone.get_classifier() if num_outputs else None
             self.map_head = self.config.map_head.build(self.config, head)
         self._masked_pass: BatchNormMode | None = None
-        classifier = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
-        names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         if num_outputs == 0:  # AutoModel of a classifier's checkpoint: the head's weights have no place here
-            heads = [rf"^backbone\.{name}\." for name in names]
+            names = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
+            heads = [rf"^backbone\.{name}\." for name in ((names,) if isinstance(names, str) else names)]
             self._keys_to_ignore_on_load_unexpected = [*heads, r"^decoder\."]
 
     @property
@@ -100,9 +99,8 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
         """As in transformers; where this project is installed, with image processor, tokenizer and our model card."""
-        pusher = type(self).pusher
-        if pusher is not None:
-            return pusher(self, repo_id, **kwargs)
+        if self.pusher is not None:
+            return type(self).pusher(self, repo_id, **kwargs)  # type: ignore[misc]
         return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
 
     @contextmanager
@@ -120,10 +118,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     def _run_backbone(
         self, pixel_values: Tensor, call: Callable[[], Any], hidden_states: bool = False
     ) -> tuple[Any, Tensor, tuple[Tensor, ...] | None]:
-        """
-        The backbone's result, without gradient what the map head keeps of its taps, and, if asked for, the taps'
-        activations (B, C, h, w).
-        """
+        """The backbone's result, what the map head keeps of its taps, and, if asked for, the taps (B, C, h, w)."""
         size = size_of(pixel_values)
         seen: list[Tensor] = []
 
@@ -163,10 +158,6 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return self.map_head(values, size_of(pixel_values), targets, detailed=True)
 
     def _check_named(self, target: Any) -> None:
-        """
-        Raises:
-            ValueError: if a target is named and the model has one map for all.
-        """
         if target is not None and not self.map_head.per_target:
             raise ValueError(
                 f"A map of kind {self.config.map_head.kind!r} is the same for every target: leave target out, or "
@@ -197,8 +188,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """
-        What images, or what is left of them, are worth to each of the model's targets. Contributions share out this
-        and nothing else, whatever the task.
+        What images, or what is left of them, are worth to each of the model's targets: what contributions share out.
 
         Args:
             prediction (`Tensor`): on these images, see [`prediction`].
@@ -218,10 +208,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return None
 
     def _targets(self, prediction: Any) -> Targets | None:
-        """
-        What a map of one target needs to know of what the model has predicted, or, where that is None, of the model
-        alone; None for models without such targets.
-        """
+        """What is predicted, as targets; of no prediction (None) those of the model; None: it has no targets."""
         return None
 
     def _run_phase(
@@ -250,9 +237,6 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
         Returns:
             What `predict` gave, the explanation and the activations.
-
-        Raises:
-            ValueError: if the images have a wrong shape, or phase and values do not fit.
         """
         pixel_values = self._checked_pixels(pixel_values)
         size = size_of(pixel_values)
@@ -411,11 +395,6 @@ class AnteHocModel(AnteHocPreTrainedModel):
             **map_fields(explained, output_attention_maps),
             hidden_states=taps,
         )
-
-
-def wants_hidden(model: Any, asked: bool | None) -> bool:
-    """Whether an output shall hold the taps' activations: as asked for, or else as configured."""
-    return bool(model.config.output_hidden_states if asked is None else asked)
 
 
 AnteHocModel.register_for_auto_class("AutoModel")

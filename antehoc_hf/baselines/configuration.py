@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from antehoc_hf.modeling.configuration_antehoc import BackboneConfig, is_number, is_whole
+from antehoc_hf.modeling.configuration_antehoc import BackboneConfig
+from antehoc_hf.modeling.map_head import is_number, is_whole
 
 PRESETS = ("paper", "released_code")
 
