@@ -19,6 +19,7 @@ from antehoc_hf.evaluation.controls import center_map, random_map
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.maps import binarise_equal_area
 from antehoc_hf.explainers import load_explainer
+from antehoc_hf.explainers.controls import AnteHoc
 from antehoc_hf.explainers.network import Network
 from antehoc_hf.modeling.landmark_detection import AnteHocLandmarkOutput
 from antehoc_hf.pipelines.images import open_image, without_ends
@@ -32,6 +33,7 @@ AREA = 0.2  # of the image is kept when maps are compared
 _RANDOM_DRAWS = 8
 _STEPS = 10  # of insertion and deletion: seconds on a CPU, where a report takes more
 _CHUNK = 16
+_NOTHING = "found no evidence"
 
 T = TypeVar("T")
 
@@ -247,7 +249,8 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
     What several methods say the model looked at, one at a time, for its own answer.
 
     A method that needs a package or cannot explain this model says so in its note. What takes less than a second is
-    computed twice and the shorter time reported: the first time pays for what is set up once.
+    computed twice and the shorter time reported: the first time pays for what is set up once. The model's own map is the
+    one that came with its answer, with the time for both.
 
     Args:
         loaded, analysis: the model, and what it made of the image.
@@ -255,6 +258,9 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
     """
     found = []
     for name in names:
+        if name == AnteHoc.name:
+            found.append(_own_map(analysis))
+            continue
         try:
             with loaded.lock:
                 explainer = load_explainer(name, loaded.model)
@@ -264,9 +270,13 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
         except (ImportError, ValueError) as error:
             found.append(Compared(name, None, note=str(error)))
             continue
-        nothing = bool(explained.degenerate[0])
-        found.append(Compared(name, explained.maps.cpu(), seconds, "found no evidence" if nothing else ""))
+        found.append(Compared(name, explained.maps.cpu(), seconds, _NOTHING if explained.degenerate[0] else ""))
     return found
+
+
+def _own_map(analysis: Analysis) -> Compared:
+    shown = torch.zeros_like(analysis.map) if analysis.degenerate else analysis.map
+    return Compared(AnteHoc.name, shown, analysis.seconds, _NOTHING if analysis.degenerate else "")
 
 
 @torch.no_grad()

@@ -112,7 +112,10 @@ def comparison(analysis: Analysis, compared: Sequence[Compared]) -> str:
         url = data_url(small_overlay(analysis.picture, one.map[0]))
         note = _time(one.seconds) + (f" · {one.note}" if one.note else "")
         figures.append(_figure(url, f"Map by {one.name}", one.name, note))
-    timed = "The time for one map of this image by each, once everything is set up; the shorter of two tries."
+    timed = (
+        "The time for one map of this image by each, once everything is set up; the shorter of two tries. "
+        "antehoc: the pass that also made the answer."
+    )
     return f'{_grid(figures)}<p class="quiet">{timed}</p>'
 
 

@@ -137,6 +137,7 @@ def test_methods_with_their_times(looked):
         ],
     )
     assert "4\u00a0ms" in text
+    assert "antehoc: the pass that also made the answer" in text
     assert "2.5\u00a0s · found no evidence" in text
     assert "needs &lt;torchcam&gt;" in text
     assert text.count("<img ") == 2
