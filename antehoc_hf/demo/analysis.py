@@ -249,8 +249,8 @@ def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list
     What several methods say the model looked at, one at a time, for its own answer.
 
     A method that needs a package or cannot explain this model says so in its note. What takes less than a second is
-    computed twice and the shorter time reported: the first time pays for what is set up once. The model's own map is the
-    one that came with its answer, with the time for both.
+    computed twice and the shorter time reported: the first time pays for what is set up once. The model's own map is
+    the one that came with its answer, with the time for both.
 
     Args:
         loaded, analysis: the model, and what it made of the image.
