@@ -13,16 +13,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoModelForImageTextToText,
-    AutoModelForKeypointDetection,
-    AutoTokenizer,
-    pipeline,
-)
+import transformers
+from transformers import pipeline
 from transformers.utils.logging import disable_progress_bar
 
 import antehoc_hf  # noqa: F401  makes the Auto classes know the models
@@ -33,7 +25,7 @@ AGREE = 1e-4
 
 def classes(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
     """Label and score of each image, by the task's Auto class; its maps; and where the pipeline says otherwise."""
-    model = AutoModelForImageClassification.from_pretrained(folder).eval()
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
         outputs = model(pixel_values)
     shares, chosen = outputs.logits.softmax(dim=1).max(dim=1)
@@ -60,8 +52,8 @@ def _piped(task: str, folder: str) -> Any:
 
 def landmarks(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
     """How far the points of each image are from the truth, in pixels; and where the pipeline says otherwise."""
-    processor = AutoImageProcessor.from_pretrained(folder)
-    model = AutoModelForKeypointDetection.from_pretrained(folder).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    model = transformers.AutoModelForKeypointDetection.from_pretrained(folder).eval()
     with torch.inference_mode():
         outputs = model(pixel_values)
     images = list(rows["image"])
@@ -83,8 +75,8 @@ def landmarks(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[
 
 def captions(folder: str, pixel_values: torch.Tensor, rows: Any) -> tuple[list[str], torch.Tensor, list[str]]:
     """The caption of each image; and where the pipeline says otherwise."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
     said = tokenizer.batch_decode(model.generate(pixel_values=pixel_values), skip_special_tokens=True)
     maps = model.caption(pixel_values).interpretation_map
     piped = _piped("antehoc-image-captioning", folder)(list(rows["image"]))
@@ -102,10 +94,12 @@ def reload(folder: str, rows: Any) -> list[str]:
         "AnteHocForImageClassification": classes,
         "AnteHocForLandmarkDetection": landmarks,
         "AnteHocForImageCaptioning": captions,
-    }[AutoConfig.from_pretrained(folder).architectures[0]]
-    pixel_values = AutoImageProcessor.from_pretrained(folder)(list(rows["image"]), return_tensors="pt")["pixel_values"]
+    }[transformers.AutoConfig.from_pretrained(folder).architectures[0]]
+    pixel_values = transformers.AutoImageProcessor.from_pretrained(folder)(list(rows["image"]), return_tensors="pt")[
+        "pixel_values"
+    ]
     lines, maps, wrong = read(folder, pixel_values, rows)
-    bare = AutoModel.from_pretrained(folder).eval()
+    bare = transformers.AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         bare_maps = bare(pixel_values).interpretation_map
     if not torch.allclose(bare_maps, maps, atol=1e-5):

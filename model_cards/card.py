@@ -12,7 +12,7 @@ from typing import Any
 from antehoc_hf.model_cards.collect import collect
 from antehoc_hf.model_cards.data import CardData, Facts
 from antehoc_hf.model_cards.metadata import EVAL_RESULTS_FILE, eval_results_file
-from antehoc_hf.model_cards.render import MARKER, render
+from antehoc_hf.model_cards.render import MARKER, render_card
 from antehoc_hf.model_cards.travel import CARD_FILE, WEIGHTS_FILE, read_config, read_json
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def write_card(
     if path.is_file() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
         return False
     card = read_card(folder, known, repo_id, results)
-    replace_file(path, render(card))
+    replace_file(path, render_card(card))
     entries = eval_results_file(card)
     if entries is not None:
         replace_file(folder / EVAL_RESULTS_FILE, entries)

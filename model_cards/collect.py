@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from antehoc_hf.model_cards.data import ANTEHOC, CardData, Column, DataSet, Facts, Maps, Pairs, ScoredMap
+from antehoc_hf.model_cards.data import ANTEHOC, CardData, DataSet, Facts, Maps, Pairs, ScoreColumn, ScoredMap
 from antehoc_hf.model_cards.escape import clean, slug
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -184,9 +184,9 @@ def _score(score: object) -> tuple[float, float | None, float | None] | None:
     return None if value is None else (value, low, high)
 
 
-def _column(metric: object, known: Mapping[str, object]) -> Column:
+def _column(metric: object, known: Mapping[str, object]) -> ScoreColumn:
     decimals = _whole(known.get("decimals"))
-    return Column(
+    return ScoreColumn(
         metric=str(metric),
         heading=str(known.get("heading", metric)),
         decimals=2 if decimals is None else min(max(decimals, 0), 6),

@@ -49,7 +49,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """A column of a table of maps: its metric, heading and decimals; `judges` says better or worse, or describes."""
 
     metric: str
@@ -74,7 +74,7 @@ class Maps:
 
     num_images: int
     rows: tuple[ScoredMap, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[ScoreColumn, ...]
     about: str = ""
     seed: int | None = None
     level: float | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from antehoc_hf.model_cards.data import Column, Maps
+from antehoc_hf.model_cards.data import Maps, ScoreColumn
 from antehoc_hf.model_cards.escape import text
 
 
@@ -60,11 +60,11 @@ def all_measures(maps: Maps) -> dict[str, Measure]:
     return {column.metric: _measure(column) for column in _measured(maps)}
 
 
-def _measure(column: Column) -> Measure:
+def _measure(column: ScoreColumn) -> Measure:
     return Measure(text(column.heading, 80), column.decimals)
 
 
-def _measured(maps: Maps) -> list[Column]:
+def _measured(maps: Maps) -> list[ScoreColumn]:
     """The columns in which there is a number."""
     found = {metric for row in maps.rows for metric, _ in row.scores}
     return [column for column in maps.columns if column.metric in found]

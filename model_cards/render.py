@@ -25,7 +25,7 @@ _METHOD = """\
 }"""
 
 
-def render(card: CardData) -> str:
+def render_card(card: CardData) -> str:
     """
     The whole README.md.
 

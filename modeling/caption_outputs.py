@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .caption_decoder import DecoderState
@@ -12,13 +13,7 @@ from .map_head import Explanation
 
 
 @dataclass
-class _Encoded(ModelOutput):
-    last_hidden_state: Tensor | None = None
-    features: Tensor | None = None
-
-
-@dataclass
-class AnteHocImageEncoderOutput(Explanation, _Encoded):
+class AnteHocImageEncoderOutput(Explanation, BaseModelOutput):
     """
     What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an image.
     It has the map where there is one an image, and else `tap_values`: the words are still to come.
@@ -27,6 +22,8 @@ class AnteHocImageEncoderOutput(Explanation, _Encoded):
         last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
         features (`Tensor`, *optional*): the backbone's features before pooling, if asked for.
     """
+
+    features: Tensor | None = None
 
     def repeated(self, times: int) -> "AnteHocImageEncoderOutput":
         """Each image as often as it has captions."""

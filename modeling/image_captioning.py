@@ -200,11 +200,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             encoder_outputs (`AnteHocImageEncoderOutput`, *optional*): what [`encode`] gave for the images.
             past_key_values (`DecoderState`, *optional*): of the words before `decoder_input_ids`.
             use_cache (`bool`, *optional*): also return the decoder's state after the last word.
-            output_attention_maps (`bool`): also return what the map was made from.
-            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
-            tap_values (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second,
-                the map of `tap_values` and the logits of the energy map. `"prediction"`: logits, nothing else.
+            output_attention_maps, output_hidden_states, tap_values, phase: as in
+                [`AnteHocForImageClassification.forward`].
 
         Raises:
             ValueError: if images or words have a wrong shape, or a word is not in the vocabulary.

@@ -121,11 +121,8 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
             labels (`Tensor`, *optional*): (B, K, 2) x and y in units of the image's width and height: 0 is the left
                 (upper) edge, 1 the right (lower) one, (i + 0.5) / W the centre of pixel i. Points outside the image
                 lie outside [0, 1]. NaN marks a missing point, which the loss leaves out.
-            output_attention_maps (`bool`): also return what the map was made from.
-            output_hidden_states (`bool`, *optional*): also return the activations of the taps.
-            tap_values (`Tensor`, *optional*): those of the first pass, for the second.
-            phase (`str`, *optional*): `"task"`: the first pass of training (no map). `"interpretation"`: the second,
-                the map of `tap_values` and the points found in the energy map. `"prediction"`: points, nothing else.
+            output_attention_maps, output_hidden_states, tap_values, phase: as in
+                [`AnteHocForImageClassification.forward`].
             normalizer (`Tensor`, *optional*): not used. It may stand in a batch, since the Trainer hands to the
                 metrics only what the model takes as well.
 

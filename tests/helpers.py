@@ -8,10 +8,23 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
+
+
+# Explainers that draw or walk, with few steps.
+QUICK: dict[str, dict[str, int]] = {
+    "integrated-grad-cam": {"steps": 3},
+    "integrated-gradients": {"steps": 3},
+    "rise": {"masks": 30},
+    "leave-one-out": {"grid": 4},
+    "shapley-sampling": {"grid": 4, "samples": 1},
+    "kernel-shap": {"grid": 4, "samples": 40},
+    "coalition-regression": {"grid": 4, "pairs": 20},
+}
 
 
 class Explained(nn.Module):
@@ -37,6 +50,13 @@ def write_colours(root: Path) -> Path:
                 pixels = np.clip(np.array(colour) + rng.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     return root
+
+
+def half_white(batch: int = 1, side: int = 4) -> torch.Tensor:
+    """Images whose left half is white."""
+    pixels = torch.zeros(batch, 3, side, side)
+    pixels[..., : side // 2] = 1
+    return pixels
 
 
 def free_port() -> int:

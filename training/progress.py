@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping
 
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 # Report → what it is called; the others are in trainer_state.json and in TensorBoard.
 _SHOWN = {
@@ -18,39 +26,32 @@ _SHOWN = {
 }
 
 
-class CalmProgress(ProgressCallback):
-    """The stock bar of the steps; no second bar for evaluations, and no dictionaries."""
+class _Lines(TrainerCallback):
+    """A line of words for each report."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **known: object,
+    ) -> None:
+        """Writes the line."""
+        if state.is_world_process_zero and (line := line_of(logs or {}, state.global_step, state.max_steps)):
+            bar = getattr(self, "training_bar", None)
+            print(line, flush=True) if bar is None else bar.write(line)
+
+
+class CalmProgress(_Lines, ProgressCallback):
+    """The stock bar of the steps with the lines above it; no second bar for evaluations, and no dictionaries."""
 
     def on_prediction_step(self, *arguments: object, **known: object) -> None:
         """Draws nothing."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **known: object,
-    ) -> None:
-        """Writes a line above the bar."""
-        if state.is_world_process_zero and (line := line_of(logs or {}, state.global_step, state.max_steps)):
-            print(line, flush=True) if self.training_bar is None else self.training_bar.write(line)
 
-
-class CalmPrinter(PrinterCallback):
+class CalmPrinter(_Lines, PrinterCallback):
     """The same where no bar is wanted."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **known: object,
-    ) -> None:
-        """Prints a line."""
-        if state.is_world_process_zero and (line := line_of(logs or {}, state.global_step, state.max_steps)):
-            print(line, flush=True)
 
 
 def line_of(logs: Mapping[str, float], step: int, steps: int) -> str:

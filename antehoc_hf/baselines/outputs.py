@@ -21,7 +21,7 @@ class PlainOutput(ModelOutput):
 
 
 @dataclass
-class SennOutput(ModelOutput):
+class SennOutput(PlainOutput):
     """
     Output of [`SennForImageClassification`].
 
@@ -35,8 +35,6 @@ class SennOutput(ModelOutput):
         robustness_loss (`Tensor`, *optional*): in training mode, where gradients are on.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
     concepts: Tensor | None = None
     relevances: Tensor | None = None
     reconstruction: Tensor | None = None
@@ -47,7 +45,7 @@ class SennOutput(ModelOutput):
 
 
 @dataclass
-class CbahOutput(ModelOutput):
+class CbahOutput(PlainOutput):
     """
     Output of [`CbahForImageClassification`].
 
@@ -61,8 +59,6 @@ class CbahOutput(ModelOutput):
             parts of the loss; those of weight 0 are not computed, and rotation in training mode only.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
     concept_logits: Tensor | None = None
     concepts: Tensor | None = None
     reconstruction: Tensor | None = None

@@ -56,17 +56,13 @@ def check_output_folder(
 
 @contextmanager
 def output_folder(
-    folder: Path,
-    results: Iterable[str | os.PathLike[str]],
-    overwrite: bool,
-    name: str = "output_dir",
-    flag: str = "overwrite",
+    folder: Path, results: Iterable[str | os.PathLike[str]], overwrite: bool, **names: str
 ) -> Iterator[None]:
     """
     A folder for results, checked before any work and made; a failure leaves no empty folders. Takes and raises what
     [`check_output_folder`] does.
     """
-    check_output_folder(folder, results, overwrite, name, flag)
+    check_output_folder(folder, results, overwrite, **names)
     new = _missing(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -146,7 +146,7 @@ def hull_mask(points: Tensor, height: int, width: int) -> Tensor:
     return (side(x.flatten(), y.flatten()) >= 0).all(dim=0).view(height, width)
 
 
-def part_mask(pieces: Sequence[Tensor], height: int, width: int) -> Tensor:
+def hulls_mask(pieces: Sequence[Tensor], height: int, width: int) -> Tensor:
     """
     The union of the hulls of a part's convex pieces, such as two eyes; see [`hull_mask`].
 

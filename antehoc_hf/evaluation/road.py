@@ -62,15 +62,11 @@ def road(
     threshold at the percentile, as elsewhere, takes out nothing or everything of a binary map.)
 
     Args:
-        predict: images (N, 3, H, W), normalised as the model expects them → probabilities (N, K). It is called
-            at least `2 · P · B / chunk_size` times.
-        pixel_values (`Tensor`): (B, 3, H, W).
-        maps (`Tensor`): (B, 1, H, W), finite.
-        target (`Tensor`): (B,) int64, the class whose probability is watched.
+        predict, pixel_values, maps, target, chunk_size: as in [`insertion_deletion`]; `predict` is called at least
+            `2 · P · B / chunk_size` times.
         percentages (`Sequence[float]`): P of them, each in (0, 100).
         noise (`float`): see `noisy_linear_imputation`.
         seed, first_index (`int`): of the order among equal values and of the noise, see `rank_pixels`.
-        chunk_size (`int`): images a call of `predict`, at most; fewer on a CPU if they are large, which is faster.
 
     Returns:
         `Road`: on the device of `pixel_values`.

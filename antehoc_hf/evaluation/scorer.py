@@ -19,7 +19,7 @@ from antehoc_hf.evaluation.settings import EvaluationSettings
 
 
 @dataclass(frozen=True)
-class View:
+class MapForm:
     """
     One form in which a map is measured.
 
@@ -51,7 +51,7 @@ class Masked:
     Attributes:
         arrays (`dict[str, Tensor]`): (B,) each, by the names of metrics' inputs.
         finite (`Tensor`): (B,) bool, whether the prediction is.
-        options (`dict`): see `View`.
+        options (`dict`): see `MapForm`.
     """
 
     arrays: Mapping[str, Tensor]
@@ -88,7 +88,7 @@ class Batch:
     degenerate: Tensor | None = None
     arrays: dict[str, Any] = field(default_factory=dict)
     regions: dict[str, Tensor] = field(default_factory=dict)
-    of_no_order: list[View] | None = None
+    of_no_order: list[MapForm] | None = None
 
 
 class Scorer(ABC):
@@ -121,7 +121,7 @@ class Scorer(ABC):
     def masked(self, batch: Batch, mask: Tensor) -> Masked:
         """The same images with a mask (B, 1, H, W) multiplied in."""
 
-    def ranked(self, batch: Batch, maps: Tensor) -> list[View]:
+    def ranked(self, batch: Batch, maps: Tensor) -> list[MapForm]:
         """What the order of the maps' pixels is worth."""
         return []
 
@@ -134,7 +134,7 @@ class Scorer(ABC):
         return {name: value for name, value in asdict(self.settings).items() if name in self.uses}
 
 
-def need(batch: Mapping[str, Tensor], *names: str) -> None:
+def require(batch: Mapping[str, Tensor], *names: str) -> None:
     """
     Raises:
         ValueError: if the batch lacks one of them.

@@ -16,7 +16,7 @@ from antehoc_hf.evaluation.metric import Metric, register_metric
 from antehoc_hf.evaluation.networks import black_pixel, is_ante_hoc
 from antehoc_hf.evaluation.passes import in_parts
 from antehoc_hf.evaluation.road import road
-from antehoc_hf.evaluation.scorer import Batch, Masked, Scorer, View, masked_probability, need
+from antehoc_hf.evaluation.scorer import Batch, MapForm, Masked, Scorer, masked_probability, require
 from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling.configuration_captions import IGNORED
 
@@ -68,7 +68,7 @@ class ClassificationScorer(Scorer):
 
     def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values`, `labels` (B,), and `mask` (B, 1, H, W) where localisation is measured."""
-        need(batch, "pixel_values", "labels")
+        require(batch, "pixel_values", "labels")
         labels = self._labels(batch)
         pixel_values = batch["pixel_values"].to(device=self.device, dtype=self.dtype)
         outputs = self._model(pixel_values=pixel_values) if self.explains_itself else None
@@ -104,7 +104,7 @@ class ClassificationScorer(Scorer):
         correct = (logits.argmax(dim=1) == batch.arrays["labels"]).cpu() & found.finite
         return Masked({**found.arrays, "correct": correct}, found.finite, found.options)
 
-    def ranked(self, batch: Batch, maps: Tensor) -> list[View]:
+    def ranked(self, batch: Batch, maps: Tensor) -> list[MapForm]:
         """Insertion and deletion in each form, and ROAD, on the first images of the data set."""
         settings, views = self.settings, []
         for form in settings.insertion_deletion if settings.insertion_deletion_images else ():
@@ -122,7 +122,7 @@ class ClassificationScorer(Scorer):
             # The plain names are those of the first form.
             name = "{}" if form == settings.insertion_deletion[0] else f"{{}}_{unit}_{baseline}"
             heading, finite = _FORM_HEADINGS[form], torch.isfinite(curves.difference)
-            views.append(View(form, name, heading, {"insertion_deletion": curves}, fair=True, finite=finite))
+            views.append(MapForm(form, name, heading, {"insertion_deletion": curves}, fair=True, finite=finite))
         if settings.road_images:
             found = road(
                 *self._first(batch, maps, settings.road_images),
@@ -130,7 +130,7 @@ class ClassificationScorer(Scorer):
                 first_index=batch.first_index,
                 chunk_size=settings.chunk_size,
             )
-            views.append(View("road", arrays={"road": found}, fair=True, finite=torch.isfinite(found.combined)))
+            views.append(MapForm("road", arrays={"road": found}, fair=True, finite=torch.isfinite(found.combined)))
         return views
 
     def about(self) -> str:
@@ -193,7 +193,7 @@ class LandmarkScorer(Scorer):
 
     def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values`, `labels` (B, K, 2), `normalizer` (B, 2, 2), see `normalizers`, and `part_masks`."""
-        need(batch, "pixel_values", "labels", "normalizer", *(["part_masks"] if self._parts else []))
+        require(batch, "pixel_values", "labels", "normalizer", *(["part_masks"] if self._parts else []))
         pixel_values = batch["pixel_values"].to(device=self._model.device, dtype=self._model.dtype)
         outputs = self._model(pixel_values=pixel_values)
         points = {"labels": batch["labels"].cpu(), "normalizer": self._normalizer(batch["normalizer"].cpu())}
@@ -258,7 +258,7 @@ class CaptionScorer(Scorer):
 
     def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
         """Of `pixel_values` and `labels` (B, T), -100 after the end."""
-        need(batch, "pixel_values", "labels")
+        require(batch, "pixel_values", "labels")
         model = self._model
         pixel_values = batch["pixel_values"].to(device=model.device, dtype=model.dtype)
         encoded = model.encode(pixel_values)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from antehoc_hf.evaluation.maps import binarise, degenerate_maps, measurable_maps, rank_pixels
 from antehoc_hf.evaluation.metric import Metric
-from antehoc_hf.evaluation.scorer import Batch, Scorer, View
+from antehoc_hf.evaluation.scorer import Batch, MapForm, Scorer
 from antehoc_hf.evaluation.settings import EvaluationSettings
 
 _ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
@@ -81,7 +81,7 @@ def measure_maps(scorer: Scorer, batch: Batch, maps: Tensor, metrics: Iterable[M
     )
     shared = {**batch.arrays, "pixel_values": batch.pixel_values, "maps": maps}
     views = chain(
-        [View(arrays={"maps": maps})],
+        [MapForm(arrays={"maps": maps})],
         _masked(scorer, batch, maps, found.flags),
         _ranked(scorer, batch, maps),
         _regions(batch, maps, found.flags),
@@ -98,14 +98,14 @@ def measure_maps(scorer: Scorer, batch: Batch, maps: Tensor, metrics: Iterable[M
     return found
 
 
-def _masked(scorer: Scorer, batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[View]:
+def _masked(scorer: Scorer, batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[MapForm]:
     """What is left of the prediction on the energy map, and under masks cut from the map."""
     settings, pixels = scorer.settings, maps[0].numel()
 
-    def view(mask: Tensor, form: str = "", heading: str = "{}", fair: bool = False, columns: bool = True) -> View:
+    def view(mask: Tensor, form: str = "", heading: str = "{}", fair: bool = False, columns: bool = True) -> MapForm:
         seen = scorer.masked(batch, mask)
         name = f"{form}_{{}}" if form else "{}"
-        return View(form, name, heading, seen.arrays, seen.options, fair, columns, seen.finite)
+        return MapForm(form, name, heading, seen.arrays, seen.options, fair, columns, seen.finite)
 
     yield view(maps)
     if settings.threshold is not None:
@@ -123,7 +123,7 @@ def _masked(scorer: Scorer, batch: Batch, maps: Tensor, flags: dict[str, Tensor]
         yield view(1 - kept, f"remove_{percent}", f"{{}}, {percent} % removed", fair=True, columns=False)
 
 
-def _ranked(scorer: Scorer, batch: Batch, maps: Tensor) -> list[View]:
+def _ranked(scorer: Scorer, batch: Batch, maps: Tensor) -> list[MapForm]:
     """What depends on the order of pixels or patches alone. Constant maps all have the one that the seed draws."""
     without_order = bool((maps.amax(dim=(1, 2, 3)) == maps.amin(dim=(1, 2, 3))).all())
     if not without_order:
@@ -133,21 +133,21 @@ def _ranked(scorer: Scorer, batch: Batch, maps: Tensor) -> list[View]:
     return batch.of_no_order
 
 
-def _regions(batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[View]:
+def _regions(batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[MapForm]:
     """Agreement with each mask of true evidence."""
     nowhere = (maps.sum(dim=(1, 2, 3)) == 0).cpu()
     for region, masks in batch.regions.items():
         flags["undefined"] |= nowhere | ~(masks != 0).flatten(1).any(dim=1).cpu()
         name, heading = (f"{region}_{{}}", f"{region}: {{}}") if region else ("{}", "{}")
-        yield View(region, name, heading, {"masks": masks}, fair=True)
+        yield MapForm(region, name, heading, {"masks": masks}, fair=True)
 
 
-def _applies(metric: Metric, view: View, shared: Mapping[str, object]) -> bool:
+def _applies(metric: Metric, view: MapForm, shared: Mapping[str, object]) -> bool:
     needed = set(metric.inputs)
     return bool(needed & view.arrays.keys()) and needed <= shared.keys() | view.arrays.keys()
 
 
-def _has_column(metric: Metric, view: View) -> bool:
+def _has_column(metric: Metric, view: MapForm) -> bool:
     return view.columns and (metric.columns is None or view.form in metric.columns)
 
 
@@ -158,7 +158,7 @@ def column_of(metric: Metric, heading: str = "{}", fair: bool = False) -> Column
 
 
 def _compute(
-    metric: Metric, arrays: Mapping[str, object], view: View, batch: Batch, settings: EvaluationSettings
+    metric: Metric, arrays: Mapping[str, object], view: MapForm, batch: Batch, settings: EvaluationSettings
 ) -> Tensor:
     """(B,) on the CPU; NaN where an input is not finite, and beyond the images that were looked at."""
     count = len(batch.pixel_values)

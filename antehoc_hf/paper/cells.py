@@ -14,7 +14,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps, evaluate_stability
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.explainers import measured_explainers
-from antehoc_hf.paper.workshop import Network, Workshop
+from antehoc_hf.paper.workshop import TrainedNetwork, Workshop
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.training.tasks.base import MeasureOptions
 
@@ -81,7 +81,7 @@ class Bench:
     cells: CellStore
     explainers: tuple[str, ...] = ("grad-cam", "grad-cam++", "score-cam")
 
-    def maps(self, network: Network) -> dict[str, Any]:
+    def maps(self, network: TrainedNetwork) -> dict[str, Any]:
         """Tables 1 and 2 and what brightness can't buy: a `MapReport` as plain data."""
         protocol = self.workshop.protocol
         settings = EvaluationSettings(
@@ -97,7 +97,7 @@ class Bench:
             lambda: self._report(network, protocol.images, settings),
         )
 
-    def stability(self, network: Network) -> dict[str, Any]:
+    def stability(self, network: TrainedNetwork) -> dict[str, Any]:
         """Table 5: a `MapReport` as plain data."""
         protocol = self.workshop.protocol
 
@@ -115,13 +115,13 @@ class Bench:
         options = {"images": protocol.slow_images, "noise": list(protocol.noise), "explainers": list(self.explainers)}
         return self._cell(f"stability/{network.key}", network, options, compute)
 
-    def captions(self, network: Network) -> dict[str, Any]:
+    def captions(self, network: TrainedNetwork) -> dict[str, Any]:
         """Table 4: a `MapReport` as plain data."""
         images = min(CAPTION_IMAGES, self.workshop.protocol.images)
         options = {"images": images, "explainers": list(self.explainers)}
         return self._cell(f"captions/{network.key}", network, options, lambda: self._report(network, images))
 
-    def landmarks(self, network: Network) -> dict[str, Any]:
+    def landmarks(self, network: TrainedNetwork) -> dict[str, Any]:
         """The numbers to Figure 4: a `MapReport` as plain data."""
         images = self.workshop.protocol.images
 
@@ -133,14 +133,16 @@ class Bench:
 
         return self._cell(f"landmarks/{network.key}/{network.variant}", network, {"images": images}, compute)
 
-    def _report(self, network: Network, images: int, settings: EvaluationSettings | None = None) -> dict[str, Any]:
+    def _report(
+        self, network: TrainedNetwork, images: int, settings: EvaluationSettings | None = None
+    ) -> dict[str, Any]:
         model, batches = self.workshop.model(network), self.workshop.batches(network, images)
         return evaluate_maps(
             model, batches, settings, explainers=measured_explainers(self.explainers, model)
         ).to_dict()
 
     def _cell(
-        self, name: str, network: Network, options: dict[str, Any], compute: Callable[[], dict[str, Any]]
+        self, name: str, network: TrainedNetwork, options: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
         """A cell's value depends on how its network was trained, too."""
         training = {f"training.{option}": value for option, value in self.workshop.options(network).items()}

@@ -13,7 +13,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.paper.cells import Bench
 from antehoc_hf.paper.landmarks import part_networks
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, LANDMARKS, DataSource
-from antehoc_hf.paper.workshop import Network
+from antehoc_hf.paper.workshop import TrainedNetwork
 from antehoc_hf.training.data import sample
 from antehoc_hf.visualization import comparison, photo_parts
 from antehoc_hf.visualization.gallery import gallery
@@ -50,7 +50,7 @@ def draw(bench: Bench, number: int, key: str, source: DataSource, seed: int, fol
 
 
 def _methods(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
-    network = Network("classifier", key, source, seed)
+    network = TrainedNetwork("classifier", key, source, seed)
     model, pictures, pixel_values, labels = _opened(bench, network, _COMPARED)
     names = ["antehoc", *bench.explainers]
     predicted = _predicted(model, pixel_values)
@@ -66,7 +66,7 @@ def _methods(bench: Bench, key: str, source: DataSource, seed: int, folder: Path
 
 
 def _regions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
-    network = Network("classifier", key, source, seed)
+    network = TrainedNetwork("classifier", key, source, seed)
     model, pictures, pixel_values, _ = _opened(bench, network, _GALLERY_IMAGES)
     with torch.no_grad():
         maps = model.interpretation(pixel_values).interpretation_map
@@ -99,7 +99,7 @@ def _parts(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) 
 
 
 def _captions(bench: Bench, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
-    network = Network("captioner", key, source, seed)
+    network = TrainedNetwork("captioner", key, source, seed)
     task = bench.workshop.settings(network).task
     shop = bench.workshop
     drawn = task.save_figures(shop.model(network), shop.test_images(network), shop.processor(network), folder)
@@ -109,7 +109,7 @@ def _captions(bench: Bench, key: str, source: DataSource, seed: int, folder: Pat
     return files
 
 
-def _opened(bench: Bench, network: Network, count: int) -> tuple[Any, Any, Tensor, Tensor]:
+def _opened(bench: Bench, network: TrainedNetwork, count: int) -> tuple[Any, Any, Tensor, Tensor]:
     """Model, pictures, what the model is given, and labels of a seeded choice of test images."""
     model, processor = bench.workshop.model(network), bench.workshop.processor(network)
     batch = next(iter(bench.workshop.batches(network, count, size=count)))

@@ -8,7 +8,7 @@ from typing import Any
 from antehoc_hf.paper.cells import Bench, spread
 from antehoc_hf.paper.protocols import DataSource
 from antehoc_hf.paper.tables import Table, Value, protocol_line, scores_of
-from antehoc_hf.paper.workshop import Network
+from antehoc_hf.paper.workshop import TrainedNetwork
 
 _PARTS = ("nose", "eyes", "mouth")
 _SHOWN = ("antehoc", "center")
@@ -19,11 +19,11 @@ _OF_EACH_MAP = {
 }
 
 
-def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, Network]:
+def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, TrainedNetwork]:
     """The models of the single parts, or of all points where the data set has no such parts."""
     groups = _PARTS if key == "faces" else ("all",)
     return {
-        group: Network("landmarks", key, source, seed, extra=("--landmark_group", group), variant=group)
+        group: TrainedNetwork("landmarks", key, source, seed, extra=("--landmark_group", group), variant=group)
         for group in groups
     }
 

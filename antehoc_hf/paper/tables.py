@@ -10,7 +10,7 @@ from antehoc_hf.paper.cells import Bench, spread
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, DataSource
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS, STABILITY, Numbers
 from antehoc_hf.paper.published import CAPTIONS as PUBLISHED_CAPTIONS
-from antehoc_hf.paper.workshop import Network
+from antehoc_hf.paper.workshop import TrainedNetwork
 
 NETWORKS = {"plain": "plain network", "senn": "SENN", "cbah": "CBAH", "antehoc": "antehoc"}
 
@@ -102,7 +102,7 @@ _FAIR = {
 def faithfulness(bench: Bench, number: int, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
     """Table 1 (energy maps) or 2 (binarised at 0.8) on one data set."""
     prefix, published = ("", ENERGY_MAPS) if number == 1 else ("binarised_", BINARISED)
-    reports = [bench.maps(Network("classifier", key, source, seed)) for seed in seeds]
+    reports = [bench.maps(TrainedNetwork("classifier", key, source, seed)) for seed in seeds]
     paper = {f"{prefix}drop_cond": "Drop ↓", f"{prefix}inc_cond": "Inc ↑", f"{prefix}win": "Win ↑"}
     columns = {**paper, **_FAIR}
     rows = _rows(reports, columns, lambda name: dict(zip(paper, published.get(key, {}).get(name, ()), strict=False)))
@@ -121,7 +121,7 @@ def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int])
     """Table 3: networks of one size that explain themselves, and the plain one, which the paper leaves out."""
     rows, images = {}, 0
     for model_type, name in NETWORKS.items():
-        networks = [Network("comparison", key, source, seed, model_type) for seed in seeds]
+        networks = [TrainedNetwork("comparison", key, source, seed, model_type) for seed in seeds]
         results = [bench.workshop.results(network) for network in networks]
         found = [100 * result["metrics"]["accuracy"] for result in results]
         seconds = [result["training"]["seconds"] for result in results]
@@ -135,11 +135,14 @@ def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int])
     return Table(3, f"accuracy, {source.title}", columns, rows, notes)
 
 
-def captions(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
+def caption_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
     """Table 4: how much of a caption's probability the maps keep."""
-    reports = [bench.captions(Network("captioner", key, source, seed)) for seed in seeds]
+    reports = [bench.captions(TrainedNetwork("captioner", key, source, seed)) for seed in seeds]
     bleu = _value(
-        [bench.workshop.results(Network("captioner", key, source, seed))["metrics"].get("bleu_4") for seed in seeds]
+        [
+            bench.workshop.results(TrainedNetwork("captioner", key, source, seed))["metrics"].get("bleu_4")
+            for seed in seeds
+        ]
     )
     columns = {
         "drop_cond": "Drop ↓",
@@ -161,7 +164,7 @@ def captions(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -
 
 def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
     """Table 5: change of Drop and Inc under salt and pepper."""
-    reports = [bench.stability(Network("classifier", key, source, seed)) for seed in seeds]
+    reports = [bench.stability(TrainedNetwork("classifier", key, source, seed)) for seed in seeds]
     shares = bench.workshop.protocol.noise
     columns = {f"{kind} {share:g}": f"{kind} {share:g} ↓" for share in shares for kind in ("CD", "CI")}
     columns |= {f"similarity {shares[0]:g}": f"same order of pixels, {shares[0]:g} ↑"}
@@ -187,7 +190,7 @@ def tables_of(
         sources: key → where it is.
     """
     if number == 4:
-        return [captions(bench, key, sources[key], seeds) for key in keys if key in CAPTIONS]
+        return [caption_table(bench, key, sources[key], seeds) for key in keys if key in CAPTIONS]
     chosen = [key for key in keys if key in CLASSIFICATION]
     if number in (1, 2):
         return [faithfulness(bench, number, key, sources[key], seeds) for key in chosen]

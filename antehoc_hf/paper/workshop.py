@@ -28,7 +28,7 @@ _OF_OURS = ("--map_head", "energy", "--map_eval_samples", "0", "--panel_images",
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedNetwork:
     """
     A network that a table needs.
 
@@ -73,7 +73,7 @@ class Workshop:
     quiet: bool = False
     _data: dict[str, ImageData[Any]] = field(default_factory=dict)
 
-    def results(self, network: Network) -> dict[str, Any]:
+    def results(self, network: TrainedNetwork) -> dict[str, Any]:
         """
         What training the network came to; it is trained, or its training resumed, if that is not finished.
 
@@ -95,27 +95,27 @@ class Workshop:
             )
         return results
 
-    def options(self, network: Network) -> dict[str, Any]:
+    def options(self, network: TrainedNetwork) -> dict[str, Any]:
         """The training's options that decide which network comes of it, as JSON would have them."""
         return _deciding(self.settings(network).given)
 
-    def model(self, network: Network) -> Any:
+    def model(self, network: TrainedNetwork) -> Any:
         """The trained network, on the device, in evaluation mode."""
         self.results(network)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model_class = self.settings(network).task.model_class
         return model_class.from_pretrained(self.root / network.folder).to(device).eval()
 
-    def processor(self, network: Network) -> Any:
+    def processor(self, network: TrainedNetwork) -> Any:
         """The trained network's image processor."""
         self.results(network)
         return AutoImageProcessor.from_pretrained(self.root / network.folder)
 
-    def settings(self, network: Network) -> RunSettings:
+    def settings(self, network: TrainedNetwork) -> RunSettings:
         """All options of the network's training."""
         return parse_settings(self._flags(network))
 
-    def test_images(self, network: Network) -> ImageDataset:
+    def test_images(self, network: TrainedNetwork) -> ImageDataset:
         """The images that nothing was trained on: the test split, or else the validation split."""
         data, processor = self._loaded(network), self.processor(network)
         role = next((role for role in ("test", "validation") if role in data.splits), None)
@@ -124,7 +124,7 @@ class Workshop:
         encode = data.targets.encoder(processor, None)
         return ImageDataset(data.splits[role], data.image_column, data.targets, encode)
 
-    def batches(self, network: Network, count: int, size: int = 25) -> DataLoader[Any]:
+    def batches(self, network: TrainedNetwork, count: int, size: int = 25) -> DataLoader[Any]:
         """A seeded choice of the test images, with masks of the true evidence where the data set has them."""
         images = self.test_images(network)
         dataset: Any = images
@@ -136,14 +136,14 @@ class Workshop:
             Subset(dataset, sample(images, count)), batch_size=size, collate_fn=parts.get("data_collator")
         )
 
-    def _loaded(self, network: Network) -> ImageData[Any]:
+    def _loaded(self, network: TrainedNetwork) -> ImageData[Any]:
         key = f"{network.role} {network.key} {network.variant}"
         if key not in self._data:
             settings = self.settings(network)
             self._data[key] = settings.task.load_data(settings.data)
         return self._data[key]
 
-    def _flags(self, network: Network) -> list[str]:
+    def _flags(self, network: TrainedNetwork) -> list[str]:
         if network.source.name is None:
             raise UsageError(
                 f"It is not known where {network.source.title} is: say so with, --data {network.key}=FOLDER."

@@ -19,7 +19,7 @@ _HUES = (
 )
 
 
-def captions(bug: Bug, label: int, family: str) -> tuple[list[str], list[list[str]]]:
+def describe(bug: Bug, label: int, family: str) -> tuple[list[str], list[list[str]]]:
     """Three captions of a scene and, word by word of `caption.split()`, the region that the word names.
 
     Regions are those of `part_mask`: a part, "deciding" for the class's name, "bug", "background" for the place,

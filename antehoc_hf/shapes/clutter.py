@@ -12,13 +12,13 @@ import numpy as np
 
 from antehoc_hf.shapes import geometry
 from antehoc_hf.shapes.geometry import Array
-from antehoc_hf.shapes.parts import Layer
+from antehoc_hf.shapes.parts import PaintLayer
 from antehoc_hf.shapes.textures import Colour, Rng, colour
 
 CLUTTER = "clutter"
 
 
-def clutter_layers(rng: Rng, size: int) -> list[Layer]:
+def clutter_layers(rng: Rng, size: int) -> list[PaintLayer]:
     """Three to six distractors of random kind, place, turn and size, the lowest first."""
     layers = []
     for _ in range(int(rng.integers(3, 7))):
@@ -33,7 +33,7 @@ def clutter_layers(rng: Rng, size: int) -> list[Layer]:
         depth = np.clip(-distance / 0.35, 0.0, 1.0)
         shade = (0.6 + 0.4 * np.minimum(1.0, 2.0 * depth)) * (1.0 + 0.25 * (u * math.cos(lit) + v * math.sin(lit)))
         alpha = np.clip(0.5 - distance * reach / 0.8, 0.0, 1.0)
-        layers.append(Layer(CLUTTER, window, alpha, np.clip(rgb * shade[..., None], 0.0, 1.0)))
+        layers.append(PaintLayer(CLUTTER, window, alpha, np.clip(rgb * shade[..., None], 0.0, 1.0)))
     return layers
 
 

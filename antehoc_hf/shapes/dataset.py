@@ -28,7 +28,7 @@ from datasets import (
 from datasets.utils import tqdm
 from PIL import Image as PILImage
 
-from antehoc_hf.shapes.captions import captions
+from antehoc_hf.shapes.captions import describe
 from antehoc_hf.shapes.parts import CLASSES, DECIDING, HORNS, LANDMARKS, TAILS, WINGS
 from antehoc_hf.shapes.scene import (
     REGIONS,
@@ -179,7 +179,7 @@ def _row(recipe: Recipe, removed: tuple[str, ...]) -> dict[str, Any]:
     variants = scene.bug.variants
     masks = scene.part_masks()
     places, visible = scene.landmarks()
-    texts, regions = captions(scene.bug, recipe.label, BACKGROUNDS[scene.family])
+    texts, regions = describe(scene.bug, recipe.label, BACKGROUNDS[scene.family])
     attributes = np.zeros(len(ATTRIBUTES))
     attributes[[3 * part + variant for part, variant in enumerate(variants)]] = 1.0
     return {

@@ -91,7 +91,7 @@ def sample_bug(rng: Rng, label: int) -> Bug:
 
 
 @dataclass(frozen=True)
-class Layer:
+class PaintLayer:
     """One thing drawn: its region, the window of the image it fills, its coverage (H, W) and colours (H, W, 3)."""
 
     region: str
@@ -108,7 +108,7 @@ class BugPainter:
         self.size = size
         self.unit = bug.unit * size
 
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[PaintLayer]:
         """The parts from the lowest to the highest."""
         return [self._legs(), self._tail(), self._wings(), self._horn(), self._body(), self._head()]
 
@@ -143,7 +143,7 @@ class BugPainter:
         cosine, sine = math.cos(self.bug.angle), math.sin(self.bug.angle)
         return window, cosine * du + sine * dv, sine * du - cosine * dv
 
-    def _layer(self, region: str, window: Window, distance: Array, paint: Colour | Array, rim: float) -> Layer:
+    def _layer(self, region: str, window: Window, distance: Array, paint: Colour | Array, rim: float) -> PaintLayer:
         """A rounded, outlined surface: `distance` in units, `rim` the width of its rounded edge in units."""
         alpha = np.clip(0.5 - distance * self.unit / 0.8, 0.0, 1.0)
         depth = np.clip(-distance / rim, 0.0, 1.0)
@@ -151,9 +151,9 @@ class BugPainter:
         towards = math.cos(self.bug.light) * slope_u + math.sin(self.bug.light) * slope_v
         shade = (0.62 + 0.38 * np.minimum(1.0, 2.5 * depth)) * (1.0 + 0.4 * (1.0 - depth) * towards)
         rgb = np.clip(np.asarray(paint) * shade[..., None] + (0.1 * depth**2)[..., None], 0.0, 1.0)
-        return Layer(region, window, alpha, rgb)
+        return PaintLayer(region, window, alpha, rgb)
 
-    def _legs(self) -> Layer:
+    def _legs(self) -> PaintLayer:
         window, u, v = self._frame((0.0, 0.0), 1.45)
         u, v = u + self.bug.gait * np.sign(v), np.abs(v)
         distance = np.full(u.shape, np.inf)
@@ -163,7 +163,7 @@ class BugPainter:
             distance = np.minimum(distance, np.minimum(thigh, shin))
         return self._layer("legs", window, distance, self.bug.colours["legs"], 0.06)
 
-    def _body(self) -> Layer:
+    def _body(self) -> PaintLayer:
         bug = self.bug
         window, u, v = self._frame((0.0, 0.0), 0.9)
         abdomen = geometry.ellipse(u, v, (-0.17, 0.0), (0.62, 0.41 * bug.plump))
@@ -189,7 +189,7 @@ class BugPainter:
             distance = geometry.ellipse(u, v, (-0.2, 0.0), (0.3, 0.2))
         return np.clip(0.5 - distance * self.unit, 0.0, 1.0)
 
-    def _head(self) -> Layer:
+    def _head(self) -> PaintLayer:
         window, u, v = self._frame((0.86, 0.0), 0.3)
         distance = geometry.ellipse(u, v, (0.86, 0.0), (0.21, 0.24))
         eyes = geometry.disc(u, np.abs(v), (0.93, 0.16), 0.075)
@@ -197,14 +197,14 @@ class BugPainter:
         paint = np.asarray(self.bug.colours["head"]) * (1.0 - eye) + np.array([0.03, 0.03, 0.05]) * eye
         return self._layer("head", window, distance, paint, 0.2)
 
-    def _horn(self) -> Layer:
+    def _horn(self) -> PaintLayer:
         bug = self.bug
         window, u, v = self._frame((1.35, 0.0), 0.75)
         u, v = _untilted(u, v, _HORN_ROOT, bug.horn_tilt, bug.horn_size)
         distance = _HORN_SHAPES[bug.variants[0]](u, v) * bug.horn_size
         return self._layer("horn", window, distance, bug.colours["ends"], 0.12)
 
-    def _tail(self) -> Layer:
+    def _tail(self) -> PaintLayer:
         bug = self.bug
         window, u, v = self._frame((-1.2, 0.0), 0.95)
         u, v = _untilted(u, v, _TAIL_ROOT, bug.tail_tilt, bug.tail_size)
@@ -215,7 +215,7 @@ class BugPainter:
             paint = np.asarray(paint) * rays[..., None]
         return self._layer("tail", window, distance, paint, 0.14)
 
-    def _wings(self) -> Layer:
+    def _wings(self) -> PaintLayer:
         bug = self.bug
         window, u, v = self._frame((0.1, 0.0), 2.0)
         u, v = _untilted(u, np.abs(v), _WING_ROOT, bug.wing_sweep, bug.wing_size)

@@ -23,7 +23,7 @@ from antehoc_hf.shapes.parts import (
     PARTS,
     Bug,
     BugPainter,
-    Layer,
+    PaintLayer,
     sample_bug,
 )
 from antehoc_hf.shapes.textures import BACKGROUNDS, background
@@ -94,7 +94,7 @@ class Scene:
     bug: Bug
     family: int
     ground: Array
-    layers: tuple[Layer, ...]
+    layers: tuple[PaintLayer, ...]
 
     def image(self, without: Collection[str] = ()) -> Bytes:
         """The image, (H, W, 3) uint8, as it is when the regions named in `without` are not there.

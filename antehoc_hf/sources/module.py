@@ -37,7 +37,7 @@ def of_module(
     Raises:
         ValueError: if it cannot be built again from a configuration.
     """
-    network = unwrapped(network)
+    network = without_wrappers(network)
     origin = origin or f"This {type(network).__name__}"
     library = type(network).__module__.split(".", 1)[0]
     if library == "transformers" and hasattr(network, "timm_model"):  # TimmWrapper
@@ -54,7 +54,7 @@ def of_module(
     )
 
 
-def unwrapped(network: nn.Module) -> nn.Module:
+def without_wrappers(network: nn.Module) -> nn.Module:
     """The network within `DataParallel`, `DistributedDataParallel` and `torch.compile`."""
     while (
         any(isinstance(getattr(network, name, None), nn.Module) for name in _WRAPPERS)

@@ -22,7 +22,7 @@ from antehoc_hf.evaluation.insertion_deletion import blurred, insertion_deletion
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
-from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
+from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 RESULTS = Path(__file__).parent / "results"
 OURS, START = "fitted map", "class evidence"
@@ -108,10 +108,7 @@ def _interval(values: Tensor, rival: Tensor) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=list(NETWORKS), default="tf_efficientnet_lite0")
-    parser.add_argument("--weights", type=Path, required=True, help="folder the packages were installed to")
-    parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
+    parser = script_options(__doc__)
     parser.add_argument("--images", type=int, default=2000, help="to fit the map to")
     parser.add_argument("--pairs", type=int, default=8, help="of coalitions of each image")
     parser.add_argument("--against", choices=["complement", "drawn"], default="complement", help="see FitOptions")

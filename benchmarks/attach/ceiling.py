@@ -6,8 +6,6 @@ How far ahead of Grad-CAM a map can be: regressions of each image's own patches 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
 from antehoc_hf.training.objectives.patches import draw_coalitions, draw_sizes, shown_images
-from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
+from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 SIDE, PATCHES, STEPS = 14, 196, 8
 
@@ -152,10 +150,7 @@ def _print(found: dict[str, list[Tensor]]) -> None:
 
 
 def _arguments() -> Any:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=list(NETWORKS), default="tf_efficientnet_lite0")
-    parser.add_argument("--weights", type=Path, required=True, help="folder the packages were installed to")
-    parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
+    parser = script_options(__doc__)
     parser.add_argument("--images", type=int, default=600, help="the map is fitted to")
     parser.add_argument("--count", type=int, default=20, help="images of train that are compared on")
     return parser.parse_args()

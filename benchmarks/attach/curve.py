@@ -16,7 +16,7 @@ import torch
 
 from antehoc_hf.training.attach import FitOptions, fit_map
 from benchmarks.attach.attach import OURS, START, compare
-from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
+from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 TRAIN = 4000
 
@@ -56,10 +56,7 @@ def _cell(score: dict[str, Any]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=list(NETWORKS), default="mobilenetv2_100")
-    parser.add_argument("--weights", type=Path, required=True, help="folder the packages were installed to")
-    parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
+    parser = script_options(__doc__, "mobilenetv2_100")
     parser.add_argument("--images", type=int, nargs="+", default=[250, 500, 1000, 2000, TRAIN], help="to fit maps to")
     parser.add_argument("--pairs", type=int, default=4, help="of coalitions of each image")
     parser.add_argument("--judged", type=int, default=100, help="further images, to compare the maps on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,12 @@ class Imagenette(Dataset):
         row = self.rows[index]
         image = F.center_crop(F.resize(row["image"].convert("RGB"), 224, F.InterpolationMode.BICUBIC), [224, 224])
         return {"pixel_values": F.normalize(F.to_tensor(image), self.mean, self.std), "label": row["imagenet_label"]}
+
+
+def script_options(description: str | None, network: str = "tf_efficientnet_lite0") -> argparse.ArgumentParser:
+    """The options of every script here: network, weights and images."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=list(NETWORKS), default=network)
+    parser.add_argument("--weights", type=Path, required=True, help="folder the packages were installed to")
+    parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
+    return parser

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForImageClassification
 
 from antehoc_hf.cli import main as antehoc
-from benchmarks.attach.networks import NETWORKS, Imagenette, classifier
+from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 SMALL: dict[str, dict[str, Any]] = {"everything": {}, "MatMul, Gemm": {"op_types_to_quantize": ["MatMul", "Gemm"]}}
 
@@ -90,10 +90,7 @@ def _mb(path: Path) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=list(NETWORKS), default="tf_efficientnet_lite0")
-    parser.add_argument("--weights", type=Path, required=True, help="folder the packages were installed to")
-    parser.add_argument("--data", type=Path, required=True, help="Imagenette's folder")
+    parser = script_options(__doc__)
     parser.add_argument("--output_dir", type=Path, required=True, help="for the model, its graph and that in 8 bits")
     parser.add_argument("--images", type=int, default=1000, help="to fit the map to")
     parser.add_argument("--pairs", type=int, default=4, help="of coalitions of each image")

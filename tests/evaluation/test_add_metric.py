@@ -11,7 +11,7 @@ from antehoc_hf.evaluation import METRICS, Metric, Scorer, evaluate_maps, load_m
 from antehoc_hf.evaluation.controls import center_map
 from antehoc_hf.evaluation.scorer import Batch, Masked
 from antehoc_hf.model_cards.collect import collect
-from antehoc_hf.model_cards.render import render
+from antehoc_hf.model_cards.render import render_card
 
 CORNER = torch.arange(64 * 64).view(1, 1, 64, 64) < 32 * 64  # the upper half
 
@@ -72,7 +72,7 @@ def test_a_metric_is_in_tables_json_card_and_evaluate(task, metrics):
     worth_known = task is not landmarks  # points have an error and no probability
     assert ("lost_logit" in row.scores) == ("equal_area_lost_logit" in row.scores) == worth_known
     text, found = report.to_text(), json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    card = render(collect({"backbone": "test_resnet"}, {"maps": found}))
+    card = render_card(collect({"backbone": "test_resnet"}, {"maps": found}))
     for table in (text, report.to_markdown(), card):
         fair, bright = table.split("On image ⊙ map.")
         assert "in the upper half ↑" in fair

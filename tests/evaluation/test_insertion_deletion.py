@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import half_white
 
 from antehoc_hf.evaluation import insertion_deletion
 
@@ -10,12 +11,6 @@ def share_of_white(images):
     """Probability of class 0: the mean of the left half, in [0, 1]."""
     share = images[:, :, :, : images.shape[3] // 2].mean(dim=(1, 2, 3))
     return torch.stack([share, 1 - share], dim=1)
-
-
-def half_white(batch=1, side=4):
-    pixels = torch.zeros(batch, 3, side, side)
-    pixels[..., : side // 2] = 1
-    return pixels
 
 
 TARGET = torch.zeros(1, dtype=torch.long)

@@ -14,10 +14,10 @@ from antehoc_hf.evaluation.landmarks import (
     auc,
     failure_rate,
     hull_mask,
+    hulls_mask,
     landmark_metrics,
     nme,
     normalizers,
-    part_mask,
 )
 
 NAN = math.nan
@@ -101,8 +101,8 @@ def test_hull_mask_agrees_with_matplotlib():
 
 def test_half_a_part_is_none():
     square = torch.tensor([[0.1, 0.1], [0.4, 0.1], [0.4, 0.4], [0.1, 0.4]])
-    assert part_mask([square, square + 0.5], 20, 20).sum() == 2 * part_mask([square], 20, 20).sum() > 0
-    assert not part_mask([square, square * NAN], 20, 20).any()
+    assert hulls_mask([square, square + 0.5], 20, 20).sum() == 2 * hulls_mask([square], 20, 20).sum() > 0
+    assert not hulls_mask([square, square * NAN], 20, 20).any()
     assert not hull_mask(square[:2], 20, 20).any()
     assert not hull_mask(torch.tensor([[0.1, 0.1], [0.5, 0.5], [0.8, 0.8]]), 20, 20).any()  # on a line
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import half_white
 
 from antehoc_hf.evaluation import road
 from antehoc_hf.evaluation.imputation import linear_imputation, noisy_linear_imputation
@@ -85,17 +86,11 @@ def left_half(image):
     return torch.stack([share, 1 - share], dim=1)
 
 
-def half_white(batch=1, side=8):
-    pixels = torch.zeros(batch, 3, side, side)
-    pixels[..., : side // 2] = 1
-    return pixels
-
-
 TARGET = torch.zeros(1, dtype=torch.long)
 
 
 def test_hand_computed():
-    pixels = half_white()
+    pixels = half_white(side=8)
     scores = road(left_half, pixels, pixels[:, :1], TARGET, percentages=(25, 50, 75))
     # The white half is taken out first: half of it, all, all; and last: none, none, half of it.
     assert scores.most_relevant_first.tolist() == [[0.5, 0, 0]]
@@ -108,7 +103,7 @@ def test_hand_computed():
 def test_maps_that_explain_nothing_score_zero(kind):
     batch = 64
     maps = torch.ones(batch, 1, 8, 8) if kind == "constant" else torch.rand(batch, 1, 8, 8)
-    scores = road(left_half, half_white(batch), maps, TARGET.expand(batch)).combined
+    scores = road(left_half, half_white(batch, side=8), maps, TARGET.expand(batch)).combined
     assert abs(float(scores.mean())) < 3 * float(scores.std()) / batch**0.5
 
 
@@ -147,7 +142,7 @@ def test_every_image_of_every_batch_is_scored_alike():
 
 
 def test_no_images_give_no_scores():
-    assert road(left_half, half_white(0), half_white(0)[:, :1], TARGET[:0]).combined.shape == (0,)
+    assert road(left_half, half_white(0, side=8), half_white(0, side=8)[:, :1], TARGET[:0]).combined.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +157,9 @@ def test_no_images_give_no_scores():
     ],
 )
 def test_mistakes_end_in_one_sentence(options, message):
-    maps = options.pop("maps", half_white()[:, :1])
+    maps = options.pop("maps", half_white(side=8)[:, :1])
     with pytest.raises(ValueError, match=message):
-        road(left_half, half_white(), maps, TARGET, **options)
+        road(left_half, half_white(side=8), maps, TARGET, **options)
 
 
 def test_imputation_mistakes_end_in_one_sentence():

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from helpers import QUICK
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
@@ -19,15 +20,6 @@ from antehoc_hf.explainers import EXPLAINERS, Explainer, Question, RawMaps, load
 
 METHODS = [name for name in EXPLAINERS if name not in ("antehoc", "constant", "random", "center", "sobel")]
 USUAL = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
-QUICK = {
-    "integrated-grad-cam": {"steps": 3},
-    "integrated-gradients": {"steps": 3},
-    "rise": {"masks": 30},
-    "leave-one-out": {"grid": 4},
-    "shapley-sampling": {"grid": 4, "samples": 1},
-    "kernel-shap": {"grid": 4, "samples": 40},
-    "coalition-regression": {"grid": 4, "pairs": 20},
-}
 
 
 def images(count: int = 2, height: int = 64, width: int = 64) -> torch.Tensor:

@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import QUICK
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from antehoc_hf.explainers import EXPLAINERS, load_explainer
 
-QUICK: dict[str, dict[str, Any]] = {
-    "integrated-grad-cam": {"steps": 2},
-    "integrated-gradients": {"steps": 2},
-    "rise": {"masks": 10},
-    "leave-one-out": {"grid": 2},
-    "shapley-sampling": {"grid": 2, "samples": 1},
-    "kernel-shap": {"grid": 2, "samples": 20},
-    "coalition-regression": {"grid": 2, "pairs": 10},
-}
 POST_HOC = ["grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "integrated-gradients", "sise", "ada-sise"]
 NEED_BLACK = [
     ("integrated-gradients", {"steps": 2}),

@@ -85,9 +85,11 @@ def test_the_map_does_not_depend_on_the_batch(model, noise):
 
 
 @torch.no_grad()
-def test_an_untrained_network_shows_the_heads_evidence(build, noise):
+@pytest.mark.parametrize("closed_form", [False, True])
+def test_an_untrained_network_shows_the_heads_evidence(build, noise, closed_form):
     """Class activation mapping of the predicted class against the mean class: the head's weights at each position."""
-    model, pixels = build("test_resnet", **KIND), noise(2, 64)
+    kind = {"kind": "contributions", "closed_form": closed_form}
+    model, pixels = build("test_resnet", map_head=kind), noise(2, 64)
     weight = torch.nn.init.normal_(model.backbone.fc.weight, std=0.3)
     output = model(pixels)
     features = F.interpolate(model.backbone.forward_features(pixels), size=(8, 8), mode="bilinear")

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent))  # programs of this folder share helpers
+
 
 @pytest.fixture(scope="session")
 def real() -> Callable[[str], Path]:

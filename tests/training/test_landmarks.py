@@ -16,7 +16,7 @@ from antehoc_hf.modeling.image_geometry import ImageGeometry
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_augmentation import RandomAffine, mirrored
-from antehoc_hf.training.data.landmark_groups import chosen_points, flip_within, parts_within, scheme_of
+from antehoc_hf.training.data.landmark_groups import flip_within, parts_within, points_of_group, scheme_of
 from antehoc_hf.training.data.loading import load_data
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
@@ -135,7 +135,7 @@ def test_a_face_on_its_side_is_taken_as_given():
     ],
 )
 def test_groups_of_a_face(group, expected):
-    assert chosen_points(FACE, group) == list(expected)
+    assert points_of_group(FACE, group) == list(expected)
 
 
 def test_mirrored_faces_are_faces():
@@ -145,24 +145,24 @@ def test_mirrored_faces_are_faces():
         assert FACE.flip[one] == other
     assert [point for point in range(68) if FACE.flip[point] == point] == [8, *range(27, 31), 33, 51, 57, 62, 66]
     for group in ("nose", "eyes", "mouth", "parts", "all"):
-        points = chosen_points(FACE, group)
+        points = points_of_group(FACE, group)
         flip = flip_within(FACE, points)
         assert [points[index] for index in flip] == [FACE.flip[point] for point in points]
     assert flip_within(FACE, [48]) is None
 
 
 def test_parts_of_a_group():
-    assert parts_within(FACE, chosen_points(FACE, "nose+mouth")) == {
+    assert parts_within(FACE, points_of_group(FACE, "nose+mouth")) == {
         "nose": list(range(9)),
         "mouth": list(range(9, 29)),
     }
-    assert set(parts_within(FACE, chosen_points(FACE, "all"))) == {"nose", "right_eye", "left_eye", "mouth"}
+    assert set(parts_within(FACE, points_of_group(FACE, "all"))) == {"nose", "right_eye", "left_eye", "mouth"}
     assert parts_within(FACE, [0, 1, 2]) == {}
 
 
 def test_shapes_have_names_and_swap_their_wings():
     shapes = scheme_of(6, "shapes")
-    assert chosen_points(shapes, "horn+tail") == [0, 3]
+    assert points_of_group(shapes, "horn+tail") == [0, 3]
     assert shapes.flip == (0, 2, 1, 3, 4, 5)
     assert scheme_of(6, "something").flip is None
 

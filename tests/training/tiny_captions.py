@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import torch
+from tiny_run import build_args
 from torch.utils.data import Dataset
 
 from antehoc_hf.modeling import AnteHocForImageCaptioning
-from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data.captions import CaptionCollator
 from antehoc_hf.training.trainer import AnteHocTrainer
 
@@ -43,20 +43,6 @@ def build_model(backbone: str = "test_resnet", seed: int = 0, **config: Any) -> 
     sizes = {"decoder_embedding_size": 16, "decoder_hidden_size": 24, "map_head": "energy"}
     model: Any = AnteHocForImageCaptioning.from_backbone(backbone, image_size=SIZE, **{**words, **sizes, **config})
     return model
-
-
-def build_args(output_dir: Any, **options: Any) -> AnteHocTrainingArguments:
-    defaults: dict[str, Any] = {
-        "per_device_train_batch_size": 4,
-        "max_steps": 4,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "learning_rate": 1e-2,
-    }
-    return AnteHocTrainingArguments(output_dir=str(output_dir), **{**defaults, **options})
 
 
 def main(path: str) -> None:

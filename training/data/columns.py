@@ -26,13 +26,8 @@ def find_image_column(
 ) -> str:
     """The column that holds the images: of type `datasets.Image`, or else bytes, paths or arrays under a usual name.
 
-    Args:
-        features: the features of the data set.
-        override: the column the user named, which is only checked to exist.
-        source: how to call the data set in an error.
-
     Raises:
-        DataError: no column, or several which are equally likely; the sentence names the columns there are.
+        DataError: as [`find_column`].
     """
     if override is not None:
         return _existing(override, features, "image_column", source)
@@ -49,13 +44,11 @@ def find_label_column(
     another usual name (target, class, category …).
 
     Args:
-        features: the features of the data set.
+        features, override, source: as of [`find_column`].
         image_column: the column of the images, which is left out.
-        override: the column the user named, which is only checked to exist.
-        source: how to call the data set in an error.
 
     Raises:
-        DataError: no column, or several which are equally likely; the sentence names the columns there are.
+        DataError: as [`find_column`].
     """
     if override is not None:
         return _existing(override, features, "label_column", source)

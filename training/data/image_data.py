@@ -15,7 +15,7 @@ from torch import Tensor
 from antehoc_hf.training.data.augmentation import ImageProcessor
 from antehoc_hf.training.data.images import decode_image, raw_images
 from antehoc_hf.training.data.splits import Split
-from antehoc_hf.training.data.targets import Encode, T, Targets
+from antehoc_hf.training.data.targets import Encode, T, TargetSpace
 
 
 class ImageDataset(torch.utils.data.Dataset):
@@ -29,7 +29,7 @@ class ImageDataset(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, split: Split, image_column: str, targets: Targets, encode: Encode, augmentation: str | None = None
+        self, split: Split, image_column: str, targets: TargetSpace, encode: Encode, augmentation: str | None = None
     ) -> None:
         self.split = split
         self.augmentation = augmentation

@@ -92,7 +92,7 @@ def scheme_of(
     return LandmarkScheme(own, mirrored, {name: (point,) for point, name in enumerate(own)}, {}, None)
 
 
-def chosen_points(scheme: LandmarkScheme, group: str) -> list[int]:
+def points_of_group(scheme: LandmarkScheme, group: str) -> list[int]:
     """
     The points of a group, in ascending order.
 

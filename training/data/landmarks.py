@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from antehoc_hf.evaluation.landmarks import normalizers, part_mask
+from antehoc_hf.evaluation.landmarks import hulls_mask, normalizers
 from antehoc_hf.modeling.image_geometry import ImageGeometry
 from antehoc_hf.training.data.augmentation import ImageProcessor
 from antehoc_hf.training.data.columns import column_values
@@ -214,7 +214,7 @@ class _Encoder:
         """(P, H, W) bool."""
         height, width = geometry.crop
         masks = [
-            part_mask([placed[list(piece)] for piece in pieces.values()], height, width)
+            hulls_mask([placed[list(piece)] for piece in pieces.values()], height, width)
             for pieces in self.targets.scheme.parts.values()
         ]
         return torch.stack(masks) if masks else torch.zeros(0, height, width, dtype=torch.bool)

@@ -39,7 +39,7 @@ def role_of(name: str) -> str | None:
 
 
 @dataclass
-class Layout:
+class FolderLayout:
     """Images by split, each with its class.
 
     Attributes:
@@ -53,7 +53,7 @@ class Layout:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) -> Layout:
+def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) -> FolderLayout:
     """Reads splits and classes off the folders of images.
 
     Args:
@@ -68,7 +68,7 @@ def arrange(tree: Tree, named: Mapping[str, str], classes: str | None = None) ->
     """
     if classes not in (None, *_CLASSES):
         raise DataError(f"classes={classes!r} is unknown: use {' or '.join(map(repr, _CLASSES))}.")
-    layout, source = Layout(), tree.source
+    layout, source = FolderLayout(), tree.source
     placed = place(tree.images, named, source, layout)
     training = training_split([split for split, _ in placed.values()], named)
     stripped, front = _without_common_parts({rest for _, rest in placed.values()})
@@ -97,7 +97,7 @@ def training_split(splits: Iterable[str], named: Mapping[str, str]) -> str | Non
 
 
 def place(
-    files: Iterable[File], named: Mapping[str, str], source: str, layout: Layout
+    files: Iterable[File], named: Mapping[str, str], source: str, layout: FolderLayout
 ) -> dict[Folder, tuple[str, Folder]]:
     """Folder → the split that it belongs to, and the folders below it, which say the class.
 
@@ -171,7 +171,7 @@ def _check_roles(names: Collection[str], named: Mapping[str, str], source: str) 
             )
 
 
-def _check_one_split(folders: list[Folder], source: str, layout: Layout) -> None:
+def _check_one_split(folders: list[Folder], source: str, layout: FolderLayout) -> None:
     """No folder may look like a split where there is none, but for a class called "train" among others."""
     suspects = sorted({folder[: end + 1] for folder in folders for end, part in enumerate(folder) if role_of(part)})
     if not suspects:
@@ -224,7 +224,7 @@ def _classes(folders: set[Folder], classes: str | None, source: str) -> dict[Fol
     return found
 
 
-def _leave_out_strays(layout: Layout, training: str | None) -> None:
+def _leave_out_strays(layout: FolderLayout, training: str | None) -> None:
     """Images next to class folders have no class; nor do those of a split whose only folder is not a class."""
     first = {name for _, name in layout.splits.get(training or "", ()) if name is not None}
     for split, rows in layout.splits.items():
@@ -237,7 +237,7 @@ def _leave_out_strays(layout: Layout, training: str | None) -> None:
             layout.skipped["images outside of the class folders"] += len(rows) - len(layout.splits[split])
 
 
-def _note_classes(layout: Layout, class_of: Mapping[Folder, Folder]) -> None:
+def _note_classes(layout: FolderLayout, class_of: Mapping[Folder, Folder]) -> None:
     by_name: dict[str, set[str]] = {}
     for folder in class_of.values():
         by_name.setdefault(folder[-1], set()).add("/".join(folder))
@@ -250,7 +250,7 @@ def _note_classes(layout: Layout, class_of: Mapping[Folder, Folder]) -> None:
         layout.notes.append("classes are the folders that images lie in, not those above them")
 
 
-def _check_empty_folders(tree: Tree, layout: Layout, parents: Collection[Folder]) -> None:
+def _check_empty_folders(tree: Tree, layout: FolderLayout, parents: Collection[Folder]) -> None:
     """A folder without an image next to the class folders of the training split is a class that would be lost."""
     with_images = {image.folder[:end] for image in tree.images for end in range(len(image.folder) + 1)}
     with_tables = {table.folder[:end] for table in tree.tables for end in range(len(table.folder) + 1)}

@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections import Counter
 
-from antehoc_hf.training.data.layout import Layout
+from antehoc_hf.training.data.layout import FolderLayout
 
 _MOST = 20_000  # images that are read for it
 
 
-def note_copies(layout: Layout) -> None:
+def note_copies(layout: FolderLayout) -> None:
     """Notes how many files of one split are, byte for byte, in another as well.
 
     Only files of the same size are read, and none where these are too many for a quick look.

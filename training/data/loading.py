@@ -18,7 +18,7 @@ from antehoc_hf.training.data.images import find_unreadable
 from antehoc_hf.training.data.labels import LabelSpace, Unlabelled, read_label_space, with_class_names
 from antehoc_hf.training.data.sources import Source, load_source
 from antehoc_hf.training.data.splits import Split, find_splits, hold_out, take
-from antehoc_hf.training.data.targets import ReadTargets, T, Targets
+from antehoc_hf.training.data.targets import ReadTargets, T, TargetSpace
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _found(source: Source, splits: Mapping[str, Split]) -> str:
 
 
 def _checked(
-    splits: dict[str, Split], image_column: str, targets: Targets, source: Source, skip_unlabelled: bool
+    splits: dict[str, Split], image_column: str, targets: TargetSpace, source: Source, skip_unlabelled: bool
 ) -> dict[str, Split]:
     """Every split has the columns, of one type, and nothing wrong in them; one that hides its truth is left out."""
     first = next(iter(splits.values())).dataset.features

@@ -8,7 +8,7 @@ from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.image_data import ImageData, ImageDataset
 from antehoc_hf.training.data.images import decode_image, raw_images
-from antehoc_hf.training.data.targets import Targets
+from antehoc_hf.training.data.targets import TargetSpace
 
 
 class WithMasks(Dataset):
@@ -38,7 +38,7 @@ class WithMasks(Dataset):
         return {**self.images[position], "mask": (pixels > 0.5).float()}
 
 
-def check_mask_column(data: ImageData[Targets], mask_column: str | None) -> None:
+def check_mask_column(data: ImageData[TargetSpace], mask_column: str | None) -> None:
     """
     Raises:
         DataError: if a split that may be evaluated has no such column.

@@ -96,7 +96,7 @@ def declared_features(folder: Path, config: str | None) -> datasets.Features | N
     return None if info is None else info.features
 
 
-def fetched(name: str, config: str | None, revision: str | None) -> Path | None:
+def cached_files(name: str, config: str | None, revision: str | None) -> Path | None:
     """A repository's files in the cache of the Hub, downloaded where they are not there.
 
     Returns:

@@ -25,9 +25,9 @@ from antehoc_hf.training.data.folders import (
     scan,
     skipped_in_words,
 )
-from antehoc_hf.training.data.layout import Layout, arrange, training_split
+from antehoc_hf.training.data.layout import FolderLayout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
-from antehoc_hf.training.data.repositories import declared, declared_features, fetched
+from antehoc_hf.training.data.repositories import cached_files, declared, declared_features
 from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
@@ -92,7 +92,7 @@ def load_source(
         return _of_path(path, readable(str(path)), config, named, options)
     if _looks_like_path(name):
         raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
-    folder = None if set(options) - _OWN_OPTIONS else fetched(name, config, revision)
+    folder = None if set(options) - _OWN_OPTIONS else cached_files(name, config, revision)
     if folder is not None:
         return replace(_of_path(folder, name, config, named, options), revision=folder.name)
     source = _source(name, _load(name, config, revision=revision, **options), revision)
@@ -112,7 +112,7 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
         return _with_files_found(source, str(path), options.get("data_files"))
     else:
         tree = scan(path / said.folder, name, only=said.files(path))
-    layout = Layout()
+    layout = FolderLayout()
     load = partial(_load_files, name)
     if tree.metadata:
         splits = read_metadata(tree, named, load, layout)
@@ -142,7 +142,7 @@ def _has_classes(tree: Tree, named: Mapping[str, str], options: LoadOptions) -> 
     return len({name for rows in layout.splits.values() for _, name in rows if name is not None}) > 1
 
 
-def _of_images(layout: Layout, named: Mapping[str, str]) -> dict[str, datasets.Dataset]:
+def _of_images(layout: FolderLayout, named: Mapping[str, str]) -> dict[str, datasets.Dataset]:
     """The splits as data sets; those whose classes are among the training split's have its numbers for them."""
     by_split = {split: {name for _, name in rows if name is not None} for split, rows in layout.splits.items()}
     training = training_split(by_split, named)

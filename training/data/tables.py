@@ -13,7 +13,7 @@ import pyarrow as pa
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import File, Tree, quoted
 from antehoc_hf.training.data.images import raw_images
-from antehoc_hf.training.data.layout import Layout, place, role_of
+from antehoc_hf.training.data.layout import FolderLayout, place, role_of
 
 _BUILDERS: dict[str, tuple[str, dict[str, str]]] = {
     ".parquet": ("parquet", {}), ".arrow": ("arrow", {}), ".csv": ("csv", {}), ".tsv": ("csv", {"delimiter": "\t"}),
@@ -26,7 +26,7 @@ Load = Callable[..., datasets.Dataset]
 """`datasets.load_dataset` of one split, with its errors in a sentence: (builder, data_files, further options)."""
 
 
-def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: FolderLayout) -> dict[str, datasets.Dataset]:
     """The tables of a folder, by split; relative paths of images in them are those from the table's folder.
 
     A table belongs to the split that its name or its folder says: `train.csv`, `test-00000-of-00002.parquet`. If none
@@ -54,7 +54,9 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout
     return splits
 
 
-def read_metadata(tree: Tree, named: Mapping[str, str], load: Load, layout: Layout) -> dict[str, datasets.Dataset]:
+def read_metadata(
+    tree: Tree, named: Mapping[str, str], load: Load, layout: FolderLayout
+) -> dict[str, datasets.Dataset]:
     """Images described by `metadata.csv`, `.jsonl` or `.parquet` next to them, as the `imagefolder` of `datasets`
     reads it; the splits are those of the images' folders.
 

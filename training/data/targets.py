@@ -16,7 +16,7 @@ Encode = Callable[[list[Image.Image], Mapping[str, Sequence[object]]], list[dict
 pickled, for the data loader's workers."""
 
 
-class Targets(Protocol):
+class TargetSpace(Protocol):
     """What a data set says about each image, as one task reads it; made from the split that defines it."""
 
     @property
@@ -55,7 +55,7 @@ class Targets(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Targets, covariant=True)
+T = TypeVar("T", bound=TargetSpace, covariant=True)
 
 ReadTargets = Callable[[datasets.Dataset, str, str], T]
 """The split that defines them, its image column and the data set's name → targets."""

@@ -11,7 +11,7 @@ from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.card import describe_training, pretrained_name
 from antehoc_hf.training.data import ImageData, ImageDataset
 from antehoc_hf.training.data.image_data import TransformedData
-from antehoc_hf.training.data.targets import Targets
+from antehoc_hf.training.data.targets import TargetSpace
 from antehoc_hf.training.resumable_trainer import ResumableTrainer
 from antehoc_hf.training.runs.identity import content_digest
 from antehoc_hf.training.runs.plain_backbone import read_plain
@@ -27,11 +27,11 @@ from antehoc_hf.training.runs.results import (
     write_results,
 )
 from antehoc_hf.training.runs.settings import RunSettings
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions
 
 
 def describe(
-    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[Targets], images: TransformedData
+    settings: RunSettings, trainer: ResumableTrainer, data: ImageData[TargetSpace], images: TransformedData
 ) -> Results:
     """
     The part of the results that is known before training; with `--plain_backbone` also what that run reached.
@@ -92,7 +92,7 @@ def _measure_and_write(
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
-    folder, measured, files = Path(str(args.output_dir)), Measured(), [RESULTS_FILE, "README.md"]
+    folder, measured, files = Path(str(args.output_dir)), MeasuredMaps(), [RESULTS_FILE, "README.md"]
     _, chosen = _evaluated(images)
     (folder / familiarity.FILE).unlink(missing_ok=True)  # an earlier model's
     results["training"] |= {

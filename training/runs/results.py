@@ -14,7 +14,7 @@ import numpy as np
 from antehoc_hf.evaluation.chance import close_to_chance
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.data import ImageData
-from antehoc_hf.training.data.targets import Targets
+from antehoc_hf.training.data.targets import TargetSpace
 from antehoc_hf.training.objectives.base import has_map
 
 RESULTS_FILE = "results.json"
@@ -42,7 +42,7 @@ def describe_model(model: TimmPreTrainedModel) -> Results:
     }
 
 
-def describe_data(data: ImageData[Targets], targets: Mapping[str, object]) -> Results:
+def describe_data(data: ImageData[TargetSpace], targets: Mapping[str, object]) -> Results:
     """Name, revision, what is learned (`targets`), and how many images of each split."""
     return {
         "name": data.name,

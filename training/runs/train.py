@@ -16,7 +16,7 @@ from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData
 from antehoc_hf.training.data.image_data import TransformedData
-from antehoc_hf.training.data.targets import Targets
+from antehoc_hf.training.data.targets import TargetSpace
 from antehoc_hf.training.objectives import OBJECTIVES, Objective
 from antehoc_hf.training.panels import panel_callback
 from antehoc_hf.training.progress import calm
@@ -90,7 +90,7 @@ def follow_size(args: AnteHocTrainingArguments, images: int, least_steps: int) -
 
 
 def build_model(
-    settings: RunSettings, data: ImageData[Targets], finished: TimmPreTrainedModel | None = None
+    settings: RunSettings, data: ImageData[TargetSpace], finished: TimmPreTrainedModel | None = None
 ) -> tuple[TimmPreTrainedModel, AnteHocImageProcessor]:
     """The model for the data, unless it is finished already, and the image processor that fits it."""
     model = finished or settings.task.build_model(settings.model, settings.config, settings.map, data)
@@ -111,7 +111,7 @@ def build_trainer(
     settings: RunSettings,
     model: TimmPreTrainedModel,
     processor: AnteHocImageProcessor,
-    data: ImageData[Targets],
+    data: ImageData[TargetSpace],
     images: TransformedData,
 ) -> AnteHocTrainer:
     """
@@ -157,7 +157,7 @@ def build_trainer(
     return trainer
 
 
-def _objective(settings: RunSettings, data: ImageData[Targets]) -> Objective | None:
+def _objective(settings: RunSettings, data: ImageData[TargetSpace]) -> Objective | None:
     """
     What teaches the map; None for models without one.
 
@@ -196,7 +196,7 @@ def _checkpoint(value: str | None) -> str | bool | None:
     return True if value.lower() in ("true", "last", "yes", "1") else value
 
 
-def _announcement(settings: RunSettings, model: TimmPreTrainedModel, data: ImageData[Targets]) -> str:
+def _announcement(settings: RunSettings, model: TimmPreTrainedModel, data: ImageData[TargetSpace]) -> str:
     described = describe_model(model)
     counts = ", ".join(f"{len(split)} {role}" for role, split in data.splits.items())
     height, width = described["image_size"]
@@ -208,7 +208,7 @@ def _announcement(settings: RunSettings, model: TimmPreTrainedModel, data: Image
     )
 
 
-def _hint(args: AnteHocTrainingArguments, data: ImageData[Targets]) -> str:
+def _hint(args: AnteHocTrainingArguments, data: ImageData[TargetSpace]) -> str:
     """Few images in large batches are few steps, in which nothing is learned; empty where there are enough."""
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps = math.ceil(math.ceil(len(data.splits["train"]) / batch) * args.num_train_epochs)

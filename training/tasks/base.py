@@ -69,7 +69,7 @@ class MeasureOptions:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredMaps:
     """
     What was measured of a model's maps.
 
@@ -236,9 +236,9 @@ class Task(ABC, Generic[T, M]):
 
     def measure(
         self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, options: MeasureOptions
-    ) -> Measured:
+    ) -> MeasuredMaps:
         """The maps of a trained model, and the controls to compare with, on a sample of the images."""
-        return Measured()
+        return MeasuredMaps()
 
     def save_figures(
         self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path

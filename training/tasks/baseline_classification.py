@@ -19,7 +19,7 @@ from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.model_types import baseline_class
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
-from antehoc_hf.training.tasks.base import AnyTask, Measured, MeasureOptions, TrainerParts
+from antehoc_hf.training.tasks.base import AnyTask, MeasureOptions, TrainerParts
 from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
@@ -92,16 +92,6 @@ class BaselineClassification(ImageClassification):
     def metric_names(self, data: ImageData[LabelSpace]) -> set[str]:
         """As for ours; of CBAH also `concept_accuracy`."""
         return super().metric_names(data) | ({"concept_accuracy"} if self.model_type == "cbah" else set())
-
-    def measure(
-        self,
-        model: TimmPreTrainedModel,
-        images: ImageDataset,
-        processor: AnteHocImageProcessor,
-        options: MeasureOptions,
-    ) -> Measured:
-        """The maps of other methods, if any is asked for; it has none of its own."""
-        return super().measure(model, images, processor, options) if options.explainers else Measured()
 
     def save_figures(
         self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path

@@ -39,7 +39,7 @@ from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts
 from antehoc_hf.visualization import denormalise, photo_parts
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
@@ -179,7 +179,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         images: ImageDataset,
         processor: AnteHocImageProcessor,
         options: MeasureOptions,
-    ) -> Measured:
+    ) -> MeasuredMaps:
         """BLEU of the captions of all images; Drop and Inc of the reference's probability on a sample."""
         space: CaptionSpace = images.targets  # type: ignore[assignment]
         tokenizer = space.known_tokenizer()
@@ -189,7 +189,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         metrics = bleu(written, space.all_references(images.split.dataset))
         metrics["distinct_captions"] = len(set(written))
         if options.count < 1:
-            return Measured(metrics=metrics)
+            return MeasuredMaps(metrics=metrics)
         subset = TorchSubset(images, sample(images, options.count))
         loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer))
         report = evaluate_maps(
@@ -199,7 +199,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
             explainers=options.explainers,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), report.to_text().splitlines(), metrics)
+        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics)
 
     def save_figures(
         self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path

@@ -30,7 +30,7 @@ from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Task, TrainerParts
 from antehoc_hf.visualization import Caption, photo_parts
 from antehoc_hf.visualization.predictions import figure_of_predictions
 
@@ -132,7 +132,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], config: AnteHocConfig
     ) -> list[Caption]:
         """What is predicted, and where that is wrong what is true."""
-        return captions(outputs["logits"], batch.get("labels"), config)
+        return class_captions(outputs["logits"], batch.get("labels"), config)
 
     def measure(
         self,
@@ -140,13 +140,13 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         images: ImageDataset,
         processor: AnteHocImageProcessor,
         options: MeasureOptions,
-    ) -> Measured:
+    ) -> MeasuredMaps:
         """Faithfulness and localisation, which are defined for one of several classes an image."""
         one_of_several = _one_of_several(model.config)
-        if not one_of_several or options.count < 1:
-            return Measured()
+        if not one_of_several or options.count < 1 or not (self.has_maps or options.explainers):
+            return MeasuredMaps()
         if isinstance(images.targets, Unlabelled):
-            return Measured(lines=["The maps are not measured without labels; `antehoc attach` can."])
+            return MeasuredMaps(lines=["The maps are not measured without labels; `antehoc attach` can."])
         dataset: Dataset[dict[str, Tensor]] = images
         if options.mask_column is not None:
             dataset = WithMasks(images, options.mask_column, processor)
@@ -161,7 +161,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
             image_std=processor.image_std,
             progress=options.progress,
         )
-        return Measured(report.to_dict(), report.to_text().splitlines())
+        return MeasuredMaps(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(
         self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
@@ -202,7 +202,7 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
     )
 
 
-def captions(logits: Tensor, labels: Tensor | None, config: AnteHocConfig) -> list[Caption]:
+def class_captions(logits: Tensor, labels: Tensor | None, config: AnteHocConfig) -> list[Caption]:
     """
     What is predicted, and what is true, in words.
 

@@ -22,14 +22,14 @@ from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcess
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
-from antehoc_hf.training.data.landmark_groups import LandmarkScheme, chosen_points, scheme_of
+from antehoc_hf.training.data.landmark_groups import LandmarkScheme, points_of_group, scheme_of
 from antehoc_hf.training.data.landmarks import LandmarkTargets
 from antehoc_hf.training.data.masks import WithMasks, check_mask_column
 from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import Measured, MeasureOptions, Panel, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts
 from antehoc_hf.visualization import Caption, denormalise, photo_parts
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
 
@@ -60,7 +60,7 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
             )
             scheme = scheme_of(stored.count, source, options.keypoint_names, options.keypoint_flip)
             group = options.landmark_group
-            points = chosen_points(scheme, group) if model is None else _points_of(model.config, scheme, source)
+            points = points_of_group(scheme, group) if model is None else _points_of(model.config, scheme, source)
             upright = options.keypoints_order == "auto"
             return LandmarkTargets(stored, image_column, scheme, group, points, expect_upright=upright)
 
@@ -157,10 +157,10 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         images: ImageDataset,
         processor: AnteHocImageProcessor,
         options: MeasureOptions,
-    ) -> Measured:
+    ) -> MeasuredMaps:
         """What the maps leave of the points, and whether they lie on the parts."""
         if options.count < 1:
-            return Measured()
+            return MeasuredMaps()
         targets: Any = images.targets
         encode = targets.encoder(processor, None, part_masks=True)
         dataset: Any = ImageDataset(images.split, images.image_column, targets, encode)
@@ -172,7 +172,7 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         loader = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
         explainers = {**maps_of_parts(model, targets.scheme), **options.explainers}
         report = evaluate_maps(model, loader, parts=parts, explainers=explainers, progress=options.progress)
-        return Measured(report.to_dict(), report.to_text().splitlines())
+        return MeasuredMaps(report.to_dict(), report.to_text().splitlines())
 
     def save_figures(
         self, model: AnteHocForLandmarkDetection, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
