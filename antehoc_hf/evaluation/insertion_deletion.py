@@ -20,7 +20,7 @@ from torchvision.transforms.functional import gaussian_blur
 from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.evaluation.metric import Metric, register_metric
-from antehoc_hf.evaluation.passes import images_a_pass
+from antehoc_hf.passes import images_a_pass
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.imputation import check_noise, image_noise, linear_imputation
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.evaluation.metric import Metric, register_metric
-from antehoc_hf.evaluation.passes import images_a_pass
+from antehoc_hf.passes import images_a_pass
 
 
 @dataclass(frozen=True)

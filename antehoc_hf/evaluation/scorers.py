@@ -14,11 +14,11 @@ from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, nme
 from antehoc_hf.evaluation.metric import Metric, register_metric
 from antehoc_hf.evaluation.networks import black_pixel, is_ante_hoc
-from antehoc_hf.evaluation.passes import in_parts
 from antehoc_hf.evaluation.road import road
 from antehoc_hf.evaluation.scorer import Batch, MapForm, Masked, Scorer, masked_probability, require
 from antehoc_hf.evaluation.settings import EvaluationSettings
 from antehoc_hf.modeling.configuration_captions import IGNORED
+from antehoc_hf.passes import in_parts
 
 _FORM_HEADINGS = {"pixel-mean": "{}", "pixel-blur": "{}, to blur", "patch-mean": "{}, patches",
                   "patch-blur": "{}, patches to blur"}  # fmt: skip

@@ -138,7 +138,7 @@ class ScoreCam(LayerExplainer):
     The channels are stretched to [0, 1] before they are brought to the image's size, as torchcam does it.
 
     Args:
-        batch_size (`int`): masked images a pass.
+        batch_size (`int`): masked images a pass at most; fewer of large images on a CPU.
     """
 
     name = "score-cam"

@@ -35,7 +35,7 @@ class CoalitionRegression(Explainer):
     Args:
         grid (`int`): patches along the shorter side.
         pairs (`int`): coalitions; each costs two passes.
-        batch_size (`int`): versions of an image a pass.
+        batch_size (`int`): versions of an image a pass at most; fewer of large images on a CPU.
         seed (`int`): of the coalitions, the same for every image.
     """
 

@@ -15,6 +15,7 @@ from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one, one_of
 from antehoc_hf.explainers.targets import Target
 from antehoc_hf.modeling.taps import TapPoint
+from antehoc_hf.passes import images_a_pass
 
 Rule = Literal["left", "right", "midpoint", "trapezoid"]
 Baseline = Literal["black", "zero_input", "mean", "blur"]
@@ -38,7 +39,7 @@ class IntegratedGradCam(LayerExplainer):
             normalised images), `"mean"` (the image's mean colour), `"blur"`, or images (B, 3, H, W).
         delta (`str`): `"zero"` (the authors): D is the features; `"baseline_activation"`: their difference.
         relu (`str`): `"per_step"` (the authors) or `"final"`.
-        batch_size (`int`): interpolated images a pass.
+        batch_size (`int`): interpolated images a pass at most; fewer of large images on a CPU.
 
     Raises:
         ValueError: for an unknown option.
@@ -80,7 +81,7 @@ class IntegratedGradCam(LayerExplainer):
         # Every point of the path for every image, in passes of at most `batch_size` images.
         image = torch.arange(count, device=images.device).repeat(len(shares))
         step = torch.arange(len(shares), device=images.device).repeat_interleave(count)
-        for chosen in torch.arange(len(image), device=images.device).split(self.batch_size):
+        for chosen in torch.arange(len(image), device=images.device).split(images_a_pass(images, self.batch_size)):
             of_image, share = image[chosen], shares[step[chosen]][:, None, None, None]
             between = torch.lerp(baseline[of_image].float(), images[of_image].float(), share).to(images.dtype)
             maps = self._grad_cam(question, between, of_image, target, point, reference)

@@ -11,6 +11,7 @@ from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.extras import needed
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one
+from antehoc_hf.passes import images_a_pass
 
 
 class IntegratedGradients(Explainer):
@@ -20,7 +21,7 @@ class IntegratedGradients(Explainer):
 
     Args:
         steps (`int`): points of the path.
-        batch_size (`int`): interpolated images a pass.
+        batch_size (`int`): interpolated images a pass at most; fewer of large images on a CPU.
     """
 
     name = "integrated-gradients"
@@ -47,7 +48,7 @@ class IntegratedGradients(Explainer):
                 black,
                 additional_forward_args=(torch.arange(len(images), device=images.device),),
                 n_steps=self.steps,
-                internal_batch_size=max(self.batch_size, len(images)),
+                internal_batch_size=max(images_a_pass(images, self.batch_size), len(images)),
             )
         maps = found.detach().float().sum(dim=1).abs()
         return RawMaps(maps, torch.full((len(images),), self.steps))

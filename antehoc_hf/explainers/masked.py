@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antehoc_hf.explainers.network import Question
+from antehoc_hf.passes import images_a_pass
 
 
 def masked_outputs(
@@ -21,7 +22,7 @@ def masked_outputs(
         question: the images and the model.
         position (`int`): which of the images.
         masks (`Tensor`): (N, 1, H, W) float32 in [0, 1].
-        batch_size (`int`): masked images a pass.
+        batch_size (`int`): masked images a pass at most; fewer of large images on a CPU.
         baseline (`Tensor`, *optional*): (1, C, H, W), what is seen where a mask is 0; zeros otherwise.
 
     Yields:
@@ -29,7 +30,7 @@ def masked_outputs(
     """
     image = question.images[position : position + 1].float()
     nothing = torch.zeros_like(image) if baseline is None else baseline.float()
-    for chunk in masks.split(batch_size):
+    for chunk in masks.split(images_a_pass(image, batch_size)):
         at = torch.full((len(chunk),), position, device=image.device)
         yield question(torch.lerp(nothing, image, chunk).to(question.images.dtype), at), at
 

@@ -16,6 +16,7 @@ from antehoc_hf.explainers.extras import needed
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one
 from antehoc_hf.modeling.scaling import patch_grid
+from antehoc_hf.passes import images_a_pass
 
 
 class _PatchExplainer(Explainer):
@@ -27,7 +28,7 @@ class _PatchExplainer(Explainer):
     Args:
         grid (`int`): patches along the shorter side.
         samples (`int`, *optional*): how often is drawn, see `drawn`; None: the method's default.
-        batch_size (`int`): versions of an image a pass.
+        batch_size (`int`): versions of an image a pass at most; fewer of large images on a CPU.
         seed (`int`): of what is drawn, the same for every image.
     """
 
@@ -71,7 +72,7 @@ class _PatchExplainer(Explainer):
                     baselines=image.mean(dim=(2, 3), keepdim=True).expand_as(image),
                     additional_forward_args=(position,),
                     feature_mask=patch,
-                    perturbations_per_eval=self.batch_size,
+                    perturbations_per_eval=images_a_pass(image, self.batch_size),
                 )
             # A regression on worth that is the same throughout leaves its rounding.
             maps.append(torch.where(found.abs() < 1e-6, 0.0, found)[:, 0])

@@ -13,6 +13,8 @@ from antehoc_hf.explainers.masked import masked_outputs
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one
 
+_DRAWN = 64  # masks at a time, whatever a pass takes: the same masks for every batch size
+
 
 class Rise(Explainer):
     """
@@ -23,7 +25,7 @@ class Rise(Explainer):
         masks (`int`): how many; the authors take 4,000 to 8,000.
         cells (`int`): of a small mask, along each side.
         kept (`float`): how likely a cell is kept.
-        batch_size (`int`): masked images a pass.
+        batch_size (`int`): masked images a pass at most; fewer of large images on a CPU.
         seed (`int`): of the masks, the same for every image.
     """
 
@@ -51,11 +53,12 @@ class Rise(Explainer):
         maps = torch.zeros(len(images), *images.shape[-2:], device=images.device)
         for position in range(len(images)):
             generator = torch.Generator().manual_seed(self.seed)
-            for start in range(0, self.masks, self.batch_size):
-                count = min(self.batch_size, self.masks - start)
+            for start in range(0, self.masks, _DRAWN):
+                count = min(_DRAWN, self.masks - start)
                 masks = self._drawn(count, (images.shape[-2], images.shape[-1]), generator).to(images.device)
-                for outputs, at in masked_outputs(question, position, masks, self.batch_size):
-                    maps[position] += torch.einsum("n,nhw->hw", target.select(at).confidence(outputs), masks[:, 0])
+                answers = masked_outputs(question, position, masks, self.batch_size)
+                confidence = torch.cat([target.select(at).confidence(outputs) for outputs, at in answers])
+                maps[position] += torch.einsum("n,nhw->hw", confidence, masks[:, 0])
         return RawMaps(maps / self.masks / self.kept, torch.full((len(images),), self.masks))
 
     def _drawn(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:

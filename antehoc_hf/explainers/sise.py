@@ -38,7 +38,7 @@ class Sise(Explainer):
         mask_space (`str`): masks multiply the `"normalized"` input (the authors) or `"pixel"` values.
         gate (`str`): `"hard"` (Otsu's mask, the paper), `"soft"` (a sigmoid, the authors' code) or `"simple"`.
         otsu_rule (`str`): `"plain"` or `"authors_tau"`.
-        batch_size (`int`): masked images a pass.
+        batch_size (`int`): masked images a pass at most; fewer of large images on a CPU.
 
     Raises:
         ValueError: for an option that makes no sense.
