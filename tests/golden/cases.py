@@ -145,9 +145,13 @@ def _summary(tensors: Iterable[Tensor]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, str]:
-    """What the bits depend on."""
+    """What the bits depend on: libraries choose their kernels by all that a processor can do, not by its class alone."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
     return {
         "processor": platform.machine(),
+        "flags": hashlib.sha256(flags.encode()).hexdigest()[:16],
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
     }
