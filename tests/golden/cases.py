@@ -145,7 +145,7 @@ def _summary(tensors: Iterable[Tensor]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, str]:
-    """What the bits depend on: libraries choose their kernels by all that a processor can do, not by its class alone."""
+    """What the bits depend on; libraries choose kernels by all that a processor can do, not by its class alone."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
