@@ -27,33 +27,6 @@ def _takes_matrices(maps: Tensor) -> bool:
     return ordinary and not torch.compiler.is_compiling()
 
 
-def resize_small(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """The same for many channels on a grid of few positions: as a single product of matrices."""
-    if not _takes_matrices(maps):
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    both = torch.kron(_matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1]))
-    return (maps.flatten(2) @ both.T).unflatten(2, size)
-
-
-def block_mean(maps: Tensor, block: tuple[int, int]) -> Tensor:
-    """
-    Mean over blocks of (B, C, h, w) maps whose sides are multiples of the block's: as `F.avg_pool2d`, which takes two
-    to three times as long on a CPU.
-    """
-    if not _takes_matrices(maps):
-        return F.avg_pool2d(maps, block)
-    rows, columns = _blocks(maps.shape[-2], block[0]), _blocks(maps.shape[-1], block[1])
-    return rows @ (maps @ columns.T)
-
-
-@lru_cache(maxsize=64)
-def _blocks(wide: int, block: int) -> Tensor:
-    """(wide / block, wide): each row has the mean over a block."""
-    with torch.inference_mode(False), torch.no_grad():
-        identity = torch.eye(wide // block, device="cpu", dtype=torch.float32)
-        return identity.repeat_interleave(block, dim=1) / block
-
-
 @lru_cache(maxsize=64)
 def _matrix(narrow: int, wide: int) -> Tensor:
     """(wide, narrow): each row holds the weights with which an output position mixes input positions."""
@@ -61,6 +34,31 @@ def _matrix(narrow: int, wide: int) -> Tensor:
         # Kept between calls, so whatever default device or type happens to be set must not get in.
         identity = torch.eye(narrow, device="cpu", dtype=torch.float32).view(1, 1, narrow, narrow)
         return F.interpolate(identity, size=(wide, narrow), mode="bilinear", align_corners=False)[0, 0].contiguous()
+
+
+@lru_cache(maxsize=64)
+def _averages(wide: int, narrow: int) -> Tensor:
+    """(narrow, wide): each row holds the weights with which an output position averages input positions."""
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(wide, device="cpu", dtype=torch.float32)
+        if wide % narrow == 0:
+            return identity[:narrow].repeat_interleave(wide // narrow, dim=1)[:, :wide] / (wide // narrow)
+        averaged = F.interpolate(
+            identity[None, None], size=(narrow, wide), mode="bilinear", align_corners=False, antialias=True
+        )
+        return averaged[0, 0].contiguous()
+
+
+def _mixed(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """
+    Maps (B, C, h, w) with matrices (g, h) from the left and (w', w) from the right: (B, C, g, w'). On a CPU this takes
+    half the time of pooling or antialiased interpolation or less; a tenth where channels lie innermost in memory, as
+    in ConvNeXt.
+    """
+    if maps.stride(1) == 1 and maps.shape[1] > 1:
+        mixed = columns @ maps.permute(0, 2, 3, 1)
+        return (rows @ mixed.flatten(2)).unflatten(2, mixed.shape[2:]).permute(0, 3, 1, 2).contiguous()
+    return rows @ (maps @ columns.T)
 
 
 def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:
@@ -78,11 +76,24 @@ def on_grid(features: Tensor, grid: tuple[int, int], scaled: bool = True) -> Ten
     finish = _scaled if scaled else Tensor.float
     if (height, width) == grid:
         return finish(features)
-    if height % grid[0] == 0 and width % grid[1] == 0:
-        return finish(block_mean(features, (height // grid[0], width // grid[1])))
-    if height > grid[0] and width > grid[1]:
-        return finish(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
-    return resize_small(finish(features), grid)
+    in_blocks = height % grid[0] == 0 and width % grid[1] == 0
+    if not in_blocks and (height <= grid[0] or width <= grid[1]):
+        return _enlarged(finish(features), grid)
+    if _takes_matrices(features):
+        return finish(_mixed(features, _averages(height, grid[0]), _averages(width, grid[1])))
+    if in_blocks:
+        return finish(F.avg_pool2d(features, (height // grid[0], width // grid[1])))
+    return finish(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
+
+
+def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """As [`resize`], of many channels on a grid of few positions: as a single product of matrices."""
+    if not _takes_matrices(maps):
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    rows, columns = _matrix(maps.shape[-2], size[0]), _matrix(maps.shape[-1], size[1])
+    if maps.stride(1) == 1 and maps.shape[1] > 1:
+        return _mixed(maps, rows, columns)
+    return (maps.flatten(2) @ torch.kron(rows, columns).T).unflatten(2, size)
 
 
 def _scaled(features: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from antehoc_hf.modeling.energy_map import soft_attention_maps
-from antehoc_hf.modeling.scaling import halve, minmax, resize, shrink
+from antehoc_hf.modeling.scaling import halve, minmax, on_grid, resize, shrink
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (7, 5), (32, 1)])
@@ -92,3 +92,34 @@ def test_shrink_averages():
     maps = torch.rand(1, 2, 6, 8)
     assert torch.allclose(shrink(maps, 2), F.avg_pool2d(maps, 2))
     assert shrink(torch.full((1, 1, 7, 9), 0.3), 3).allclose(torch.tensor(0.3))
+
+
+def _as_in_memory(maps, layout):
+    """The same numbers with channels innermost, or as the tokens of a transformer behind one of the whole image."""
+    if layout == "channels_last":
+        return maps.contiguous(memory_format=torch.channels_last)
+    if layout == "tokens":
+        tokens = maps.flatten(2).transpose(1, 2)
+        return torch.cat([tokens[:, :1], tokens], dim=1)[:, 1:].transpose(1, 2).unflatten(2, maps.shape[2:])
+    return maps
+
+
+@pytest.mark.parametrize("layout", ["ordinary", "channels_last", "tokens"])
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(
+    ("size", "grid", "options"),
+    [
+        ((56, 56), (8, 8), {"mode": "area"}),
+        ((24, 16), (12, 8), {"mode": "area"}),
+        ((14, 14), (8, 8), {"mode": "bilinear", "antialias": True}),
+        ((28, 20), (8, 6), {"mode": "bilinear", "antialias": True}),
+        ((7, 7), (8, 8), {"mode": "bilinear"}),
+        ((10, 6), (8, 8), {"mode": "bilinear"}),
+    ],
+)
+def test_activations_on_the_grid_of_patches_are_torchs_whatever_their_place_in_memory(
+    layout, channels, size, grid, options
+):
+    maps = torch.randn(2, channels, *size)
+    expected = F.interpolate(maps.double(), size=grid, **options).float()
+    torch.testing.assert_close(on_grid(_as_in_memory(maps, layout), grid, scaled=False), expected, rtol=0, atol=1e-6)
