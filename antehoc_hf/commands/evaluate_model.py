@@ -111,6 +111,8 @@ def _evaluate(given: EvaluateOptions, folder: Path) -> dict[str, Any]:
         **{name: table.to_dict() for name, table in robustness.items()},
         "versions": versions(),
     }
+    if measured.warning:
+        results["verdict"] = {"sentence": measured.warning}
     write_results(folder / RESULTS_FILE, results)
     files = [RESULTS_FILE, *task.save_figures(model, images, processor, folder)]
     print(results_table(results, measured.lines))

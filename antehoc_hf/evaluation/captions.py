@@ -6,6 +6,8 @@ Source: Papineni et al., "BLEU", ACL 2002.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from torch import Tensor
 from antehoc_hf.modeling.configuration_captions import IGNORED
 
 _LONGEST = 4  # BLEU-1 … BLEU-4
+_OFTEN = 10  # times that a word must be said before anything is said of it
+_NAMED = 6  # words in a sentence
 
 # Lower case and no punctuation, as captions of Flickr8k are usually trained on and scored; apostrophes within a word
 # stay. The tokenizer of a captioner holds these very steps.
@@ -73,6 +77,43 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
         metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=longest, force=True)
         scores[f"bleu_{longest}"] = float(metric.corpus_score(said, places).score)
     return scores
+
+
+def unlearned_words(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
+    """
+    Words that are said whatever the image shows: most of the images they are said of have them in no reference, and
+    they fit no better (within two standard errors) than they would fit images drawn by chance.
+
+    Args:
+        captions: N of them, of images that were not trained on.
+        references: for each, one or more.
+
+    Returns:
+        `list[str]`: such words that are in at least ten captions, those said most often first.
+    """
+    said, right, known = Counter[str](), Counter[str](), Counter[str]()
+    for caption, own in zip(captions, references, strict=True):
+        spoken = set(normalise_caption(caption).split())
+        fitting = {word for text in own for word in normalise_caption(text).split()}
+        said.update(spoken)
+        right.update(spoken & fitting)
+        known.update(fitting)
+    unlearned = []
+    for word, times in said.most_common():
+        chance = known[word] / len(captions)
+        by_chance = times * chance + 2 * math.sqrt(times * chance * (1 - chance))
+        if times >= _OFTEN and right[word] < times / 2 and right[word] <= by_chance:
+            unlearned.append(word)
+    return unlearned
+
+
+def not_learned(words: Sequence[str]) -> str:
+    """A sentence about the words that [`unlearned_words`] found; empty where there are none."""
+    if not words:
+        return ""
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    named = ", ".join(words[:_NAMED]) + more
+    return f"Said whatever the image shows, right no more often than by chance: {named}. Their maps explain nothing."
 
 
 def caption_probability(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
-from antehoc_hf.evaluation.captions import bleu, caption_probability, normalise_caption
+from antehoc_hf.evaluation.captions import (
+    bleu,
+    caption_probability,
+    normalise_caption,
+    not_learned,
+    unlearned_words,
+)
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 
 BOS, EOS, PAD = 1, 2, 0
@@ -151,3 +157,18 @@ def test_mistakes():
         evaluate_maps(model, batches(), explainers={"random": None}, progress=False)
     with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\)"):
         evaluate_maps(model, batches(), explainers={"flat": lambda x, y: x[:, :1, 0]}, progress=False)
+
+
+def test_words_that_are_said_whatever_the_image_shows():
+    shown = [f"a {colour} bug with a {tail} tail" for colour in ("red", "blue") for tail in ("fan", "sting", "pincer")]
+    references = [[text] for text in 10 * shown]
+    said = [f"a {text[0].split()[1]} bug with a fan tail" for text in references]
+    assert unlearned_words(said, references) == ["fan"], "the colours are right, and 'tail' is of every bug"
+    assert unlearned_words([text for (text,) in references], references) == []
+    # Wrong more often than right, yet more often right than by chance: something is learned.
+    better = [text.replace("sting", "fan") if index % 2 else text for index, (text,) in enumerate(references)]
+    assert unlearned_words(better, references) == []
+    sentence = not_learned(["fan"])
+    assert sentence.startswith("Said whatever the image shows, right no more often than by chance: fan.")
+    assert "c, d, e, f and 2 more." in not_learned(list("abcdefgh"))
+    assert not_learned([]) == ""

@@ -309,6 +309,7 @@ def finished(coloured, tmp_path_factory):
 def test_a_whole_run_learns_to_say_what_it_sees(finished):
     folder, results = finished
     assert results["metrics"]["bleu_1"] > 90
+    assert "verdict" not in results, "every word is right more often than by chance"
     assert results["metrics"]["bleu_4"] <= results["metrics"]["bleu_1"]
     assert 0 < results["metrics"]["token_accuracy"] <= 1
     assert results["data"]["caption_columns"] == ["caption_0", "caption_1"]

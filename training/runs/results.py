@@ -98,8 +98,9 @@ def results_table(results: Results, measured: Sequence[str]) -> str:
         lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{plainly}")
     if measured:
         lines += ["", *measured]
-    if warning(results):
-        lines += ["", warning(results)]
+    sentence = warning(results) or results.get("verdict", {}).get("sentence", "")
+    if sentence:
+        lines += ["", sentence]
     return "\n".join(lines)
 
 

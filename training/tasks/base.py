@@ -77,11 +77,13 @@ class MeasuredMaps:
         report (`dict`): for `results.json`.
         lines (`list[str]`): a table for the terminal.
         metrics (`dict`): further metrics of the task, such as those that need a slower evaluation.
+        warning (`str`): a sentence on what the model has not learned, so that its maps say nothing of it.
     """
 
     report: dict[str, object] | None = None
     lines: Sequence[str] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    warning: str = ""
 
 
 class Task(ABC, Generic[T, M]):

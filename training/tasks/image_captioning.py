@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError, need
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
-from antehoc_hf.evaluation.captions import bleu
+from antehoc_hf.evaluation.captions import bleu, not_learned, unlearned_words
 from antehoc_hf.evaluation.mode import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
@@ -59,9 +59,9 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
 
     def __init__(self, options: CaptioningArguments | None = None) -> None:
         super().__init__(options)
-        self._tokenizer: PreTrainedTokenizerBase | None = (
-            None  # known once the data are loaded; the panels drawn while training need it
-        )
+        # Known once the data are loaded; the panels drawn while training need it.
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._warning = ""  # known once the captions are measured; the figure says it too
 
     # -- data and model -----------------------------------------------------------------------------------------
 
@@ -186,10 +186,12 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         written = write_captions(
             model, images, tokenizer, self.options.num_beams, options.batch_size, options.workers, options.progress
         )
-        metrics = bleu(written, space.all_references(images.split.dataset))
+        references = space.all_references(images.split.dataset)
+        metrics = bleu(written, references)
         metrics["distinct_captions"] = len(set(written))
+        self._warning = not_learned(unlearned_words(written, references))
         if options.count < 1:
-            return MeasuredMaps(metrics=metrics)
+            return MeasuredMaps(metrics=metrics, warning=self._warning)
         subset = TorchSubset(images, sample(images, options.count))
         loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer))
         report = evaluate_maps(
@@ -199,7 +201,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
             explainers=options.explainers,
             progress=options.progress,
         )
-        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics)
+        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics, self._warning)
 
     def save_figures(
         self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
@@ -216,7 +218,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
             )
         pictures = photo_parts(images.photos(positions), processor)
-        _figure(pictures, written, tokenizer, people, columns=2).savefig(folder / FIGURE_FILE)
+        _figure(pictures, written, tokenizer, people, self._warning or None, columns=2).savefig(folder / FIGURE_FILE)
         if not strips:
             return [FIGURE_FILE]
         names = [FIGURE_FILE]
