@@ -119,7 +119,9 @@ def resolve_taps(config: AnteHocConfig) -> None:
 def _find_taps(config: AnteHocConfig) -> None:
     calls, points = _search(config)
     chosen = at_fixed_intervals(points, _wanted(config, points))
-    if config.num_attention_maps is None and not isinstance(config.taps, list) and _too_small(calls, chosen):
+    named = config.num_attention_maps is not None or isinstance(config.taps, list)
+    needed = points[-1:] if config.map_head.reads_classifier else []  # the layer that the classifier pools
+    if not named and not _too_small(calls, needed) and _too_small(calls, chosen):
         # Nobody asked for these layers by name or number: a small image is read where it has positions.
         large = [point for point in points if not _too_small(calls, [point])]
         chosen = at_fixed_intervals(large, min(DEFAULT_NUM_ATTENTION_MAPS, len(large))) if large else chosen

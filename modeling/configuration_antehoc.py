@@ -16,6 +16,7 @@ from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+MOST_PIXELS = 2**26  # 8,192 × 8,192
 MOST_LAYERS = 2_000  # the deepest networks of timm have some hundreds
 TAP_POINTS = ("activation", "norm", "conv")
 
@@ -258,6 +259,17 @@ class AnteHocConfig(BackboneConfig):
                 f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "
                 "of this configuration: remove tap_points to have them found anew."
             )
+        if self.tap_points is not None and self.tap_channels is not None:
+            channels = self.tap_channels = as_list(self.tap_channels)
+            if not (
+                isinstance(channels, list)
+                and len(channels) == len(self.tap_points)
+                and all(is_whole(number) and 0 < number <= MOST for number in channels)
+            ):
+                raise ValueError(
+                    f"tap_channels={str(channels)[:60]} must be a whole number of channels for each of the "
+                    f"{len(self.tap_points)} tap_points: remove tap_channels to have them counted anew."
+                )
 
 
 def map_head_options(value: Any, known: MapHeadConfig | None = None) -> MapHeadConfig:
@@ -373,10 +385,13 @@ def height_and_width(size: Any) -> list[int]:
     """
     values = as_list(size)
     values = [values, values] if is_whole(values) else values
-    if not (
-        isinstance(values, list) and len(values) == 2 and all(is_whole(side) and 0 < side <= 65_536 for side in values)
-    ):
+    if not (isinstance(values, list) and len(values) == 2 and all(is_whole(side) and side > 0 for side in values)):
         raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
+    if values[0] * values[1] > MOST_PIXELS:
+        raise ValueError(
+            f"image_size={size!r} makes {values[0]}×{values[1]} pixels, more than the {MOST_PIXELS:,} that an image "
+            "may have: give a smaller one, for most networks 224."
+        )
     return values
 
 

@@ -173,6 +173,7 @@ class ContributionMap(_ContributionHead):
     ) -> None:
         super().__init__()
         self.grid, self.floor, self.read_channels = grid, floor, sum(tap_channels)
+        self.tap_channels = list(tap_channels)
         self.entry = nn.Conv2d(self.read_channels, width, kernel_size=1)
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.context = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
@@ -194,7 +195,13 @@ class ContributionMap(_ContributionHead):
         return on_grid(features.detach(), patch_grid(size, self.grid))
 
     def combine(self, kept: list[Tensor], size: Size) -> Tensor:
-        """(B, Σ C_n, g, w) float32."""
+        """
+        (B, Σ C_n, g, w) float32.
+
+        Raises:
+            ValueError: if the taps have other channels than the configuration says.
+        """
+        check_channels(kept, self.tap_channels)
         return torch.cat(kept, dim=1)
 
     def second_pass(
@@ -272,6 +279,7 @@ class ClosedFormMap(_ContributionHead):
         super().__init__()
         self.grid, self.floor, self.taps = grid, floor, len(tap_channels)
         self.read_channels = self.taps + tap_channels[-1]
+        self.tap_channels = list(tap_channels)
         self.register_buffer("coefficients", torch.zeros(_BLURS, 2 + len(_STRENGTHS) + 2 * self.taps + 1))
         self.coefficients[0, self.start_index] = 1 / grid**2
         # Logits over what the head's weights make of the mean of the last tap: 1 but for what lies in between.
@@ -283,7 +291,8 @@ class ClosedFormMap(_ContributionHead):
         return on_grid(features.detach(), patch_grid(size, self.grid), scaled=False)
 
     def combine(self, kept: list[Tensor], size: Size) -> Tensor:
-        """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap."""
+        """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap; checked as there."""
+        check_channels(kept, self.tap_channels)
         strong = [torch.linalg.vector_norm(tap, dim=1, keepdim=True) for tap in kept]
         overall = [norm.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6) for norm in strong]
         levels = [norm / scale for norm, scale in zip(strong, overall, strict=True)]
@@ -365,6 +374,19 @@ class ClosedFormMap(_ContributionHead):
         if targets.exclusive:  # what the classes have in common changes no probability
             vectors = vectors - weight.float().mean(dim=0)
         return (self.logit_scale.float() * (vectors @ read.flatten(2))).unflatten(2, read.shape[-2:])
+
+
+def check_channels(kept: list[Tensor], channels: list[int]) -> None:
+    """
+    Raises:
+        ValueError: if what was read of the taps has other channels than the map head was made for.
+    """
+    there = [tap.shape[1] for tap in kept]
+    if there != channels:
+        raise ValueError(
+            f"tap_channels of the configuration are {str(channels)[:60]}, but its tap_points have {there}: remove "
+            "tap_channels from the configuration to have them counted anew."
+        )
 
 
 def _exp(logits: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .scaling import contribution_map, full_precision, size_of
+from .timm_model import mean_of_known
 from .word_maps import checked_token_ids, position_features, word_evidence, word_maps, word_targets, word_worth
 
 
@@ -243,7 +244,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
             parts["past_key_values"] = said.state if use_cache else None
             # The second pass is compared with the first, not with the labels.
             if labels is not None and phase != "interpretation":
-                parts["loss"] = F.cross_entropy(said.logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+                loss = F.cross_entropy(said.logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+                parts["loss"] = mean_of_known(loss, labels != IGNORED)
             if self.config.caption_target == "generated" and phase == "task" and self._masked_pass is None:
                 never = list(self.generation_config.suppress_tokens or ())
                 parts |= self.decoder.own_caption(said.features, self.config, never)

@@ -15,7 +15,9 @@ from .configuration_antehoc import AnteHocConfig
 from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields, wants_hidden
 from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
-from .timm_model import plain
+from .timm_model import mean_of_known, plain
+
+IGNORED = -100  # the label of an image without one, as torch has it
 
 
 # The task's own values come first, as transformers has it: as a tuple, an output begins with the loss.
@@ -160,10 +162,10 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
         config: names the `problem_type`.
 
     Returns:
-        `Tensor`: a scalar, the mean over the batch.
+        `Tensor`: a scalar, the mean over the batch; 0 where no label of it counts.
 
     Raises:
-        ValueError: if the labels have a wrong shape or type, or one is none of the classes.
+        ValueError: if the labels have a wrong shape or type, or one is none of the classes or not a finite number.
     """
     labels, several = plain(labels, "labels", logits).to(logits.device), logits.shape[1] > 1
     kind = config.problem_type
@@ -178,7 +180,8 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
                 stacklevel=2,
             )
     if kind == "single_label_classification":
-        return F.cross_entropy(logits, _class_indices(labels, logits))
+        chosen = _class_indices(labels, logits)
+        return mean_of_known(F.cross_entropy(logits, chosen), chosen != IGNORED)
     if labels.shape not in (logits.shape, logits.squeeze(1).shape):
         indices = f", or class indices ({len(logits)},)" if config.problem_type is None and several else ""
         raise ValueError(
@@ -186,14 +189,20 @@ def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
             f"{tuple(labels.shape)} of {labels.dtype}."
         )
     labels = labels.to(logits.dtype).view_as(logits)
+    if _readable(labels) and not bool(labels.isfinite().all()):
+        raise ValueError(
+            f"labels must be finite numbers, but {int((~labels.isfinite()).sum())} of this batch are NaN or infinite: "
+            "leave out the images whose labels are not known."
+        )
     if kind == "regression":
-        return F.mse_loss(logits, labels)
+        return mean_of_known(F.mse_loss(logits, labels), torch.ones_like(labels, dtype=torch.bool))
     if _readable(labels) and not bool(((labels >= 0) & (labels <= 1)).all()):
         raise ValueError(
             f"labels for several classes an image must lie in 0…1, but this batch has {float(labels.min())}…"
             f"{float(labels.max())}: for other numbers set problem_type='regression'."
         )
-    return F.binary_cross_entropy_with_logits(logits, labels)
+    loss = F.binary_cross_entropy_with_logits(logits, labels)
+    return mean_of_known(loss, torch.ones_like(labels, dtype=torch.bool))
 
 
 def _class_indices(labels: Tensor, logits: Tensor) -> Tensor:
@@ -206,7 +215,7 @@ def _class_indices(labels: Tensor, logits: Tensor) -> Tensor:
             "for several labels an image set problem_type='multi_label_classification'."
         )
     labels = labels.flatten().long()
-    if _readable(labels) and bool(((labels < 0) & (labels != -100) | (labels >= classes)).any()):
+    if _readable(labels) and bool(((labels < 0) & (labels != IGNORED) | (labels >= classes)).any()):
         raise ValueError(
             f"labels must lie in 0…{classes - 1} (num_labels={classes}), but this batch has "
             f"{int(labels.min())}…{int(labels.max())}."

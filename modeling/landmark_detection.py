@@ -13,7 +13,7 @@ from .configuration_landmarks import AnteHocLandmarkConfig
 from .map_head import Explanation, Targets, checked_class, map_fields, wants_hidden
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
-from .timm_model import plain
+from .timm_model import mean_of_known, plain
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].
@@ -245,7 +245,7 @@ def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tenso
         errors = F.smooth_l1_loss(found, target, reduction="none", beta=SMOOTH_L1_BETA)
     errors = torch.where(known, errors, torch.zeros_like(errors))
     numbers = 2 * known.sum(dim=(1, 2)).clamp(min=1)
-    return (errors.sum(dim=(1, 2)) / numbers).mean()
+    return mean_of_known((errors.sum(dim=(1, 2)) / numbers).mean(), torch.ones_like(known))
 
 
 AnteHocLandmarkModel.register_for_auto_class("AutoModel")

@@ -78,8 +78,10 @@ class TimmPreTrainedModel(PreTrainedModel):
             ValueError: for an unknown or unsuitable backbone or a senseless option.
             OSError: if the pretrained weights cannot be had.
         """
+        # Of a file of weights: read once, and held until the network has them.
+        weights = None if isinstance(pretrained, bool) else _weights_in_file(pretrained)
         if pretrained and not {"num_labels", "id2label"} & set(options):
-            options = {**options, **pretrained_labels(backbone, pretrained)}
+            options = {**options, **pretrained_labels(backbone, weights)}
             if "id2label" not in options and options.get("num_labels"):
                 logger.warning(
                     "The weights of %s do not say what their %d classes are called: name them with id2label, or they "
@@ -94,9 +96,9 @@ class TimmPreTrainedModel(PreTrainedModel):
             raise ValueError(f"{cls.config_class.__name__} has no option {unknown[0]!r}{hint}")  # type: ignore[union-attr]
         model = cls(config)
         if pretrained:
-            load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained)
+            load_pretrained_backbone(model.backbone, model.config, model._num_outputs, pretrained, weights)
             model.pretrained_source = pretrained
-            there = pretrained_labels(backbone, pretrained)
+            there = pretrained_labels(backbone, weights)
             classes = there.get("num_labels") or len(there.get("id2label", ()))
             if model._num_outputs and classes != model._num_outputs:
                 model.has_new_head = True
@@ -207,11 +209,20 @@ def plain(values: Any, name: str, like: Tensor) -> Tensor:
     return values  # type: ignore[no-any-return]
 
 
+def mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
+    """A loss that is a mean, or 0 where nothing was there to take the mean of: NaN would spoil every weight."""
+    return torch.where(known.any(), loss, torch.zeros_like(loss))
+
+
 # -- weights from elsewhere ------------------------------------------------------------------------------------
 
 
 def load_pretrained_backbone(
-    backbone: nn.Module, config: Any, num_outputs: int, source: bool | str | PathLike[str]
+    backbone: nn.Module,
+    config: Any,
+    num_outputs: int,
+    source: bool | str | PathLike[str],
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """
     Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
@@ -221,6 +232,7 @@ def load_pretrained_backbone(
         config: its configuration.
         num_outputs: size of its classifier.
         source: True for timm's weights from the Hub, or the path of a file of weights.
+        weights (`dict`, *optional*): what is in that file, where timm need not read it itself.
 
     Raises:
         OSError: if the weights cannot be had.
@@ -228,8 +240,8 @@ def load_pretrained_backbone(
     """
     overrides: dict[str, Any] = {"pretrained": True}
     if not isinstance(source, bool):
-        classes = _classes_in_file(source, config.backbone)
-        overlay: dict[str, Any] = {"file": str(source)}
+        classes = _classes_in(weights, config.backbone)
+        overlay: dict[str, Any] = {"file": str(source)} if weights is None else {"state_dict": weights, "source": ""}
         if classes is not None:  # timm would keep a classifier only if it has as many classes as the tag's
             overlay |= {"num_classes": classes, **({"label_offset": 0} if classes == num_outputs else {})}
         overrides["pretrained_cfg_overlay"] = overlay
@@ -252,9 +264,9 @@ def _unavailable(what: str, error: Exception) -> OSError:
     )
 
 
-def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
+def _weights_in_file(path: str | PathLike[str]) -> dict[str, Any] | None:
     """
-    How many classes the classifier in a file of weights has; None where it has none or timm alone can read the file.
+    The tensors in a file of weights; None where timm alone can read it.
 
     Raises:
         OSError: if the file cannot be read.
@@ -264,7 +276,7 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
     if Path(path).suffix == ".npz":
         return None
     try:
-        weights = load_state_dict(str(path))
+        return load_state_dict(str(path))  # type: ignore[no-any-return]
     except Exception as error:  # torch, pickle and safetensors raise many kinds
         if "weights_only" in str(error):  # torch and timm go on to say how to switch the protection off
             raise OSError(
@@ -272,27 +284,30 @@ def _classes_in_file(path: str | PathLike[str], backbone: str) -> int | None:
                 "weights as safetensors."
             ) from None
         raise _unavailable(str(path), error) from error
+
+
+def _classes_in(weights: dict[str, Any] | None, backbone: str) -> int | None:
+    """How many classes the classifier among these weights has; None where there is none or nothing is known."""
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     names = (cfg.classifier if cfg is not None else None) or ()
     for name in (names,) if isinstance(names, str) else names:
         for part in ("bias", "weight"):
-            if f"{name}.{part}" in weights:
-                return len(weights[f"{name}.{part}"])
+            if f"{name}.{part}" in (weights or {}):
+                return len((weights or {})[f"{name}.{part}"])
     return None
 
 
-def pretrained_labels(backbone: str, source: bool | str | PathLike[str] = True) -> dict[str, Any]:
+def pretrained_labels(backbone: str, weights: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     `id2label` and `label2id` of the data set a timm tag was trained on; the number of classes alone where timm does
-    not know their names, or a file of weights (`source`) has another number; empty where nothing is known.
+    not know their names, or `weights` of a file have another number; empty where nothing is known.
     """
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     subset = infer_imagenet_subset(cfg.to_dict()) if cfg is not None else None
     classes = cfg.num_classes if cfg is not None else None
-    if not isinstance(source, bool):
-        in_file = _classes_in_file(source, backbone)
-        subset = subset if in_file in (None, classes) else None
-        classes = in_file or classes
+    in_file = _classes_in(weights, backbone)
+    subset = subset if in_file in (None, classes) else None
+    classes = in_file or classes
     if not subset:
         return {"num_labels": classes} if classes else {}
     info = ImageNetInfo(subset)

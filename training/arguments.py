@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import torch
+from accelerate.utils import DynamoBackend
 from transformers import TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -17,6 +19,7 @@ _STOCK = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
     **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps", "torch_empty_cache_steps"), _COUNT),
     **dict.fromkeys(("seed", "data_seed"), Range(0, 2**32, multiple_of=1)),
+    "save_total_limit": _COUNT,
     "dataloader_num_workers": Range(0, multiple_of=1),
     "label_smoothing_factor": Range(0, 1, includes_high=True),
 }
@@ -129,6 +132,7 @@ class AnteHocTrainingArguments(TrainingArguments):
                 f"max_steps must be -1, for as many as the epochs have, or {_COUNT}, not {self.max_steps}."
             )
         self._check_combinations()
+        self._check_compilation()
         # The two passes reach different parameters: a reducer that expects all of them in each would wait forever.
         self.ddp_find_unused_parameters = True
         super().__post_init__()
@@ -138,6 +142,15 @@ class AnteHocTrainingArguments(TrainingArguments):
                 f"optim={optimizer!r} updates the parameters during the backward pass, which two passes a step do not "
                 "allow: choose another optimizer, e.g. 'adamw_torch'."
             )
+
+    def _check_compilation(self) -> None:
+        if self.torch_compile_mode is not None:
+            _check_choice("torch_compile_mode", self.torch_compile_mode, list(torch._inductor.list_mode_options()))
+        if self.torch_compile_backend is not None:
+            # What accelerate passes on, and torch has here.
+            there = torch._dynamo.list_backends(exclude_tags=())  # type: ignore[no-untyped-call]
+            known = [backend.lower() for backend in DynamoBackend.list() if backend.lower() in there]
+            _check_choice("torch_compile_backend", self.torch_compile_backend.lower(), known)
 
     def _check_combinations(self) -> None:
         if self.ddp_find_unused_parameters is False:
@@ -163,3 +176,8 @@ class AnteHocTrainingArguments(TrainingArguments):
             )
         if self.update_order == "sequential" and self.fp16:
             raise ValueError(SEQUENTIAL_FP16)
+
+
+def _check_choice(name: str, value: str, choices: list[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}.")

@@ -87,6 +87,16 @@ def test_kinds_of_file(trained, tmp_path, suffix):
     assert torch.equal(model.backbone.fc.weight, state["fc.weight"])
 
 
+def test_a_file_is_read_once(trained, tmp_path, monkeypatch):
+    torch.save(trained(num_classes=4), tmp_path / "weights.pth")
+    read, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **options: read.append(args) or load(*args, **options))
+    for options in ({}, {"num_labels": 4}, {"num_labels": 3}):
+        read.clear()
+        from_file(tmp_path / "weights.pth", **options)
+        assert len(read) == 1
+
+
 def test_bare_model_from_a_file(trained, tmp_path):
     state = trained()
     torch.save(state, tmp_path / "weights.pth")

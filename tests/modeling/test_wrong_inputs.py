@@ -141,9 +141,67 @@ def test_points_in_pixels(models):
     assert models["points", "contributions"](PIXELS, labels=labels).loss.isfinite()
 
 
+NO_LABEL = {
+    "classes": torch.tensor([-100, -100]),
+    "points": torch.full((2, 3, 2), float("nan")),
+    "captions": torch.full((2, 2), -100),
+}
+
+
+@each
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_in_which_nothing_has_a_label_teaches_nothing(models, task, map_head):
+    model = models[task, map_head]
+    for pixels, labels in ((PIXELS, NO_LABEL[task]), (PIXELS[:0], TASKS[task][2][:0])):
+        model.zero_grad()
+        loss = model(pixels, labels=labels).loss
+        loss.backward()
+        gradients = [weight.grad for weight in model.backbone.parameters() if weight.grad is not None]
+        assert loss == 0
+        assert gradients
+        assert all(bool((gradient == 0).all()) for gradient in gradients)
+    if task == "classes":  # one label among them counts as if it were alone
+        labels = torch.tensor([2, -100])
+        assert torch.allclose(model(PIXELS, labels=labels).loss, model(PIXELS[:1], labels=labels[:1]).loss, atol=1e-6)
+
+
+@pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
+def test_numbers_that_are_not_known(problem_type):
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", image_size=64, num_labels=4, problem_type=problem_type
+    )
+    labels = torch.zeros(2, 4)
+    labels[1, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"labels must be finite numbers, but 1 of this batch are NaN or infinite"):
+        model(PIXELS, labels=labels)
+    assert model(PIXELS[:0], labels=labels[:0]).loss == 0
+
+
+@pytest.mark.parametrize("closed_form", [False, True])
+def test_channels_of_the_taps_that_are_not_theirs(closed_form):
+    head = {"kind": "contributions", "closed_form": closed_form}
+    made = AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, num_labels=4, map_head=head)
+    values = made.config.to_dict()
+    for wrong in ("x", [8], [0] * 8, [1.5] * 8, [True] * 8, [10**9] * 8, {"a": 1}):
+        with pytest.raises(ValueError, match=r"^tap_channels=.* must be a whole number of channels for each of"):
+            AnteHocConfig.from_dict({**values, "tap_channels": wrong})
+    config = AnteHocConfig.from_dict({**values, "tap_channels": [3, *values["tap_channels"][1:]]})
+    with pytest.raises(ValueError, match=r"^tap_channels of the configuration are \[3, .* but its tap_points have \["):
+        AnteHocForImageClassification(config)(PIXELS)
+    config = AnteHocConfig.from_dict({**values, "tap_channels": None})
+    assert AnteHocForImageClassification(config).config.tap_channels == made.config.tap_channels
+
+
+def test_a_small_image_is_the_cause_where_the_classifier_s_layer_has_one_position():
+    head = {"kind": "contributions", "closed_form": True}
+    with pytest.raises(ValueError, match=r"image_size=\[8, 8\] is too small for the backbone 'test_resnet'"):
+        AnteHocForImageClassification.from_backbone("test_resnet", image_size=8, num_labels=4, map_head=head)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"image_size": 100_000}, "makes 100000×100000 pixels, more than the 67,108,864 that an image may have"),
         ({"id2label": {0: None}}, "The name of class 0 must be text, not None"),
         ({"id2label": {0: "a", 1: b"b"}}, "The name of class 1 must be text"),
         ({"id2label": {0: "a", 2: "b"}}, r"must name the classes 0…K − 1"),
@@ -158,7 +216,7 @@ def test_configurations_that_make_no_sense(options, sentence, map_head):
     started = time.process_time()
     with pytest.raises(ValueError, match=sentence) as caught:
         AnteHocForImageClassification(
-            AnteHocConfig(backbone="test_resnet", image_size=64, map_head=map_head, **options)
+            AnteHocConfig(**{"backbone": "test_resnet", "image_size": 64, "map_head": map_head, **options})
         )
     assert "\n" not in str(caught.value)
     assert time.process_time() - started < 5
