@@ -67,8 +67,13 @@ def test_top_k_and_batches(see):
         assert found["label"] == alone["label"]
         assert found["score"] == pytest.approx(alone["score"], rel=1e-4)
         np.testing.assert_allclose(found["map"], alone["map"], atol=1e-4)
-    with pytest.raises(ValueError, match="top_k=0 must be at least 1"):
-        see(images[0], top_k=0)
+    for wrong in (0, "x", 1.5, True):
+        with pytest.raises(ValueError, match=r"top_k=.* must be a whole number of at least 1"):
+            see(images[0], top_k=wrong)
+    for wrong in (-1, 0, "x"):
+        with pytest.raises(ValueError, match=r"timeout=.* must be a number of seconds above 0"):
+            see(images[0], timeout=wrong)
+    assert see([]) == []
 
 
 def test_labels_that_do_not_exclude_each_other(folder):

@@ -36,6 +36,17 @@ def as_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def test_a_stack_of_images_is_not_taken_for_its_first() -> None:
+    array = np.asarray(photo())
+    assert np.array_equal(open_image(array[None]), array)
+    assert open_image(torch.zeros(1, 3, 8, 8)).shape == (3, 8, 8)
+    for stack in (np.stack([array, array]), torch.zeros(2, 3, 8, 8), np.zeros((0, 8, 8, 3))):
+        with pytest.raises(ValueError, match=r"holds [02] images: give them as a list, list\(images\)\."):
+            open_image(stack)
+    with pytest.raises(ValueError, match=r"^An empty path can't be read"):
+        open_image("")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A web server on this machine with a picture, a page, and nothing else."""

@@ -19,7 +19,8 @@ _DRAWN = 64  # masks at a time, whatever a pass takes: the same masks for every 
 class Rise(Explainer):
     """
     RISE (Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018,
-    Eq. 6 and Sec. 3.2): Σ_i confidence(image ⊙ M_i) · M_i, divided by their number and the expected mask.
+    Eq. 6 and Sec. 3.2): Σ_i confidence(image ⊙ M_i) · M_i, divided by their number and the expected mask. Of a
+    regression, the value less its mean under all masks.
 
     Args:
         masks (`int`): how many; the authors take 4,000 to 8,000.
@@ -51,6 +52,7 @@ class Rise(Explainer):
         images = question.images
         target = question.target(question(images))
         maps = torch.zeros(len(images), *images.shape[-2:], device=images.device)
+        shown, total = torch.zeros_like(maps), torch.zeros(len(images), device=images.device)
         for position in range(len(images)):
             generator = torch.Generator().manual_seed(self.seed)
             for start in range(0, self.masks, _DRAWN):
@@ -59,6 +61,10 @@ class Rise(Explainer):
                 answers = masked_outputs(question, position, masks, self.batch_size)
                 confidence = torch.cat([target.select(at).confidence(outputs) for outputs, at in answers])
                 maps[position] += torch.einsum("n,nhw->hw", confidence, masks[:, 0])
+                shown[position] += masks[:, 0].sum(dim=0)
+                total[position] += confidence.sum()
+        if target.is_value:  # what a value is above its mean: a number added to all of them says nothing
+            maps -= total[:, None, None] / self.masks * shown
         return RawMaps(maps / self.masks / self.kept, torch.full((len(images),), self.masks))
 
     def _drawn(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -28,9 +28,10 @@ class Sise(Explainer):
 
     Of each block's last features those channels are kept whose summed gradient of the class's confidence exceeds
     `threshold` times the largest; each is a mask on the image, scored by the confidence that is left and divided by
-    its area; the layers' maps are fused from fine to coarse, each gated by Otsu's threshold of the next. A network in
-    half precision is run in float32, with its rounded weights; pixels near a hard gate's threshold may still differ
-    from the unrounded network's.
+    its area; the layers' maps are fused from fine to coarse, each gated by Otsu's threshold of the next. Of a
+    regression the value that is left counts above that of an image of nothing. A network in half precision is run in
+    float32, with its rounded weights; pixels near a hard gate's threshold may still differ from the
+    unrounded network's.
 
     Args:
         layer (`list[str]`, *optional*): the layers, fine to coarse; found by themselves otherwise.
@@ -84,13 +85,17 @@ class Sise(Explainer):
         target = question.target(recorded.outputs)
         maps, passes = [], []
         for position in range(len(images)):
-            of_layers, seen = [], 0
+            of_layers, seen, floor = [], 0, images.new_zeros(())
+            if target.is_value:  # its zero means nothing: what is left counts above that of an image of nothing
+                everything = images.new_zeros(1, 1, *images.shape[-2:], dtype=torch.float32)
+                outputs, at = next(masked_outputs(question, position, everything, self.batch_size, baseline))
+                seen, floor = 1, target.select(at).confidence(outputs)
             for features, gradients in zip(recorded.features, recorded.gradients, strict=True):
                 masks = self._masks(features[position], gradients[position], (images.shape[-2], images.shape[-1]))
                 if len(masks):
                     seen += len(masks)
                     confidences = [
-                        target.select(at).confidence(outputs)
+                        target.select(at).confidence(outputs) - floor
                         for outputs, at in masked_outputs(question, position, masks, self.batch_size, baseline)
                     ]
                     of_layers.append(layer_map(masks, torch.cat(confidences)))

@@ -28,6 +28,11 @@ class Target(ABC):
         """The same as `interpretation` of our models takes it; None: what they explain by themselves."""
         return None
 
+    @property
+    def is_value(self) -> bool:
+        """Whether it is a value of a regression, whose zero means nothing, and not a confidence."""
+        return False
+
     @abstractmethod
     def score(self, outputs: Tensor) -> Tensor:
         """What gradients are taken of: outputs of the network for the B images → (B,)."""
@@ -83,6 +88,11 @@ class ClassTarget(Target):
         """(B,) indices."""
         return self.classes
 
+    @property
+    def is_value(self) -> bool:
+        """Of a regression."""
+        return self.activation == "identity"
+
     def score(self, outputs: Tensor) -> Tensor:
         """The logit of the class, or the value."""
         outputs = outputs.float()
@@ -107,6 +117,8 @@ class ClassTarget(Target):
 
 class AllValues(Target):
     """Every value of a regression at once: their sum."""
+
+    is_value = True
 
     def score(self, outputs: Tensor) -> Tensor:
         """The sum of the values."""

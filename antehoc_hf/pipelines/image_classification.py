@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from antehoc_hf.modeling.map_head import is_whole
 from antehoc_hf.pipelines.images import ImagePipeline, Options, map_array
 
 
@@ -47,8 +48,10 @@ class AnteHocImageClassificationPipeline(ImagePipeline):
     def _sanitize_parameters(  # type: ignore[override]
         self, top_k: int | None = None, timeout: float | None = None
     ) -> tuple[Options, Options, Options]:
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k!r} must be at least 1: it is the number of classes returned.")
+        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
+            raise ValueError(
+                f"top_k={top_k!r} must be a whole number of at least 1: it is the number of classes returned."
+            )
         before, during, _ = super()._sanitize_parameters(timeout)
         return before, during, ({} if top_k is None else {"top_k": top_k})
 

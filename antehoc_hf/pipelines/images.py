@@ -45,9 +45,15 @@ class ImagePipeline(Pipeline):
             ValueError: if the model is not of the pipeline's kind.
         """
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; of no images there are no answers."""
+        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, *args, **kwargs)
+
     def _sanitize_parameters(  # type: ignore[override]
         self, timeout: float | None = None
     ) -> tuple[Options, Options, Options]:
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0.")
         return ({} if timeout is None else {"timeout": timeout}), {}, {}
 
     def preprocess(self, image: object, timeout: float | None = None) -> BatchFeature:  # type: ignore[override]
@@ -73,13 +79,19 @@ def open_image(image: object, timeout: float | None = None) -> Any:
         ValueError: if it is none of these, can't be read, or is not an image.
     """
     if isinstance(image, np.ndarray | Tensor):
+        if image.ndim == 4:
+            if len(image) != 1:
+                raise ValueError(
+                    f"An array of {tuple(image.shape)} holds {len(image)} images: give them as a list, list(images)."
+                )
+            return image[0]
         return image
     if isinstance(image, bytes | bytearray | memoryview):
         return _decoded(bytes(image), "The image")
     if isinstance(image, str) and image.startswith(("http://", "https://")):
         return _decoded(_downloaded(image, timeout), image)
     if isinstance(image, str | os.PathLike):
-        return _decoded(image, os.fspath(image))
+        return _decoded(image, os.fspath(image) or "An empty path")
     if isinstance(image, Image.Image):
         return _decoded(image, "The image")
     raise ValueError(

@@ -52,6 +52,24 @@ def test_confidences_by_hand() -> None:
     assert far.grad[0].tolist() == [1, -1]
 
 
+@pytest.mark.parametrize("target", [None, 0])
+@pytest.mark.parametrize(
+    "method", ["rise", "score-cam", "sise", "ada-sise", "leave-one-out", "shapley-sampling", "coalition-regression"]
+)
+def test_a_number_added_to_a_regression_changes_no_map(method: str, target: int | None) -> None:
+    """A value far below 0 is explained as one above it: nothing says that 0 is no evidence."""
+    few: dict[str, dict[str, int]] = {"rise": {"masks": 60}}
+    expected = load_explainer(method, small(1, "regression"), **few.get(method, {})).explain(images(1), target)
+    assert not expected.degenerate.any()
+    for added in (-5.0, 5.0):
+        network = small(1, "regression")
+        with torch.no_grad():
+            network.classifier[1].bias += added  # type: ignore[union-attr, index, operator]
+        found = load_explainer(method, network, **few.get(method, {})).explain(images(1), target)
+        assert not found.degenerate.any()
+        assert torch.allclose(found.maps, expected.maps, atol=2e-3)
+
+
 def small(num_labels: int, problem_type: str | None = None) -> nn.Module:
     torch.manual_seed(0)
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
