@@ -106,6 +106,7 @@ class Analysis:
         seconds (`float`): for answer and map.
         strangeness (`float`, *optional*): how far the picture lies from the training images, see
             [`antehoc_hf.evaluation.familiarity.Familiarity`]; above 1 it is unlike them. None: not known.
+        verdict (`str`): see [`DemoModel`].
     """
 
     answer: Classes | Points | Sentence
@@ -115,6 +116,7 @@ class Analysis:
     degenerate: bool
     seconds: float
     strangeness: float | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def analyse(loaded: DemoModel, photo: Image.Image) -> Analysis:
         degenerate=bool(outputs.degenerate[0]),
         seconds=seconds,
         strangeness=strangeness,
+        verdict=loaded.verdict,
     )
 
 

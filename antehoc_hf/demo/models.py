@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
+from transformers.utils import cached_file
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import load_model, model_config
@@ -17,6 +20,8 @@ from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
 _KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}
+
+_LONGEST_VERDICT = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class DemoModel:
         tokenizer (*optional*): of a captioner.
         kind (`str`): `"classes"`, `"landmarks"` or `"captions"`.
         familiarity (*optional*): of its training images; None if they were not kept.
+        verdict (`str`): a sentence on whether its maps may be trusted, from held-out images; empty if there is none.
         lock: held while the model is used: explainers hook into it, and visitors come at the same time.
     """
 
@@ -40,6 +46,7 @@ class DemoModel:
     tokenizer: Any
     kind: Kind
     familiarity: Familiarity | None = None
+    verdict: str = ""
     lock: ModelLock = field(default_factory=ModelLock, repr=False, compare=False)
 
     @property
@@ -86,7 +93,23 @@ def load_demo_model(name: str) -> DemoModel:
     if familiarity is not None and familiarity.mean.shape != channel_statistics(model, nothing).shape[1:]:
         familiarity = None  # left behind by an earlier model
     watch(model)
-    return DemoModel(name, model, processor, tokenizer, kind, familiarity)
+    return DemoModel(name, model, processor, tokenizer, kind, familiarity, _verdict_of(name))
+
+
+def _verdict_of(name: str) -> str:
+    """The sentence in the model's `results.json`, which anybody may have written: it is shown as plain text."""
+    path = cached_file(
+        name,
+        "results.json",
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    try:
+        found = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+        return str(found["verdict"]["sentence"])[:_LONGEST_VERDICT]
+    except (ValueError, KeyError, TypeError):  # there is none, or the file is damaged
+        return ""
 
 
 def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:

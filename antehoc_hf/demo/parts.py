@@ -52,7 +52,7 @@ def answer(analysis: Analysis) -> str:
         mean = f"Probability, a mean over its words: {percent(said.probability)}"
         body = f'<p class="caption">{escape(said.text) or "(no words)"}</p><p class="quiet">{mean}</p>'
     time = f'<p class="quiet">One pass gives answer and map, here in {_time(analysis.seconds)}.</p>'
-    return f"<h2>{_ANSWERS[type(said)]}</h2>{_strange(analysis)}{body}{time}"
+    return f"<h2>{_ANSWERS[type(said)]}</h2>{_strange(analysis)}{body}{time}{_held_out(analysis)}"
 
 
 def description_of_picture(analysis: Analysis, threshold: float) -> str:
@@ -153,6 +153,10 @@ _EXPLAINED = (
 def is_strange(analysis: Analysis) -> bool:
     """Whether the picture is known to be unlike the training images."""
     return analysis.strangeness is not None and analysis.strangeness > 1
+
+
+def _held_out(analysis: Analysis) -> str:
+    return f"<p>On held-out images: {escape(analysis.verdict)}</p>" if analysis.verdict else ""
 
 
 def _strange(analysis: Analysis) -> str:

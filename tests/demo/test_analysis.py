@@ -171,6 +171,22 @@ def test_a_model_without_a_map_is_refused(tmp_path):
         load_demo_model(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("results", "verdict"),
+    [
+        ('{"verdict": {"sentence": "These maps explain nothing."}}', "These maps explain nothing."),
+        ("{torn", ""),
+        ("[]", ""),
+    ],
+)
+def test_the_verdict_of_held_out_images_comes_with_the_model(tmp_path, photo, results, verdict):
+    AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, num_labels=2).save_pretrained(tmp_path)
+    AnteHocImageProcessor(64).save_pretrained(tmp_path)
+    assert load_demo_model(str(tmp_path)).verdict == ""
+    (tmp_path / "results.json").write_text(results)
+    assert analyse(load_demo_model(str(tmp_path)), photo).verdict == verdict
+
+
 def test_the_map_of_another_class(photo):
     """Of a model with a map for each class: the map, other methods and the numbers are all of the class chosen."""
     torch.manual_seed(0)
