@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets, of_target, with_total, worth_to_share
+from .map_head import (
+    Explanation,
+    MapHeadConfig,
+    Predict,
+    Size,
+    Targets,
+    check_channels,
+    of_target,
+    with_total,
+    worth_to_share,
+)
 from .scaling import box_blurred, contribution_map, full_precision, on_grid, patch_grid
 
 if TYPE_CHECKING:
@@ -110,14 +120,8 @@ class _ContributionHead(nn.Module):
         raise NotImplementedError
 
     def check(self, tap_values: Tensor) -> None:
-        """
-        Raises:
-            ValueError: if they have another number of channels.
-        """
-        if tap_values.ndim != 4 or tap_values.shape[1] != self.read_channels:
-            raise ValueError(
-                f"tap_values must be (batch, {self.read_channels}, rows, columns), not {tuple(tap_values.shape)}."
-            )
+        """See [`check_channels`]."""
+        check_channels(tap_values, self.read_channels)
 
     def forward(
         self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
@@ -301,10 +305,7 @@ class ClosedFormMap(_ContributionHead):
     def second_pass(
         self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
     ) -> tuple[None, Explanation]:
-        """
-        Raises:
-            ValueError: always; nothing here learns by gradient.
-        """
+        """Raises `ValueError`: nothing here learns by gradient."""
         raise ValueError(
             "A map in closed form is not trained step by step: fit it with antehoc_hf.training.attach.fit_map, or "
             "train a model without closed_form."
@@ -335,9 +336,8 @@ class ClosedFormMap(_ContributionHead):
     def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
         """What the head's weights make of the mean over all patches, (B, K) float32."""
         assert targets.vectors is not None
-        return F.linear(
-            tap_values[:, self.taps :].float().mean(dim=(2, 3)), targets.vectors.detach().flatten(1).float()
-        )
+        mean = tap_values[:, self.taps :].float().mean(dim=(2, 3))
+        return F.linear(mean, targets.vectors.detach().flatten(1).float())
 
     def _responses(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Iterator[Tensor]:
         """(B, T, g, w) one after the other: of a thousand classes all of them at once would fill the memory."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets
+from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets, check_channels
 from .scaling import full_precision, has_contrast, minmax, resize, shrink, stretch
 
 if TYPE_CHECKING:
@@ -156,15 +156,8 @@ class EnergyMap(nn.Module):
             return soft_attention_maps(kept, size, self.options.attention_softmax, self.options.attention_resize)
 
     def check(self, tap_values: Tensor) -> None:
-        """
-        Raises:
-            ValueError: if they are another number of maps.
-        """
-        if tap_values.ndim != 4 or tap_values.shape[1] != self.num_maps:
-            raise ValueError(
-                f"tap_values must be {self.num_maps} soft attention maps an image, (batch, {self.num_maps}, height, "
-                f"width), not {tuple(tap_values.shape)}."
-            )
+        """See [`check_channels`]."""
+        check_channels(tap_values, self.num_maps, f"{self.num_maps} soft attention maps an image, ")
 
     def network_input(self, soft_attention_maps: Tensor) -> Tensor:
         """

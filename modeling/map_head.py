@@ -334,6 +334,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def check_channels(tap_values: Tensor, channels: int, what: str = "") -> None:
+    """
+    Raises:
+        ValueError: unless `tap_values` are of (B, channels, rows, columns).
+    """
+    if tap_values.ndim != 4 or tap_values.shape[1] != channels:
+        raise ValueError(
+            f"tap_values must be {what}(batch, {channels}, rows, columns), not {tuple(tap_values.shape)}."
+        )
+
+
 def check_count(name: str, value: Any, optional: bool = False, least: int = 1, most: int = MOST) -> None:
     """
     Raises:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
 from .backbone import check_taps, resolve_taps
@@ -324,13 +324,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
 
 @dataclass
-class _Features(ModelOutput):
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
-
-
-@dataclass
-class AnteHocModelOutput(Explanation, _Features):
+class AnteHocModelOutput(Explanation, BaseModelOutputWithPooling):
     """
     Output of [`AnteHocModel`], with the map as in [`Explanation`].
 
@@ -339,8 +333,6 @@ class AnteHocModelOutput(Explanation, _Features):
         pooler_output (`Tensor`): pooled features, (B, C).
         hidden_states (`tuple[Tensor, ...]`, *optional*): the activations of the taps, (B, C, h, w) each.
     """
-
-    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class AnteHocModel(AnteHocPreTrainedModel):
@@ -392,7 +384,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
         return AnteHocModelOutput(
             last_hidden_state=features,
             pooler_output=self.backbone.forward_head(features, **({"pre_logits": True} if targets else {})),
-            **map_fields(explained, output_attention_maps),
+            **map_fields(explained, output_attention_maps),  # type: ignore[arg-type]
             hidden_states=taps,
         )
 

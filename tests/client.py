@@ -40,7 +40,7 @@ class Client:
         )
 
     def run(self, code: str, environment: dict[str, str | None] | None = None, **values: Any) -> Any:
-        """Runs code, with names and environment variables of its own: `.told`, `.output`, `.error`."""
+        """Runs code, with names and environment variables of its own: `.answer`, `.output`, `.error`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(
@@ -54,7 +54,7 @@ class Client:
         code = "from antehoc_hf.cli import main\ntell(main(arguments))"
         done = self.run(code, environment, arguments=list(arguments))
         assert done.error is None, done.error[2]
-        return done.told, done.output
+        return done.answer, done.output
 
     def close(self) -> None:
         self._process.kill()
@@ -83,8 +83,8 @@ class Said(io.TextIOBase):
 
 
 def answer(code, names, environment, said):
-    told, said.heard = [], io.StringIO()
-    names["tell"] = told.append
+    answers, said.heard = [], io.StringIO()
+    names["tell"] = answers.append
     before = dict(os.environ)
     for name, value in environment.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
@@ -95,7 +95,7 @@ def answer(code, names, environment, said):
         error = [type(raised).__name__, str(raised), traceback.format_exc()]
     os.environ.clear()
     os.environ.update(before)
-    return {"told": told[-1] if told else None, "output": said.heard.getvalue(), "error": error}
+    return {"answer": answers[-1] if answers else None, "output": said.heard.getvalue(), "error": error}
 
 
 def main():

@@ -104,12 +104,12 @@ def test_captions_are_drawn(tmp_path):
     images = np.stack([np.asarray(photo(seed, (48, 64))) for seed in range(3)])
     maps = torch.rand(3, 1, 48, 64)
     maps[1] = 0.5
-    told = [
+    described = [
         Described("a dog runs over $5 grass", 0.31, "A black dog is running."),
         Described(""),
         Described(" ".join(["a very long caption"] * 20), 1.0, " ".join(["and a long reference"] * 20)),
     ]
-    figure = caption_panel(images, maps, told, title="Step 3", columns=2)
+    figure = caption_panel(images, maps, described, title="Step 3", columns=2)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts] + [t.get_text() for t in figure.texts]
     assert "no evidence" in texts, "a constant map shows nothing"
     assert "(no words)" in texts
@@ -123,9 +123,9 @@ def test_captions_are_drawn(tmp_path):
         "dog",
     ]
     with pytest.raises(ValueError, match="3 images but 2 captions"):
-        caption_panel(images, maps, told[:2])
+        caption_panel(images, maps, described[:2])
     with pytest.raises(ValueError, match=r"must be \(N, 1, H, W\)"):
-        caption_panel(images, maps[:, 0], told)
+        caption_panel(images, maps[:, 0], described)
 
 
 # -- ONNX -----------------------------------------------------------------------------------------------------------

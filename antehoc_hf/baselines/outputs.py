@@ -21,7 +21,16 @@ class PlainOutput(ModelOutput):
 
 
 @dataclass
-class SennOutput(PlainOutput):
+class _ConceptOutput(PlainOutput):
+    concepts: Tensor | None = None
+    reconstruction: Tensor | None = None
+    classification_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    sparsity_loss: Tensor | None = None
+
+
+@dataclass
+class SennOutput(_ConceptOutput):
     """
     Output of [`SennForImageClassification`].
 
@@ -35,17 +44,12 @@ class SennOutput(PlainOutput):
         robustness_loss (`Tensor`, *optional*): in training mode, where gradients are on.
     """
 
-    concepts: Tensor | None = None
     relevances: Tensor | None = None
-    reconstruction: Tensor | None = None
-    classification_loss: Tensor | None = None
-    reconstruction_loss: Tensor | None = None
-    sparsity_loss: Tensor | None = None
     robustness_loss: Tensor | None = None
 
 
 @dataclass
-class CbahOutput(PlainOutput):
+class CbahOutput(_ConceptOutput):
     """
     Output of [`CbahForImageClassification`].
 
@@ -60,10 +64,5 @@ class CbahOutput(PlainOutput):
     """
 
     concept_logits: Tensor | None = None
-    concepts: Tensor | None = None
-    reconstruction: Tensor | None = None
-    classification_loss: Tensor | None = None
-    reconstruction_loss: Tensor | None = None
     fidelity_loss: Tensor | None = None
-    sparsity_loss: Tensor | None = None
     rotation_loss: Tensor | None = None

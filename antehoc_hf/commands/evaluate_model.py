@@ -47,13 +47,8 @@ if TYPE_CHECKING:
 
 def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     """
-    Evaluates on the test split, or else on the validation split, or else on all there is.
-
-    Args:
-        given: see `antehoc evaluate --help`.
-
-    Returns:
-        `dict`: what `results.json` holds.
+    Evaluates on the test split, or else on the validation split, or else on all there is. Returns what `results.json`
+    holds.
 
     Raises:
         ValueError: for options or data that make no sense, in one sentence.

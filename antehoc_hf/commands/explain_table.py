@@ -126,29 +126,47 @@ def explain_table(options: ExplainArguments) -> list[Path]:
     missing = [index for index in mine if not files[index].exists()]
     if len(missing) < len(mine):
         print(f"{len(mine) - len(missing)} of {len(mine)} parts are there already, from before.")
-    batches = [
-        list(parts[index][start : start + options.batch_size])
-        for index in missing
-        for start in range(0, len(parts[index]), options.batch_size)
-    ]
-    images = Images(names, values, processor)
-    # Not that of the maps in hand: a part may hold nothing but unreadable images, and all parts are one table.
-    height, width = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").pixel_values.shape[-2:]
-    loader = DataLoader(images, batch_sampler=batches, collate_fn=list, num_workers=options.workers)
-    rows: list[dict[str, Any]] = []
-    remaining = iter(missing)
-    with tqdm(total=sum(map(len, batches)), desc="Explaining", unit="image") as progress:
-        index = next(remaining, -1)
-        for batch in loader:
-            _stop_at_unreadable(batch, options.on_bad_image)
-            rows += _explained(model, explainers, target, batch, names)
-            progress.update(len(batch))
-            if len(rows) == len(parts[index]):
-                _write(files[index], rows, list(explainers), (height, width))
-                rows, index = [], next(remaining, -1)
+    _write_parts(
+        {files[index]: parts[index] for index in missing},
+        Images(names, values, processor),
+        model,
+        explainers,
+        target,
+        options,
+    )
     there = sum(file.exists() for file in files)
     print(f"{there} of {len(files)} parts are in {folder}; datasets.load_dataset('parquet', data_files=…) reads them.")
     return [files[index] for index in missing]
+
+
+def _write_parts(
+    parts: Mapping[Path, range],
+    images: Images,
+    model: Any,
+    explainers: dict[str, Explainer],
+    target: Any,
+    options: ExplainArguments,
+) -> None:
+    """The maps of each part's images into its file, in order."""
+    batches = [
+        list(rows[start : start + options.batch_size])
+        for rows in parts.values()
+        for start in range(0, len(rows), options.batch_size)
+    ]
+    # Not that of the maps in hand: a part may hold nothing but unreadable images, and all parts are one table.
+    height, width = images.processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").pixel_values.shape[-2:]
+    loader = DataLoader(images, batch_sampler=batches, collate_fn=list, num_workers=options.workers)
+    done: list[dict[str, Any]] = []
+    remaining = iter(parts.items())
+    with tqdm(total=sum(map(len, batches)), desc="Explaining", unit="image") as progress:
+        file, rows = next(remaining, (Path(), range(0)))
+        for batch in loader:
+            _stop_at_unreadable(batch, options.on_bad_image)
+            done += _explained(model, explainers, target, batch, images.names)
+            progress.update(len(batch))
+            if len(done) == len(rows):
+                _write(file, done, list(explainers), (height, width))
+                done, (file, rows) = [], next(remaining, (Path(), range(0)))
 
 
 def _named_images(options: ExplainArguments) -> tuple[list[str], Any]:

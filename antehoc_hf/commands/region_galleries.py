@@ -32,12 +32,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
 
     Writes `CLASS.png`, a gallery of the strongest regions, and `regions.json`: for each image its file, class and
     boxes (left, top, right, bottom, in pixels of the model's input). Only the galleries' crops stay in memory.
-
-    Args:
-        options: see `antehoc regions --help`.
-
-    Returns:
-        `dict`: what `regions.json` holds.
+    Returns what `regions.json` holds.
 
     Raises:
         ValueError: for options or images that make no sense, in one sentence.

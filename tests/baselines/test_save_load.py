@@ -18,10 +18,10 @@ for folder in folders:
     model, processor = (a.from_pretrained(folder) for a in (AutoModelForImageClassification, AutoImageProcessor))
     with torch.no_grad():
         outputs = model(torch.load(f"{folder}/pixels.pt"))
-    told = pipeline("image-classification", model=folder)(Image.open(f"{folder}/photo.png"))
+    labelled = pipeline("image-classification", model=folder)(Image.open(f"{folder}/photo.png"))
     outputs = {name: value for name, value in outputs.items()}
     size = processor(Image.open(f"{folder}/photo.png"), return_tensors="pt")["pixel_values"].shape
-    results.append({"class": type(model).__name__, "outputs": outputs, "told": told, "size": tuple(size)})
+    results.append({"class": type(model).__name__, "outputs": outputs, "labels": labelled, "size": tuple(size)})
 torch.save(results, results_file)
 """
 
@@ -53,7 +53,7 @@ def test_another_process_gives_the_same_numbers(tmp_path: Path, installed: Clien
         assert set(found["outputs"]) == set(outputs)
         for key, value in outputs.items():
             assert torch.equal(found["outputs"][key], value), (name, key)
-        assert {entry["label"] for entry in found["told"]} == {"cat", "dog", "cow"}
+        assert {entry["label"] for entry in found["labels"]} == {"cat", "dog", "cow"}
         assert found["size"] == (1, 3, 32, 32)
 
 

@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in ("train", "evaluate", "export"))
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in ("train", "evaluate", "export"))
     assert cli.main([]) == 2
 
 
@@ -157,14 +157,14 @@ def test_evaluate_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: py
     arguments = ["evaluate", str(folder), *SHAPES, "--output_dir", str(tmp_path), "--mask_column", "mask"]
     assert cli.main(arguments) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert results["evaluated_on"] == "test"
     assert results["evaluated_images"] == 12
     rows = {row["name"]: row["scores"] for row in results["maps"]["rows"]}
     # A map without any form has its energy where the area is.
     assert rows["constant 0.5"]["energy_share_over_area"]["value"] == pytest.approx(1.0, abs=1e-5)
-    assert f"accuracy: {results['metrics']['accuracy']:.4g}" in told
-    assert "antehoc" in told
+    assert f"accuracy: {results['metrics']['accuracy']:.4g}" in printed
+    assert "antehoc" in printed
     assert (tmp_path / "predictions.png").is_file()
 
 

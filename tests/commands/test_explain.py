@@ -199,8 +199,8 @@ def test_a_model_that_is_not_there(pictures: Path, tmp_path: Path, capsys) -> No
 
 def test_without_a_model_the_package_explains_two_bugs_of_its_own(tmp_path: Path, capsys) -> None:
     assert main(["explain", "-o", str(tmp_path)]) == 0
-    told = json.loads((tmp_path / "explanations.json").read_text())
-    for entry, image in zip(told["images"], example.IMAGES, strict=True):
+    written = json.loads((tmp_path / "explanations.json").read_text())
+    for entry, image in zip(written["images"], example.IMAGES, strict=True):
         name = Path(image).stem
         assert entry["prediction"].startswith(name)  # right, and sure of it
         assert int(entry["prediction"].split()[-2]) > 80

@@ -258,7 +258,7 @@ def test_any_network_is_judged_by_all_measures():
         assert scores["truth"].count == 8
         assert max(scores, key=lambda name: scores[name].value) == "truth", metric
         assert min(scores, key=lambda name: scores[name].value) == "opposite", metric
-        # Paired by image, what the truth has before the random map can be told from 0.
+        # Paired by image, what the truth has before the random map differs clearly from 0.
         ahead = found.row("random").behind_first[metric]
         assert ahead.value == pytest.approx(scores["truth"].value - scores["random"].value, abs=1e-6)
         assert ahead.low > 0

@@ -92,11 +92,11 @@ def test_a_value_of_a_regression_does_not_depend_on_the_other_values(method: str
 def test_a_network_without_a_configuration_can_be_told_that_it_is_a_regression() -> None:
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=2).eval()
-    told = load_explainer("sise", network, problem_type="regression")
-    before = told(images(), 0)
+    of_regression = load_explainer("sise", network, problem_type="regression")
+    before = of_regression(images(), 0)
     with torch.no_grad():
         network.fc.bias[1] += 3
-    assert torch.equal(told(images(), 0), before)
+    assert torch.equal(of_regression(images(), 0), before)
     assert not torch.equal(load_explainer("sise", network)(images(), 0), before)
     with pytest.raises(ValueError, match=r"problem_type='binary' is not one of 'single_label"):
         load_explainer("sise", network, problem_type="binary")

@@ -22,13 +22,8 @@ def images(count: int = 2) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def points():
     torch.manual_seed(0)
-    return AnteHocForLandmarkDetection.from_backbone(
-        "test_resnet",
-        image_size=64,
-        num_landmarks=4,
-        landmark_names=["tip", "left", "right", "chin"],
-        landmark_parts={"sides": [1, 2]},
-    ).eval()
+    named = {"landmark_names": ["tip", "left", "right", "chin"], "landmark_parts": {"sides": [1, 2]}}
+    return AnteHocForLandmarkDetection.from_backbone("test_resnet", image_size=64, num_landmarks=4, **named).eval()
 
 
 @pytest.fixture(scope="module")

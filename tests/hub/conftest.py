@@ -71,7 +71,7 @@ RESULTS: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def hub() -> Iterator[LocalHub]:
-    """One Hub and one process of each kind for all tests here; repositories are told apart by name."""
+    """One Hub and one process of each kind for all tests here; repositories differ by name."""
     with LocalHub() as served:
         yield served
 

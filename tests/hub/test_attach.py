@@ -46,7 +46,7 @@ def test_repositories_of_every_format(served: Any, client: Client, kind: str, pr
     assert done.error is None, done.error[2]
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(5))
     expected = networks.logits_of(served[kind], pixels).tolist()
-    assert done.told == [expected, networks.CLASSES, [0.5 if kind == "transformers" else 0.4] * 3]
+    assert done.answer == [expected, networks.CLASSES, [0.5 if kind == "transformers" else 0.4] * 3]
 
 
 def test_what_is_not_there_is_one_sentence(served: Any, client: Client) -> None:
@@ -76,5 +76,5 @@ def test_an_attached_folder_is_pushed_and_loads_in_a_pipeline(
     )
     assert local.error is None, local.error[2]
     assert pushed.error is None, pushed.error[2]
-    assert local.told == pushed.told
-    assert len(local.told) == 3
+    assert local.answer == pushed.answer
+    assert len(local.answer) == 3

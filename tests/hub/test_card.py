@@ -327,9 +327,9 @@ def test_numbers_of_other_weights_are_left_out(trained: Path, caplog: pytest.Log
 
 
 def test_results_for_the_hubs_benchmarks() -> None:
-    told = eval_results_file(collect(CONFIG, RESULTS, facts=Facts(benchmark_task="insects_v1")))
-    assert told is not None
-    [entry] = yaml.safe_load(told)
+    file = eval_results_file(collect(CONFIG, RESULTS, facts=Facts(benchmark_task="insects_v1")))
+    assert file is not None
+    [entry] = yaml.safe_load(file)
     assert entry["dataset"] == {"id": "jane/insects", "task_id": "insects_v1", "revision": "c0ffee"}
     assert entry["value"] == 0.85
     assert eval_results_file(collect(CONFIG, RESULTS)) is None

@@ -75,13 +75,13 @@ def test_splits_and_classes(
     done = client.run(LOAD, name=f"jane/{name}", options=options)
     assert done.error is None, done.error[2]
     commit = hub.store.repos[f"jane/{name}"].branches["main"]
-    assert done.told[:4] == [splits, ["cat", "dog"], [[0, "cat"], [1, "dog"]], f"jane/{name}"]
-    assert done.told[4] == (None if name == "splits" else commit)
+    assert done.answer[:4] == [splits, ["cat", "dog"], [[0, "cat"], [1, "dog"]], f"jane/{name}"]
+    assert done.answer[4] == (None if name == "splits" else commit)
     offline = LOAD.replace("import datasets", "import datasets\ndatasets.config.HF_HUB_OFFLINE = True", 1)
     asked = len(hub.log)
     again = client.run(offline + "datasets.config.HF_HUB_OFFLINE = False", name=f"jane/{name}", options=options)
     assert again.error is None, again.error[2]
-    assert again.told[:4] == done.told[:4]
+    assert again.answer[:4] == done.answer[:4]
     assert len(hub.log) == asked or name == "splits"
 
 
@@ -93,7 +93,7 @@ def test_a_table_has_the_classes_that_its_readme_names(hub: LocalHub, client: Cl
     hub.add("jane/table", {name: files[name] for name in files if name != "README.md"} | readme(INFO))
     done = client.run(LOAD, name="jane/table", options={})
     assert done.error is None, done.error[2]
-    assert done.told[1:3] == [["cat", "dog"], [[0, "cat"], [1, "dog"]]]
+    assert done.answer[1:3] == [["cat", "dog"], [[0, "cat"], [1, "dog"]]]
 
 
 def test_an_archive(hub: LocalHub, client: Client) -> None:
@@ -106,7 +106,7 @@ def test_an_archive(hub: LocalHub, client: Client) -> None:
     hub.add("jane/archive", {"data.tar.gz": stream.getvalue()})
     done = client.run(LOAD, name="jane/archive", options={})
     assert done.error is None, done.error[2]
-    assert done.told[0] == {"train": ["Train", 4], "test": ["Test", 4]}
+    assert done.answer[0] == {"train": ["Train", 4], "test": ["Test", 4]}
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_a_download_that_breaks_off(hub: LocalHub, client: Client) -> None:
     with hub.fault(Fault("large", 500, times=100)):
         done = client.run(LOAD, name="jane/broken", options={})
     assert done.error[1].startswith("Data set 'jane/broken' can't be downloaded: "), done.error
-    assert client.run(LOAD, name="jane/broken", options={}).told[0] == {"train": ["Train", 4], "test": ["Test", 4]}
+    assert client.run(LOAD, name="jane/broken", options={}).answer[0] == {"train": ["Train", 4], "test": ["Test", 4]}

@@ -74,7 +74,7 @@ tell(time.monotonic() - start)
     with hub.fault(Fault("commit", 429, headers={"Retry-After": "2"})):
         done = client.run(code, folder=str(trained))
     assert done.error is None, done.error[2]
-    assert done.told >= 2
+    assert done.answer >= 2
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """
     done = client.run(code, folder=str(trained))
-    assert (done.error, done.told) == (None, 2)
+    assert (done.error, done.answer) == (None, 2)
     assert "no space left" in told_once(done.output)
     assert (trained / "README.md").read_text() == "This model card has been automatically generated."
     assert not list(trained.glob("*.tmp"))
@@ -206,7 +206,7 @@ finally:
     publish.HfApi = before
 """
     done = client.run(code, folder=str(trained))
-    assert (done.error, done.told) == (None, 2)
+    assert (done.error, done.answer) == (None, 2)
     assert "cannot be reached or broke off (ConnectError): try again later" in told_once(done.output)
 
 
@@ -258,7 +258,7 @@ def test_a_download_survives(fault: Fault, there: str, hub: LocalHub, client: Cl
         done = client.run(LOAD, name=there)
         assert fault.times == 0
     assert done.error is None, done.error[2]
-    assert done.told == 3
+    assert done.answer == 3
 
 
 def explained(client: Client, name: str, token: str | None = "hf_jane") -> str:
@@ -315,6 +315,6 @@ finally:
 """
     Image.new("RGB", (64, 64)).save(client.home / "photo.png")
     done: Any = client.run(code)
-    assert (done.error, done.told) == (None, 2)
+    assert (done.error, done.answer) == (None, 2)
     assert "no space left" in told_once(done.output)
-    assert client.run(LOAD, name="max/large").told == 3  # with space again, it loads
+    assert client.run(LOAD, name="max/large").answer == 3  # with space again, it loads

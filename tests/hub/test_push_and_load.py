@@ -61,7 +61,7 @@ def test_what_travels_is_the_model_its_code_and_its_card_and_nothing_else(hub: L
 def test_it_comes_back_to_the_bit_where_the_project_is_not_installed(pushed: Any, stranger: Client) -> None:
     done = stranger.run(LOAD + "import sys\nassert 'antehoc_hf' not in sys.modules", name=NAME, options=TRUSTING)
     assert done.error is None, done.error[2]
-    module, *numbers = done.told
+    module, *numbers = done.answer
     assert module.startswith("transformers_modules.")
     assert tuple(numbers) == expected(pushed[0])
 
@@ -72,7 +72,7 @@ def test_it_comes_back_to_the_bit_where_it_is_and_its_code_is_not_run(
     asked = len(hub.log)
     done = client.run(LOAD + "import sys\nassert 'transformers_modules' not in sys.modules", name=NAME, options={})
     assert done.error is None, done.error[2]
-    module, *numbers = done.told
+    module, *numbers = done.answer
     assert module.startswith("antehoc_hf.modeling")
     assert tuple(numbers) == expected(pushed[0])
     assert not [path for _, _, path, _ in hub.log[asked:] if path.endswith(".py")]
@@ -100,7 +100,7 @@ def test_a_pinned_revision_stays_what_it_was(hub: LocalHub, client: Client, tmp_
     for revision, folder in ((old, first), ("main", second)):
         done = client.run(LOAD, name="org/pinned", options={"revision": revision})
         assert done.error is None, done.error[2]
-        assert tuple(done.told[1:]) == expected(folder), revision
+        assert tuple(done.answer[1:]) == expected(folder), revision
 
 
 def test_private_repositories_branches_and_messages(hub: LocalHub, client: Client, trained: Path) -> None:
@@ -125,7 +125,7 @@ tell(model.push_to_hub("org/from-memory", private=True))
     assert done.error is None, done.error[2]
     repo = hub.store.repos["org/from-memory"]
     assert repo.private
-    assert done.told.startswith(f"{hub.url}/org/from-memory/commit/")
+    assert done.answer.startswith(f"{hub.url}/org/from-memory/commit/")
     assert json.loads(repo.files["preprocessor_config.json"])["image_size"] == [64, 64]
     assert "modeling_antehoc.py" in repo.files
     card = repo.files["README.md"].decode()
@@ -146,7 +146,7 @@ tell(torch.equal(model(pixels).logits, again(pixels).logits))
 """
     done = client.run(code)
     assert done.error is None, done.error[2]
-    assert done.told is True
+    assert done.answer is True
     card = hub.store.repos["org/senn"].files["README.md"].decode()
     assert is_ours(card)
     assert "a baseline of antehoc_hf, `antehoc_senn`" in card
@@ -181,7 +181,7 @@ def test_weights_in_several_files(hub: LocalHub, client: Client, trained: Path) 
     assert sum(name.endswith(".safetensors") for name in hub.store.repos["org/sharded"].files) > 1
     done = client.run(LOAD, name="org/sharded", options={})
     assert done.error is None, done.error[2]
-    assert tuple(done.told[1:]) == expected(trained)
+    assert tuple(done.answer[1:]) == expected(trained)
 
 
 # -- what a hostile repository must not be able to do ---------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_nothing_is_unpickled(
     """Neither weights nor what else lies there."""
     trace = tmp_path / "trace"
     made = client.run(PICKLED, trace=str(trace))
-    pickled = bytes.fromhex(made.told)
+    pickled = bytes.fromhex(made.answer)
     files = {name: data for name, data in hub.store.repos[NAME].files.items() if name != "model.safetensors"}
     hub.add("max/pickled", {**files, "pytorch_model.bin": pickled})
     beside = {"training_args.bin": pickled, "optimizer.pt": pickled}
@@ -321,7 +321,7 @@ def test_a_checkpoint_of_another_version_loads_and_is_pushed(
     for asking, options in ((client, {}), (stranger, TRUSTING)):
         done = asking.run(LOAD, name="org/older", options=options)
         assert done.error is None, done.error[2]
-        assert tuple(done.told[1:]) == before
+        assert tuple(done.answer[1:]) == before
 
 
 def test_a_folder_whose_weights_lie_elsewhere_is_not_pushed(hub: LocalHub, client: Client, trained: Path) -> None:

@@ -48,7 +48,7 @@ NEEDED = {
 def train(client: Client, folder: Path, **options: Any) -> list[str]:
     done = client.run(TRAIN, environment={"HF_TOKEN": None}, folder=str(folder), options=options)
     assert done.error is None, done.error[2]
-    return done.told
+    return done.answer
 
 
 def test_every_push_while_training_is_a_model_that_loads(hub: LocalHub, client: Client, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_training_goes_on_when_pushes_fail(hub: LocalHub, client: Client, tmp_pa
     assert done.error is None, done.error[2]
     assert "was not pushed: Your token may not write to org/bumpy" in done.output
     assert hub.store.repos["org/bumpy"].messages[1:] == ["End of training"]
-    assert not [name for name in done.told if name.startswith("_")]
+    assert not [name for name in done.answer if name.startswith("_")]
 
 
 def flags(folder: Path, *more: str) -> list[str]:
@@ -133,10 +133,10 @@ def test_what_a_person_stated_of_a_run_is_on_every_card_of_it(hub: LocalHub, cli
         "every_save",
     )
     folder = tmp_path / "run"
-    more = (*facts, *while_training, "--hub_model_id", "org/told", "--hub_always_push", "true")
+    more = (*facts, *while_training, "--hub_model_id", "org/stated", "--hub_always_push", "true")
     status, said = client.command(*flags(folder, *more, "--map_eval_samples", "0"))
     assert status == 0, said
-    commits = list(hub.store.repos["org/told"].commits.values())[1:]
+    commits = list(hub.store.repos["org/stated"].commits.values())[1:]
     assert len(commits) == 3
     for files in commits:
         assert "card_facts.json" not in files
@@ -146,8 +146,8 @@ def test_what_a_person_stated_of_a_run_is_on_every_card_of_it(hub: LocalHub, cli
         assert "@misc{doe2026, title = {Bugs}}" in card
     kept = json.loads((folder / "card_facts.json").read_text())
     assert (kept["license"], kept["author"], kept["citation"]) == ("mit", "Jane Doe", citation.read_text())
-    assert client.command("push", str(folder), "--repo_id", "org/told-again")[0] == 0
-    assert "## Author\n\nJane Doe" in hub.store.repos["org/told-again"].files["README.md"].decode()
+    assert client.command("push", str(folder), "--repo_id", "org/stated-again")[0] == 0
+    assert "## Author\n\nJane Doe" in hub.store.repos["org/stated-again"].files["README.md"].decode()
 
 
 def test_a_run_whose_push_fails_is_complete_and_says_what_to_run(
@@ -157,9 +157,9 @@ def test_a_run_whose_push_fails_is_complete_and_says_what_to_run(
     with hub.fault(Fault("commit", 503, times=99)):
         status, said = client.command(*flags(folder, "--hub_model_id", "org/later", "--map_eval_samples", "0"))
     assert status == 2
-    told = said.strip().splitlines()[-1]
-    assert f"The model is complete in {folder}, but pushing it failed (the Hub is not well (HTTP 503)" in told
-    assert f"`antehoc push {folder} --repo_id org/later`" in told
+    sentence = said.strip().splitlines()[-1]
+    assert f"The model is complete in {folder}, but pushing it failed (the Hub is not well (HTTP 503)" in sentence
+    assert f"`antehoc push {folder} --repo_id org/later`" in sentence
     status, said = client.command("push", str(folder), "--repo_id", "org/later")
     assert status == 0, said
     assert "model.safetensors" in hub.store.repos["org/later"].files

@@ -38,7 +38,7 @@ class Tester:
 
 
 class Cases(ModelTesterMixin):
-    """What the mixin is told of all our models."""
+    """What the mixin has to know of all our models."""
 
     has_attentions = test_resize_embeddings = test_torch_exportable = False
     test_all_params_have_gradient = False  # the map head learns in a pass of its own

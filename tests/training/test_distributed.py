@@ -187,7 +187,7 @@ def test_a_sharded_model_is_saved_with_its_own_code(tiny, tmp_path, stranger):
     torch.save(pixels, tmp_path / "pixels.pt")
     done = stranger.run(LOAD, folder=str(folder), pixels=str(tmp_path / "pixels.pt"), output=str(tmp_path / "out.pt"))
     assert done.error is None, done.error[2]
-    assert done.told.startswith("transformers_modules")
+    assert done.answer.startswith("transformers_modules")
     trained = tiny.build_model("test_nfnet").eval()
     trained.load_state_dict(two["state"])
     with torch.no_grad():

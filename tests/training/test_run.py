@@ -85,10 +85,10 @@ def test_a_folder_that_holds_a_run_is_refused_and_goes_on_when_resumed(
     folder, quick = tmp_path / "run", ("--map_eval_samples", "0", "--panel_images", "0")
     assert main(["train", *flags(images, folder, *quick, "--num_train_epochs", "1")]) == 0
     assert main(["train", *flags(images, folder, *quick)]) == 2
-    announced, told = capsys.readouterr()
+    announced, complaint = capsys.readouterr()
     assert "That is 3 steps: if too little is learned, lower --per_device_train_batch_size (now 8)." in announced
-    assert "already holds this run up to checkpoint-3" in told
-    assert "Traceback" not in told
+    assert "already holds this run up to checkpoint-3" in complaint
+    assert "Traceback" not in complaint
     assert main(["train", *flags(images, folder, *quick, "--resume_from_checkpoint", "last")]) == 0
     results = json.loads((folder / "results.json").read_text())
     assert results["training"]["steps"] == 6
@@ -161,7 +161,7 @@ def test_the_plain_network_is_compared_if_it_was_trained_alike(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "sentence"),
     [
         (["--seed", "7"], "is not like this one (seed: 42 there, 7 here)"),
         (["--learning_rate", "0.02"], "(learning_rate: 0.01 there, 0.02 here)"),
@@ -173,7 +173,7 @@ def test_the_plain_network_is_compared_if_it_was_trained_alike(
 )
 def test_a_plain_network_trained_otherwise_is_refused(
     more: list[str],
-    told: str,
+    sentence: str,
     images: Path,
     plain: tuple[Path, dict[str, Any]],
     tmp_path: Path,
@@ -181,7 +181,7 @@ def test_a_plain_network_trained_otherwise_is_refused(
 ) -> None:
     arguments = flags(images, tmp_path / "run", "--plain_backbone", str(plain[0]), *more)
     assert main(["train", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -190,13 +190,13 @@ def test_a_folder_without_a_plain_run_is_refused(
 ) -> None:
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "results.json").write_text('{"model": 1}')
-    for folder, told in (
+    for folder, sentence in (
         (finished[0], "a run of AnteHocForImageClassification, which is not the plain network"),
         (tmp_path / "torn", "results.json is damaged"),
         (tmp_path / "nowhere", "holds no results.json"),
     ):
         assert main(["train", *flags(images, tmp_path / "run", "--plain_backbone", str(folder))]) == 2
-        assert told in capsys.readouterr().err
+        assert sentence in capsys.readouterr().err
     assert main(["train", *plain_flags(images, tmp_path / "run", "--plain_backbone", str(tmp_path))]) == 2
     assert "plain_backbone is about maps or the second pass" in capsys.readouterr().err
 
@@ -263,7 +263,7 @@ def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "sentence"),
     [
         (["--dataset_name", "/nowhere/at/all"], "There is no folder '/nowhere/at/all'"),
         # Before the data, which may take long to come.
@@ -281,20 +281,20 @@ def test_regression_is_trained_and_measured_by_its_errors(images: Path, tmp_path
     ],
 )
 def test_mistakes_end_in_one_sentence_before_training(
-    more: list[str], told: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str], sentence: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", *flags(images, tmp_path / "run", *more)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("antehoc train: ")
-    assert told in error
+    assert sentence in error
     assert not list(tmp_path.glob("run/model.safetensors"))
 
 
 def test_an_unknown_backbone_of_a_baseline_is_found_before_its_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ["--model_type", "cbah", "--backbone", "resnet5O", "--dataset_name", "/nowhere"]
-    assert main(["train", *told, "--output_dir", str(tmp_path)]) == 2
+    flags_of_cbah = ["--model_type", "cbah", "--backbone", "resnet5O", "--dataset_name", "/nowhere"]
+    assert main(["train", *flags_of_cbah, "--output_dir", str(tmp_path)]) == 2
     assert "no architecture named 'resnet5O'. Did you mean" in capsys.readouterr().err
 
 
@@ -349,6 +349,6 @@ def test_captions_of_panels(
         id2label = {0: "cat", 1: "dog"}  # noqa: RUF012
 
     Config.problem_type = problem_type  # type: ignore[attr-defined]
-    made = image_classification.captions(torch.tensor(logits), torch.tensor(labels), Config)
+    made = image_classification.class_captions(torch.tensor(logits), torch.tensor(labels), Config)
     assert [caption.text for caption in made] == texts
     assert [caption.right for caption in made] == right
