@@ -14,7 +14,7 @@ from .map_head import (
     Predict,
     Size,
     Targets,
-    check_channels,
+    check_tap_values,
     of_target,
     with_total,
     worth_to_share,
@@ -120,8 +120,8 @@ class _ContributionHead(nn.Module):
         raise NotImplementedError
 
     def check(self, tap_values: Tensor) -> None:
-        """See [`check_channels`]."""
-        check_channels(tap_values, self.read_channels)
+        """See [`check_tap_values`]."""
+        check_tap_values(tap_values, self.read_channels)
 
     def forward(
         self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets, check_channels
+from .map_head import Explanation, MapHeadConfig, Predict, Size, Targets, check_tap_values
 from .scaling import full_precision, has_contrast, minmax, resize, shrink, stretch
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class EnergyMap(nn.Module):
             return soft_attention_maps(kept, size, self.options.attention_softmax, self.options.attention_resize)
 
     def check(self, tap_values: Tensor) -> None:
-        """See [`check_channels`]."""
-        check_channels(tap_values, self.num_maps, f"{self.num_maps} soft attention maps an image, ")
+        """See [`check_tap_values`]."""
+        check_tap_values(tap_values, self.num_maps, f"{self.num_maps} soft attention maps an image, ")
 
     def network_input(self, soft_attention_maps: Tensor) -> Tensor:
         """

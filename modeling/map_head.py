@@ -334,7 +334,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_channels(tap_values: Tensor, channels: int, what: str = "") -> None:
+def check_tap_values(tap_values: Tensor, channels: int, what: str = "") -> None:
     """
     Raises:
         ValueError: unless `tap_values` are of (B, channels, rows, columns).

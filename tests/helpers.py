@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 70), "red": (220, 40, 40)}
 
 

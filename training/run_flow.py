@@ -41,15 +41,11 @@ class RunFlow(TrainerCallback):
         state.num_train_epochs = self.planned_epochs
         self._at_start()
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_train_end(self, *arguments: object, **kwargs: object) -> None:
         """Nothing is left to be stopped after its step."""
         self._training = False
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_epoch_begin(self, *arguments: object, **kwargs: object) -> None:
         """Until its end, what is to be saved last can wait."""
         self._in_epoch = True
 
@@ -86,9 +82,7 @@ class RunFlow(TrainerCallback):
                 "--resume_from_checkpoint true."
             )
 
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_prediction_step(self, *arguments: object, **kwargs: object) -> None:
         """An evaluation is not waited for when the run is to stop."""
         self._evaluating = True
 

@@ -46,10 +46,7 @@ class CbahForImageClassification(ConceptModel):
         self, pixel_values: Tensor, labels: Tensor | None = None, output_reconstruction: bool = False
     ) -> CbahOutput:
         """
-        Args:
-            pixel_values (`Tensor`): normalised images, (B, 3, H, W), of the configuration's size.
-            labels (`Tensor`, *optional*): (B,) class indices.
-            output_reconstruction (`bool`): also return the decoder's images.
+        Of normalised images (B, 3, H, W) and class indices (B,), see [`SennForImageClassification.forward`].
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.

@@ -35,7 +35,7 @@ class SennOutput(_ConceptOutput):
     Output of [`SennForImageClassification`].
 
     Args:
-        loss (`Tensor`, *optional*): a scalar, if labels were given.
+        loss: as in [`PlainOutput`].
         logits (`Tensor`): (B, K), the sum over concepts of relevance times concept.
         concepts (`Tensor`): (B, k), of any sign.
         relevances (`Tensor`): (B, k, K), of each concept for each class; in [-1, 1] after a tanh.
@@ -54,11 +54,10 @@ class CbahOutput(_ConceptOutput):
     Output of [`CbahForImageClassification`].
 
     Args:
-        loss (`Tensor`, *optional*): a scalar, if labels were given.
+        loss, reconstruction: as in [`SennOutput`].
         logits (`Tensor`): (B, K), the backbone's own head's: the model's prediction.
         concept_logits (`Tensor`): (B, K), what the concepts alone predict.
         concepts (`Tensor`): (B, k).
-        reconstruction (`Tensor`, *optional*): (B, 3, H, W) in [-1, 1], if asked for.
         classification_loss, reconstruction_loss, fidelity_loss, sparsity_loss, rotation_loss (`Tensor`, *optional*):
             parts of the loss; those of weight 0 are not computed, and rotation in training mode only.
     """

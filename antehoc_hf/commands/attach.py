@@ -98,23 +98,17 @@ def run(options: AttachArguments) -> None:
         options.images,
         options.output_dir,
         options=AttachOptions(
-            max_images=options.max_images,
-            held_out=options.held_out,
-            until=options.until,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            overwrite=options.overwrite,
-            fit=FitOptions(pairs=options.pairs, channels_last=options.channels_last),
+            fit=FitOptions(**_values(options, "pairs", "channels_last")),
+            **_values(options, "max_images", "held_out", "until", "batch_size", "seed", "overwrite"),
         ),
-        backbone=options.backbone,
-        backbone_kwargs=options.backbone_kwargs,
-        crop_pct=options.crop_pct,
-        interpolation=options.interpolation,
-        split=options.split,
-        token=options.token,
+        **_values(options, "backbone", "backbone_kwargs", "crop_pct", "interpolation", "split", "token"),
         map_head={"kind": "contributions", "closed_form": True, "grid": options.grid},
         **{name: value for name, value in config.items() if value is not None},
     )
+
+
+def _values(options: AttachArguments, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _names(path: str | None) -> dict[int, str] | None:

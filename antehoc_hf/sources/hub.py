@@ -19,8 +19,12 @@ def fetched(name: str, token: str | None = None) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(_WANTED), token=token))
     except Exception as error:  # huggingface_hub and httpx raise many kinds
-        reason = " ".join(str(error).split())[:160]
         raise OSError(
-            f"Could not fetch {name!r} from the Hub ({type(error).__name__}: {reason}). Is the name right, and, for a "
-            "private repository, a token given?"
+            f"Could not fetch {name!r} from the Hub ({reason_of(error)}). Is the name right, and, for a private "
+            "repository, a token given?"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Kind and text of an error, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -16,7 +16,7 @@ from torch import nn
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
-from antehoc_hf.sources.hub import fetched
+from antehoc_hf.sources.hub import fetched, reason_of
 from antehoc_hf.sources.module import imagenet_names, of_module
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
@@ -82,10 +82,9 @@ def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClass
         with torch.random.fork_rng():
             network = timm.create_model(name, pretrained=True, **(backbone_kwargs or {}))
     except Exception as error:  # huggingface_hub and httpx raise many kinds
-        reason = " ".join(str(error).split())[:200]
         raise OSError(
-            f"Could not load the pretrained weights of {name!r} ({type(error).__name__}: {reason}). Without a "
-            "network, download the file beforehand and give its path with backbone=…."
+            f"Could not load the pretrained weights of {name!r} ({reason_of(error)}). Without a network, "
+            "download the file beforehand and give its path with backbone=…."
         ) from error
     if not getattr(network, "num_classes", 0):
         raise ValueError(f"The weights {name!r} have no classifier: they give features, and nothing to explain.")

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from helpers import WORDS
 from torch import nn
 
 from antehoc_hf.modeling import (
@@ -12,7 +13,6 @@ from antehoc_hf.modeling import (
     AnteHocModel,
 )
 
-WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 TASKS = {
     AnteHocForImageClassification: {},
     AnteHocForLandmarkDetection: {"num_landmarks": 3},

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.objectives.partial_images import PartialImages
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
-from antehoc_hf.training.options import Options
+from antehoc_hf.training.options import Options, build_options
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,24 @@ class Objective(Protocol):
 
     Attributes:
         name: how it is called in [`OBJECTIVES`], in run records and on the command line.
-        options: a frozen dataclass; recorded with the run, and printed on the card.
+        options_class: a frozen dataclass.
+        options: one of these; recorded with the run, and printed on the card.
     """
 
     name: ClassVar[str]
+    options_class: ClassVar[type[Any]]
     options: Options
+
+    def __init__(self, options: Any = None, **values: object) -> None:
+        """
+        Args:
+            options (*optional*): an object of `options_class`; None: the defaults.
+            values: single options.
+
+        Raises:
+            ValueError: for an unknown option or a value out of range.
+        """
+        self.options = build_options(self.options_class, options, values)
 
     @property
     def trains_task(self) -> bool:

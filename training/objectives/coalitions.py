@@ -36,7 +36,7 @@ from antehoc_hf.training.objectives.patches import (
     shown_images,
 )
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
-from antehoc_hf.training.options import Flag, Range, build_options, check_options
+from antehoc_hf.training.options import Flag, Range, check_options
 
 # Of the running mean of what the network says where nothing is left of the image: about the last fifty steps count.
 _MEMORY = 0.02
@@ -89,20 +89,12 @@ class CoalitionObjective(Objective):
     It costs a forward pass without gradient for each coalition. Its random numbers are its own: a function of the
     run's seed and the step.
 
-    Args:
-        options (`CoalitionOptions`, *optional*): None: the defaults.
-        values: single options, such as `coalitions_per_image=6`.
-
-    Raises:
-        ValueError: for an unknown option or a value out of range.
+    Its options are those of [`CoalitionOptions`], as an object or one by one: `coalitions_per_image=6`.
     """
 
     name: ClassVar[str] = "coalitions"
     options_class: ClassVar[type[CoalitionOptions]] = CoalitionOptions
     options: CoalitionOptions
-
-    def __init__(self, options: CoalitionOptions | None = None, **values: object) -> None:
-        self.options = build_options(CoalitionOptions, options, values)
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
         """

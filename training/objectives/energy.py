@@ -31,7 +31,7 @@ from antehoc_hf.training.objectives.losses import (
     weight_entropy,
 )
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
-from antehoc_hf.training.options import AT_LEAST_0, Flag, build_options, check_options
+from antehoc_hf.training.options import AT_LEAST_0, Flag, check_options
 from antehoc_hf.training.random_state import preserved_random_state
 
 BatchNorm = Literal["eval", "batch", "update"]
@@ -104,20 +104,12 @@ class EnergyObjective(Objective):
     It reuses the first pass's soft attention maps and prediction, draws no random numbers, and asks for no gradient
     of the backbone's weights, so it costs one forward pass and the cheaper half of a backward pass.
 
-    Args:
-        options (`EnergyOptions`, *optional*): None: the paper's.
-        values: single options, such as `tv_weight=0.1`.
-
-    Raises:
-        ValueError: for an unknown option or a value out of range.
+    Its options are those of [`EnergyOptions`], as an object or one by one: `tv_weight=0.1`.
     """
 
     name: ClassVar[str] = "energy"
     options_class: ClassVar[type[EnergyOptions]] = EnergyOptions
     options: EnergyOptions
-
-    def __init__(self, options: EnergyOptions | None = None, **values: object) -> None:
-        self.options = build_options(EnergyOptions, options, values)
 
     @property
     def trains_task(self) -> bool:
