@@ -11,12 +11,12 @@ from transformers import PreTrainedConfig
 
 from .contribution_map import ContributionMapConfig
 from .energy_map import EnergyMapConfig
-from .map_head import MOST, MapHeadConfig, check_count, is_number, is_whole
+from .image_geometry import height_and_width
+from .map_head import MOST, MapHeadConfig, as_list, check_count, is_number, is_whole
 from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
-MOST_PIXELS = 2**26  # 8,192 × 8,192
 MOST_LAYERS = 2_000  # the deepest networks of timm have some hundreds
 TAP_POINTS = ("activation", "norm", "conv")
 
@@ -374,32 +374,6 @@ def backbone_defaults(backbone: str) -> dict[str, Any]:
     known = cfg.to_dict() if cfg is not None else {}
     defaults = {"input_size": (3, 224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     return {key: known.get(key) or value for key, value in defaults.items()}
-
-
-def height_and_width(size: Any) -> list[int]:
-    """
-    `[height, width]` of a side, a pair, or an array of two.
-
-    Raises:
-        ValueError: if it is none of these.
-    """
-    values = as_list(size)
-    values = [values, values] if is_whole(values) else values
-    if not (isinstance(values, list) and len(values) == 2 and all(is_whole(side) and side > 0 for side in values)):
-        raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
-    if values[0] * values[1] > MOST_PIXELS:
-        raise ValueError(
-            f"image_size={size!r} makes {values[0]}×{values[1]} pixels, more than the {MOST_PIXELS:,} that an image "
-            "may have: give a smaller one, for most networks 224."
-        )
-    return values
-
-
-def as_list(values: Any) -> Any:
-    """Tuples, arrays and tensors as lists of Python's own numbers, which JSON can hold; all else as it is."""
-    if hasattr(values, "tolist"):
-        return values.tolist()
-    return list(values) if isinstance(values, tuple) else values
 
 
 def _numbers(value: Any) -> list[float]:

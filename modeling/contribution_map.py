@@ -14,12 +14,13 @@ from .map_head import (
     Predict,
     Size,
     Targets,
+    check_channels,
     check_tap_values,
     of_target,
     with_total,
     worth_to_share,
 )
-from .scaling import box_blurred, contribution_map, full_precision, on_grid, patch_grid
+from .scaling import box_blurred, contribution_map, full_precision, on_grid, patch_grid, scaled_vectors
 
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
@@ -376,19 +377,6 @@ class ClosedFormMap(_ContributionHead):
         return (self.logit_scale.float() * (vectors @ read.flatten(2))).unflatten(2, read.shape[-2:])
 
 
-def check_channels(kept: list[Tensor], channels: list[int]) -> None:
-    """
-    Raises:
-        ValueError: if what was read of the taps has other channels than the map head was made for.
-    """
-    there = [tap.shape[1] for tap in kept]
-    if there != channels:
-        raise ValueError(
-            f"tap_channels of the configuration are {str(channels)[:60]}, but its tap_points have {there}: remove "
-            "tap_channels from the configuration to have them counted anew."
-        )
-
-
 def _exp(logits: Tensor) -> Tensor:
     return logits.clamp(-30, 30).exp()
 
@@ -399,24 +387,3 @@ def _centred(like: Tensor) -> Tensor:
         torch.exp(-torch.linspace(-1, 1, side, device=like.device).square() / 0.72) for side in like.shape[-2:]
     )
     return rows[:, None] * columns
-
-
-def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = None) -> Tensor:
-    """
-    The head's weights as the contribution network takes them.
-
-    Args:
-        weight (`Tensor`): (K, C).
-        exclusive (`bool`): the classes share one probability (softmax), which what they have in common does not
-            change: it is taken out, and so φ sums to 0 over the classes.
-        classes (`Tensor`, *optional*): (B,), the ones asked for; None: all.
-
-    Returns:
-        `Tensor`: (K, C) or (B, C) float32; the rows of all K classes have length 1 in the root mean square.
-    """
-    weight = weight.float()
-    common = weight.mean(dim=0) if exclusive else weight.new_zeros(())
-    # Σ|w_k − w̄|² = Σ|w_k|² − K|w̄|²: the head of many classes is read, and not copied for the one that is asked for.
-    squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
-    wanted = weight if classes is None else weight[classes]
-    return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)

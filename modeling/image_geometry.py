@@ -1,11 +1,14 @@
 """Where a point of an image lies after the image processor has resized and cropped it, and back."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
+from .map_head import as_list, is_whole
+
+MOST_PIXELS = 2**26  # 8,192 × 8,192
 # Of a resized image, above which only what is used of it is made: of a thin image it may be thousands of times more.
 _MOST_RESIZED = 2**23
 _MOST_RESIZED_PER_INPUT = 16
@@ -161,3 +164,22 @@ def _resized(height: int, width: int, target: tuple[int, int], crop_mode: str) -
 def _offset(side: int, crop: int) -> int:
     """Of a centred crop; negative where the side is too short and is padded, the odd pixel at its end."""
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+
+
+def height_and_width(size: Any) -> list[int]:
+    """
+    `[height, width]` of a side, a pair, or an array of two.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    values = as_list(size)
+    values = [values, values] if is_whole(values) else values
+    if not (isinstance(values, list) and len(values) == 2 and all(is_whole(side) and side > 0 for side in values)):
+        raise ValueError(f"image_size={size!r} must be a positive number of pixels or [height, width].")
+    if values[0] * values[1] > MOST_PIXELS:
+        raise ValueError(
+            f"image_size={size!r} makes {values[0]}×{values[1]} pixels, more than the {MOST_PIXELS:,} that an image "
+            "may have: give a smaller one, for most networks 224."
+        )
+    return values

@@ -15,8 +15,8 @@ from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .configuration_antehoc import backbone_defaults, height_and_width
-from .image_geometry import ImageGeometry, evaluation_geometry, resized_part
+from .configuration_antehoc import backbone_defaults
+from .image_geometry import ImageGeometry, evaluation_geometry, height_and_width, resized_part
 from .image_input import as_pil, to_rgb
 from .map_head import is_number
 

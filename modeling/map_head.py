@@ -324,6 +324,13 @@ def checked_class(target: Tensor | int, worth: Tensor) -> Tensor:
     return chosen.long().expand(len(worth))
 
 
+def as_list(values: Any) -> Any:
+    """Tuples, arrays and tensors as lists of Python's own numbers, which JSON can hold; all else as it is."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return list(values) if isinstance(values, tuple) else values
+
+
 def is_whole(value: Any) -> bool:
     """Whether it is an integer, and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -332,6 +339,19 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether it is a finite number, and not a truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_channels(kept: list[Tensor], channels: list[int]) -> None:
+    """
+    Raises:
+        ValueError: if what was read of the taps has other channels than the map head was made for.
+    """
+    there = [tap.shape[1] for tap in kept]
+    if there != channels:
+        raise ValueError(
+            f"tap_channels of the configuration are {str(channels)[:60]}, but its tap_points have {there}: remove "
+            "tap_channels from the configuration to have them counted anew."
+        )
 
 
 def check_tap_values(tap_values: Tensor, channels: int, what: str = "") -> None:

@@ -186,3 +186,24 @@ def size_of(pixel_values: Tensor) -> tuple[int, int]:
     height, width = pixel_values.shape[-2:]
     # While `torch.jit.trace` runs they are tensors; what it makes is for this size.
     return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
+
+
+def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = None) -> Tensor:
+    """
+    The head's weights as the contribution network takes them.
+
+    Args:
+        weight (`Tensor`): (K, C).
+        exclusive (`bool`): the classes share one probability (softmax), which what they have in common does not
+            change: it is taken out, and so φ sums to 0 over the classes.
+        classes (`Tensor`, *optional*): (B,), the ones asked for; None: all.
+
+    Returns:
+        `Tensor`: (K, C) or (B, C) float32; the rows of all K classes have length 1 in the root mean square.
+    """
+    weight = weight.float()
+    common = weight.mean(dim=0) if exclusive else weight.new_zeros(())
+    # Σ|w_k − w̄|² = Σ|w_k|² − K|w̄|²: the head of many classes is read, and not copied for the one that is asked for.
+    squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
+    wanted = weight if classes is None else weight[classes]
+    return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)

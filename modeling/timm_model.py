@@ -251,16 +251,16 @@ def load_pretrained_backbone(
             loaded = create_backbone(config, num_outputs, **overrides)
     except ValueError as error:
         raise ValueError(f"The pretrained weights cannot be used: {error}") from error
-    except Exception as error:  # huggingface_hub and httpx raise many kinds
+    except Exception as error:  # of many kinds
         raise _unavailable(f"the pretrained weights of {config.backbone!r}", error) from error
     backbone.load_state_dict(loaded.state_dict())
 
 
 def _unavailable(what: str, error: Exception) -> OSError:
-    reason = " ".join(str(error).split())[:200]
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return OSError(
-        f"Could not load {what} ({type(error).__name__}: {reason}). Without a network, download the file beforehand "
-        "and pass its path as pretrained=…, or use pretrained=False."
+        f"Could not load {what} ({reason}). Without a network, download the file beforehand and pass its path as "
+        "pretrained=…, or use pretrained=False."
     )
 
 

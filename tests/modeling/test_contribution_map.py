@@ -7,9 +7,8 @@ from transformers import AutoModel
 
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocConfig
-from antehoc_hf.modeling.contribution_map import scaled_vectors
 from antehoc_hf.modeling.map_head import of_target
-from antehoc_hf.modeling.scaling import contribution_map, on_grid, patch_grid
+from antehoc_hf.modeling.scaling import contribution_map, on_grid, patch_grid, scaled_vectors
 
 KIND = {"map_head": "contributions"}
 TAPS = ["stages.1", "stages.2"]  # not the last stage: what the head reads has other channels
