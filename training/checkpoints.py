@@ -49,7 +49,7 @@ class _Marker:
                 return None
             files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in content["files"].items()}
             return cls(int(content["step"]), bool(content["resumable"]), files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 

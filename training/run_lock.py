@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -59,6 +60,9 @@ def _acquire(folder: Path) -> int | None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:  # claiming the folder will say what is wrong with it
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # whoever put a pipe there has not locked it
+            os.close(descriptor)
+            return None
         try:
             # A lock of the process, not of the open file: data-loading workers must not inherit it.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,8 +75,9 @@ def _acquire(folder: Path) -> int | None:
             return None
         if _is_the_same(path, descriptor):
             entry = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(entry).encode(), 0)
+            with suppress(OSError):  # a full disk: the lock holds without a name
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(entry).encode(), 0)
             return descriptor
         os.close(descriptor)  # its holder has just removed it: try the new one
     return None

@@ -226,6 +226,32 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
         build(tiny, tmp_path / "c").train(resume_from_checkpoint=True)
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 200_000, "\xff"])
+def test_a_damaged_record_of_the_run_is_named(tiny, tmp_path, content):
+    build(tiny, tmp_path).train()
+    record = tmp_path / "antehoc_run.json"
+    record.write_text(content, encoding="latin-1")
+    with pytest.raises(RunFolderError, match=r"antehoc_run\.json, which says .* is damaged: put it back, or"):
+        build(tiny, tmp_path, max_steps=6).train(resume_from_checkpoint=True)
+    record.unlink()
+    build(tiny, tmp_path, max_steps=6).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("there", ["another host's", "garbage", "pipe", "folder", "dangling link"])
+def test_what_lies_in_the_place_of_the_lock_shuts_out_nobody(tiny, tmp_path, there):
+    lock = tmp_path / ".antehoc_run.lock"
+    if there == "pipe":
+        os.mkfifo(lock)
+    elif there == "folder":
+        lock.mkdir()
+    elif there == "dangling link":
+        lock.symlink_to(tmp_path / "nowhere" / "lock")
+    else:
+        lock.write_bytes(b'{"host": "other", "process": 1, "since": "2020"}' if there != "garbage" else b"\xff\x00")
+    build(tiny, tmp_path).train()
+    assert last_whole_checkpoint(tmp_path) is not None
+
+
 def test_a_run_of_an_older_version_goes_on(tiny, tmp_path):
     """One that did not know some of today's options, and so left them where their defaults are."""
     build(tiny, tmp_path).train()
@@ -388,7 +414,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["flipped bytes", "swapped files", "edited step", "empty list", "edited list", "renamed"]
+    "damage", ["flipped bytes", "swapped files", "edited step", "empty list", "nested list", "edited list", "renamed"]
 )
 def test_damage_that_keeps_the_size_is_noticed_and_named(tmp_path, caplog, damage):
     good, bad = make_checkpoint(tmp_path, 2), make_checkpoint(tmp_path, 10)
@@ -408,6 +434,8 @@ def test_damage_that_keeps_the_size_is_noticed_and_named(tmp_path, caplog, damag
         content = json.loads(marker.read_text())
         if damage == "empty list":
             marker.write_text("{}")
+        elif damage == "nested list":
+            marker.write_text("[" * 200_000)
         elif damage == "edited list":
             marker.write_text(json.dumps({**content, "step": 12}))
         else:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 import torch
 from datasets import ClassLabel, Features, List, Value
+from PIL import Image
 
+from antehoc_hf.training.data import load_image_data
 from antehoc_hf.training.data.columns import find_image_column, find_label_column
 from antehoc_hf.training.data.errors import DataError, LabelError
 from antehoc_hf.training.data.labels import check_labels, read_label_space
@@ -20,6 +23,34 @@ INT, FLOAT, TEXT = Value("int64"), Value("float32"), Value("string")
 
 def table(feature: Any, values: list[Any]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"label": values}, features=Features({"label": feature}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "labels"),
+    [
+        (["01", "02", "01", "10"], ["01", "02", "10"], [0, 1, 0, 2]),
+        (["01", "1", "01", "1"], ["01", "1"], [0, 1, 0, 1]),
+        (["1", "2", "", "1"], ["1", "2"], [0, 1, None, 0]),
+        (["1", "2", "3", "1"], ["1", "2", "3"], [0, 1, 2, 0]),
+        (["01", "", "2", "01"], ["01", "2"], [0, None, 1, 0]),
+        (["a 1", "2", "a 1", ""], ["2", "a 1"], [1, 0, 1, None]),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_numbers_in_csv_files_that_are_names(
+    tmp_path: Path, delimiter: str, cells: list[str], classes: list[str], labels: list[int | None]
+) -> None:
+    """The text 01 is not 1, and an empty cell makes no regression of whole numbers."""
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png{delimiter}{cell}" for number, cell in enumerate(cells)]
+    path = tmp_path / ("pets.csv" if delimiter == "," else "pets.tsv")
+    path.write_text("\n".join([f"image{delimiter}label", *rows]) + "\n")
+    data = load_image_data(str(path), on_missing_label="skip", validation_fraction=0)
+    assert (data.targets.names, data.targets.problem_type) == (classes, "single_label_classification")
+    assert [data.targets.encode(row["label"]) for row in data.train] == [
+        label for label in labels if label is not None
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,18 @@ import glob
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import datasets
 import pyarrow as pa
 
+from antehoc_hf.training.data.csv_columns import codes_and_whole, text, with_whole_numbers
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import File, Tree, quoted
 from antehoc_hf.training.data.images import raw_images
 from antehoc_hf.training.data.layout import FolderLayout, place, role_of
 
-_BUILDERS: dict[str, tuple[str, dict[str, str]]] = {
+_BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}), ".arrow": ("arrow", {}), ".csv": ("csv", {}), ".tsv": ("csv", {"delimiter": "\t"}),
 }  # fmt: skip
 _WITH_IMAGES = (".parquet", ".arrow")  # others name files
@@ -44,8 +46,15 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Folder
                 f"them as the data set, such as {os.path.basename(files[0].path)}."
             )
         builder, options = _BUILDERS.get(suffixes[0], ("json", {}))
+        codes, whole = set[str](), set[str]()
+        if builder == "csv":  # alike in all splits
+            tables = [table.path for table in tree.tables if _suffix(table) == suffixes[0]]
+            codes, whole = codes_and_whole(tables, options.get("delimiter", ","))
+            options = {**options, **({"converters": dict.fromkeys(codes, text)} if codes else {})}
         loaded = [
-            with_absolute_paths(load(builder, [glob.escape(path) for path in paths], **options), folder)
+            with_absolute_paths(
+                with_whole_numbers(load(builder, [glob.escape(path) for path in paths], **options), whole), folder
+            )
             for folder, paths in _by_folder(files).items()
         ]
         splits[split] = _joined(loaded, split)

@@ -165,6 +165,11 @@ def _checkpoint_to_resume(output_dir: str, identity: dict[str, object], resume: 
     check_whole(checkpoint)
     for folder in (os.path.dirname(os.path.abspath(checkpoint)), output_dir):
         recorded = read_run(folder)
+        if recorded is None and Path(folder, RUN_FILE).exists():
+            raise RunFolderError(
+                f"{Path(folder, RUN_FILE)}, which says what this run was made with, is damaged: put it back, or "
+                "delete it to resume without that comparison."
+            )
         if recorded is not None and _changed(recorded, identity):
             raise RunFolderError(
                 f"{folder} holds another run ({_differences(recorded, identity)}): resume with the settings it was "
@@ -202,11 +207,12 @@ def _write_run(output_dir: str, identity: dict[str, object]) -> None:
 
 
 def read_run(output_dir: str) -> dict[str, object] | None:
-    """The identity written down in a folder, or `None`."""
+    """The identity written down in a folder, or `None` if there is none or it cannot be read."""
     try:
-        return json.loads(Path(output_dir, RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        recorded = json.loads(Path(output_dir, RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return recorded if isinstance(recorded, dict) else None
 
 
 def _changed(recorded: dict[str, object], identity: dict[str, object]) -> list[str]:

@@ -26,7 +26,7 @@ def check_folder(args: AnteHocTrainingArguments) -> None:
         UsageError: otherwise.
     """
     folder = Path(str(args.output_dir))
-    own = args.overwrite_run or read_run(str(folder)) is not None
+    own = args.overwrite_run or bool(args.resume_from_checkpoint) or read_run(str(folder)) is not None
     if args.process_index == 0:  # two at once would see each other's traces
         check_output_folder(folder, (RESULTS_FILE, FIGURE_FILE, "config.json"), overwrite=own, flag="overwrite_run")
 
