@@ -23,6 +23,14 @@ Results = Mapping[str, Any]
 """What results.json holds, or a part of it."""
 _PACKAGES = ("antehoc-hf", "torch", "timm", "transformers", "datasets", "accelerate", "numpy")
 
+# Of metrics whose names do not say it.
+_MEANS = {
+    "map_mean": "how bright the maps are, 0 to 1",
+    "degenerate_share": "of the maps, those that show nothing",
+    "token_accuracy": "words right, given those before them",
+    "distinct_captions": "of all images",
+}
+
 
 def describe_model(model: TimmPreTrainedModel) -> Results:
     """Kind, backbone and size; of a model with maps also its taps."""
@@ -95,7 +103,8 @@ def results_table(results: Results, measured: Sequence[str]) -> str:
     plain = (results.get("plain_backbone") or {}).get("metrics", {})
     for name, value in metrics.items():
         plainly = f" (the plain backbone: {_number(plain[name])})" if name in plain else ""
-        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{plainly}")
+        means = f" ({_MEANS[name]})" if name in _MEANS else ""
+        lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{plainly}{means}")
     if measured:
         lines += ["", *measured]
     sentence = warning(results) or results.get("verdict", {}).get("sentence", "")
