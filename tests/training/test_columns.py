@@ -36,17 +36,18 @@ def table(feature: Any, values: list[Any]) -> datasets.Dataset:
         (["a 1", "2", "a 1", ""], ["2", "a 1"], [1, 0, 1, None]),
     ],
 )
-@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("file", ["pets.csv", "pets.tsv", "metadata.csv"])
 def test_numbers_in_csv_files_that_are_names(
-    tmp_path: Path, delimiter: str, cells: list[str], classes: list[str], labels: list[int | None]
+    tmp_path: Path, file: str, cells: list[str], classes: list[str], labels: list[int | None]
 ) -> None:
     """The text 01 is not 1, and an empty cell makes no regression of whole numbers."""
     for number in range(4):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    delimiter = "\t" if file.endswith("tsv") else ","
     rows = [f"{number}.png{delimiter}{cell}" for number, cell in enumerate(cells)]
-    path = tmp_path / ("pets.csv" if delimiter == "," else "pets.tsv")
-    path.write_text("\n".join([f"image{delimiter}label", *rows]) + "\n")
-    data = load_image_data(str(path), on_missing_label="skip", validation_fraction=0)
+    path, metadata = tmp_path / file, file == "metadata.csv"
+    path.write_text("\n".join([f"{'file_name' if metadata else 'image'}{delimiter}label", *rows]) + "\n")
+    data = load_image_data(str(tmp_path if metadata else path), on_missing_label="skip", validation_fraction=0)
     assert (data.targets.names, data.targets.problem_type) == (classes, "single_label_classification")
     assert [data.targets.encode(row["label"]) for row in data.train] == [
         label for label in labels if label is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 
@@ -41,6 +42,12 @@ def codes_and_whole(paths: Sequence[str], delimiter: str = ",") -> tuple[set[str
 def text(cell: str) -> str | None:
     """A cell as it is; None if it is empty."""
     return cell or None
+
+
+def cells_by_file(path: str) -> dict[str, dict[str, str]]:
+    """The rows of a `metadata.csv` as they stand there, by the normalised path in `file_name`."""
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        return {os.path.normpath(row["file_name"]): row for row in csv.DictReader(file) if row.get("file_name")}
 
 
 def with_whole_numbers(dataset: datasets.Dataset, columns: set[str]) -> datasets.Dataset:

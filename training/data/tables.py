@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from antehoc_hf.training.data.csv_columns import codes_and_whole, text, with_whole_numbers
+from antehoc_hf.training.data.csv_columns import cells_by_file, codes_and_whole, text, with_whole_numbers
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import File, Tree, quoted
 from antehoc_hf.training.data.images import raw_images
@@ -72,7 +72,7 @@ def read_metadata(
     Raises:
         DataError: as [`antehoc_hf.training.data.layout.place`], or a table can't be read.
     """
-    loaded = [load("imagefolder", [glob.escape(table.path)]) for table in tree.metadata]
+    loaded = [_as_written(load("imagefolder", [glob.escape(table.path)]), table) for table in tree.metadata]
     listed = [_image_files(dataset, table) for dataset, table in zip(loaded, tree.metadata, strict=True)]
     placed = place((file for files in listed for file in files), named, tree.source, layout)
     parts: dict[str, list[datasets.Dataset]] = {}
@@ -105,11 +105,30 @@ def with_absolute_paths(dataset: datasets.Dataset, folder: str) -> datasets.Data
     return dataset
 
 
-def _image_files(dataset: datasets.Dataset, table: File) -> list[File]:
+def _as_written(dataset: datasets.Dataset, table: File) -> datasets.Dataset:
+    """With the columns of a `metadata.csv` as tables have them: see [`codes_and_whole`]."""
+    if _suffix(table) != ".csv":
+        return dataset
+    codes, whole = codes_and_whole([table.path])
+    dataset = with_whole_numbers(dataset, whole)
+    if columns := sorted(codes & set(dataset.column_names)):
+        rows, folder = cells_by_file(table.path), os.path.dirname(table.path)
+        files = [os.path.normpath(os.path.relpath(path, folder)) for path in _image_paths(dataset, table)]
+        if all(file in rows for file in files):
+            for name in columns:
+                values = [text(rows[file][name]) for file in files]
+                dataset = dataset.remove_columns(name).add_column(name, values, feature=datasets.Value("string"))
+    return dataset
+
+
+def _image_paths(dataset: datasets.Dataset, table: File) -> list[str]:
     column = next(name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image))
-    folder = os.path.dirname(table.path)
     cells = raw_images(dataset.select_columns([column]), column)[:][column]
-    paths = [cell["path"] if cell else os.path.join(folder, "") for cell in cells]
+    return [cell["path"] if cell else os.path.join(os.path.dirname(table.path), "") for cell in cells]
+
+
+def _image_files(dataset: datasets.Dataset, table: File) -> list[File]:
+    folder, paths = os.path.dirname(table.path), _image_paths(dataset, table)
     inner = [os.path.relpath(os.path.dirname(path), folder).split(os.sep) for path in paths]
     return [
         File((*table.folder, *(part for part in parts if part != os.curdir)), path)
