@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import resource
 import runpy
 import shutil
@@ -498,9 +499,9 @@ def test_a_folder_in_use_is_refused_and_one_of_a_dead_run_is_not(tiny, tmp_path,
 def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, background, number):
     run = tmp_path / "run"
     common = {"gradient_accumulation_steps": 2, "lr_scheduler_type": "constant"}
-    process = background(run, save_steps=50_000, **common)
-    wait_for(lambda: (run / "antehoc_run.json").exists(), process)
-    time.sleep(1)
+    said = tmp_path / "said"
+    process = background(run, save_steps=50_000, disable_tqdm=False, **common)
+    wait_for(lambda: said.exists() and re.search(r" [1-9]\d*/100000 ", said.read_text()), process)
     os.kill(process.pid, number)
     process.join(timeout=120)
     assert process.exitcode == 1
@@ -508,8 +509,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, bac
     assert last is not None
     name = os.path.basename(last)
     step = int(name.rsplit("-", 1)[1])
-    said = (tmp_path / "said").read_text()
-    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in said
+    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in said.read_text()
     options = {**common, "max_steps": step + 3}
     resumed = build(tiny, run, **options)
     resumed.train(resume_from_checkpoint=True)
