@@ -228,9 +228,7 @@ def load_pretrained_backbone(
     Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
 
     Args:
-        backbone: the network of `config`.
-        config: its configuration.
-        num_outputs: size of its classifier.
+        backbone, config, num_outputs: the network, its configuration, and the size of its classifier.
         source: True for timm's weights from the Hub, or the path of a file of weights.
         weights (`dict`, *optional*): what is in that file, where timm need not read it itself.
 
@@ -251,7 +249,7 @@ def load_pretrained_backbone(
             loaded = create_backbone(config, num_outputs, **overrides)
     except ValueError as error:
         raise ValueError(f"The pretrained weights cannot be used: {error}") from error
-    except Exception as error:  # of many kinds
+    except Exception as error:  # huggingface_hub and httpx raise many kinds
         raise _unavailable(f"the pretrained weights of {config.backbone!r}", error) from error
     backbone.load_state_dict(loaded.state_dict())
 

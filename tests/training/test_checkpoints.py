@@ -1,17 +1,13 @@
 """Checkpoints are whole or not there, and a folder is one run's."""
 
-import errno
 import json
 import logging
 import multiprocessing
 import os
 import random
-import re
-import resource
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -275,76 +271,6 @@ def test_a_folder_that_cannot_be_written_to_is_named(tiny, tmp_path):
         trainer.train()
 
 
-# -- a full disk ----------------------------------------------------------------------------------------------------
-
-
-class FullDiskProcessor:
-    """Saved beside the model; its file does not fit on the disk from the second time on."""
-
-    model_input_names = ("pixel_values",)
-
-    def __init__(self, error):
-        self.error, self.saved = error, 0
-
-    def save_pretrained(self, folder):
-        self.saved += 1
-        if self.saved > 1:
-            raise self.error
-
-
-def test_a_full_disk_ends_in_one_sentence_and_costs_no_checkpoint(tiny, tmp_path):
-    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    trainer = AnteHocTrainer(
-        model=tiny.build_model(),
-        args=tiny.build_args(tmp_path, **SAVING, save_total_limit=1),
-        train_dataset=tiny.Images(22),
-        processing_class=FullDiskProcessor(error),
-    )
-    with pytest.raises(
-        OSError, match=r"no space left for checkpoint-4 in .*then resume from .*checkpoint-2"
-    ) as caught:
-        trainer.train()
-    assert caught.value.errno == errno.ENOSPC
-    assert folders(tmp_path) == ["checkpoint-2"]
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-
-
-def test_other_failures_while_saving_are_not_called_a_full_disk(tiny, tmp_path):
-    trainer = AnteHocTrainer(
-        model=tiny.build_model(),
-        args=tiny.build_args(tmp_path, **SAVING),
-        train_dataset=tiny.Images(22),
-        processing_class=FullDiskProcessor(PermissionError(errno.EACCES, "not yours")),
-    )
-    with pytest.raises(PermissionError, match="not yours"):
-        trainer.train()
-
-
-def limit_file_size(size):
-    """In the child: no file may grow beyond `size` bytes, and a write that would fails instead of killing."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [100_000, 2_000_000])
-def test_a_write_that_really_fails(tiny, tmp_path, size):
-    """The weights (1.6 MB, by safetensors) and the optimizer's state (3.3 MB, by torch) meet a limit of the system."""
-    spec = {"args": {"output_dir": str(tmp_path / "run"), **SAVING}, "data": {"length": 22}}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    done = subprocess.run(
-        [sys.executable, tiny.__file__, str(tmp_path / "spec.json")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: limit_file_size(size),
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "There is no space left for checkpoint-2 in" in done.stderr.splitlines()[-1]
-    assert folders(tmp_path / "run") == []
-
-
 # -- killed ---------------------------------------------------------------------------------------------------------
 
 
@@ -411,7 +337,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, tmp_path):
     print(f"{kills} kills in {runs} runs, all with the same end")
 
 
-# -- damaged, in use, asked to stop ----------------------------------------------------------------------------------
+# -- damaged -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -444,76 +370,3 @@ def test_damage_that_keeps_the_size_is_noticed_and_named(tmp_path, caplog, damag
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         assert last_whole_checkpoint(tmp_path) == str(good)
     assert any(f"{bad} (absent or changed: {named})" in record.getMessage() for record in caplog.records)
-
-
-def wait_for(condition, process, seconds=120):
-    end = time.time() + seconds
-    while not condition():
-        assert process.is_alive()
-        assert time.time() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def background(tiny, tmp_path):
-    """Starts a long run of its own process, which this one's imports spare; it is killed at the end of the test."""
-    processes = []
-
-    def train(spec):
-        # What a shell starts in the background ignores Ctrl-C, and so would these.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with (tmp_path / "said").open("w") as sys.stderr:
-            try:
-                tiny.run(spec)
-            except KeyboardInterrupt as stop:
-                print(f"KeyboardInterrupt: {stop}", file=sys.stderr)
-                sys.exit(1)
-
-    def start(folder, **options):
-        args = {"output_dir": str(folder), **SAVING, "max_steps": 100_000, "save_total_limit": 2, **options}
-        spec = {"args": args, "data": {"length": 22, "augment": True}}
-        processes.append(multiprocessing.get_context("fork").Process(target=train, args=(spec,)))
-        processes[-1].start()
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.join()
-
-
-def test_a_folder_in_use_is_refused_and_one_of_a_dead_run_is_not(tiny, tmp_path, background):
-    run = tmp_path / "run"
-    process = background(run)
-    wait_for(lambda: last_whole_checkpoint(run) is not None, process)
-    with pytest.raises(RunFolderError, match=rf"in use by process {process.pid} on .* since 20\d\d-.*: wait until"):
-        build(tiny, run, max_steps=100_000).train(resume_from_checkpoint=True)
-    process.kill()
-    process.join()
-    step = int(last_whole_checkpoint(run).rsplit("-", 1)[1])
-    build(tiny, run, max_steps=step + 1).train(resume_from_checkpoint=True)
-    assert not (run / ".antehoc_run.lock").exists()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, background, number):
-    run = tmp_path / "run"
-    common = {"gradient_accumulation_steps": 2, "lr_scheduler_type": "constant"}
-    said = tmp_path / "said"
-    process = background(run, save_steps=50_000, disable_tqdm=False, **common)
-    wait_for(lambda: said.exists() and re.search(r" [1-9]\d*/100000 ", said.read_text()), process)
-    os.kill(process.pid, number)
-    process.join(timeout=120)
-    assert process.exitcode == 1
-    last = last_whole_checkpoint(run)
-    assert last is not None
-    name = os.path.basename(last)
-    step = int(name.rsplit("-", 1)[1])
-    assert f"KeyboardInterrupt: interrupted after step {step}. It goes on from {name} with" in said.read_text()
-    options = {**common, "max_steps": step + 3}
-    resumed = build(tiny, run, **options)
-    resumed.train(resume_from_checkpoint=True)
-    straight = build(tiny, tmp_path / "straight", **options)
-    straight.train()
-    for key, value in straight.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[key]), key
