@@ -310,7 +310,9 @@ def test_a_network_of_one_image_size_keeps_it(build_each, tmp_path, backbone, au
 def test_an_image_size_that_is_none(build, tmp_path, backbone, size):
     build(backbone).save_pretrained(tmp_path)
     for auto_class in (AutoModelForImageClassification, AutoModel):
-        with pytest.raises(ValueError, match=r"image_size=.* (must be a positive number of pixels|makes .* pixels, more than the)"):
+        with pytest.raises(
+            ValueError, match=r"image_size=.* (must be a positive number of pixels|makes .* pixels, more than the)"
+        ):
             auto_class.from_pretrained(tmp_path, image_size=size)
 
 
