@@ -3,11 +3,16 @@
 import inspect
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import get_session
 from torch import nn
 
 from .configuration_antehoc import DEFAULT_NUM_ATTENTION_MAPS, AnteHocConfig, backbone_defaults
@@ -25,6 +30,31 @@ from .tap_search import (
 from .taps import TapPoint, forward_with_taps
 
 MOST_WEIGHTS = 2 * 10**10  # the largest networks of timm have a third of it
+
+
+@contextmanager
+def hub_in_one_try(asked: bool = True) -> Iterator[None]:
+    """
+    Where the Hub cannot be reached, what is in its cache is had at once, and for what is not there the reason is
+    raised: huggingface_hub tries each file for 23 seconds, and timm asks for two. Nothing is sent unless the Hub is to
+    be `asked`.
+    """
+    reason = None
+    if asked and not constants.is_offline_mode():
+        try:
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except Exception as error:  # of whatever library sends the request
+            reason = error
+    if reason is None:
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        raise reason from None
+    finally:
+        constants.HF_HUB_OFFLINE = False
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:

@@ -17,7 +17,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .backbone import check_classifier, create_backbone, supports_gradient_checkpointing
+from .backbone import check_classifier, create_backbone, hub_in_one_try, supports_gradient_checkpointing
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def load_pretrained_backbone(
         overrides["pretrained_cfg_overlay"] = overlay
     try:
         # A build of its own, with timm's own care for other sizes of head, position embedding and input.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), hub_in_one_try(source is True):
             loaded = create_backbone(config, num_outputs, **overrides)
     except ValueError as error:
         raise ValueError(f"The pretrained weights cannot be used: {error}") from error

@@ -21,6 +21,7 @@ from antehoc_hf.modeling import (
     AnteHocForImageClassification,
     AnteHocForLandmarkDetection,
 )
+from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
 from antehoc_hf.training.data.images import decode_image
@@ -87,7 +88,8 @@ def model_config(name: str | Path) -> Any:
     if folder.is_file():
         raise UsageError(f"{name} is a file: name the folder of a model.")
     try:
-        return AutoConfig.from_pretrained(name)
+        with hub_in_one_try(not folder.is_dir()):
+            return AutoConfig.from_pretrained(name)
     except OSError as error:
         if folder.is_dir():
             raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None

@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import nn
 
+from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
@@ -79,7 +80,7 @@ def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClass
     if cfg is None or not cfg.has_weights:
         raise ValueError(f"timm has no pretrained weights for {name!r}: name a tag of timm.list_pretrained().")
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), hub_in_one_try():
             network = timm.create_model(name, pretrained=True, **(backbone_kwargs or {}))
     except Exception as error:  # huggingface_hub and httpx raise many kinds
         raise OSError(

@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
 from antehoc_hf.model_cards.errors import explain
+from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 
@@ -107,11 +108,12 @@ def cached_files(name: str, config: str | None, revision: str | None) -> Path | 
     """
     offline = bool(datasets.config.HF_HUB_OFFLINE)
     try:
-        if not offline and f"{PurePosixPath(name).name}.py" in HfApi().list_repo_files(
-            name, repo_type="dataset", revision=revision
-        ):
-            return None
-        said = declared(_readme(name, revision, offline), config, name)
+        with hub_in_one_try(not offline):
+            if not offline and f"{PurePosixPath(name).name}.py" in HfApi().list_repo_files(
+                name, repo_type="dataset", revision=revision
+            ):
+                return None
+            said = declared(_readme(name, revision, offline), config, name)
     except DataError:
         raise
     except (HTTPError, OSError, ValueError):  # `datasets` may have it in its cache, or words for what is wrong

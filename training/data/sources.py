@@ -13,7 +13,9 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HTTPError
 
+from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.training.data.archives import name_of_archive
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import (
@@ -235,8 +237,9 @@ def _load(name: str, config: str | None, builder: str | None = None, **options: 
     if "split" in options:
         raise DataError("Name the splits with train_split, validation_split and test_split, not in the options.")
     try:
-        return datasets.load_dataset(builder or name, config, **options)
-    except ConnectionError:
+        with hub_in_one_try(builder is None):
+            return datasets.load_dataset(builder or name, config, **options)
+    except (ConnectionError, HTTPError):
         offline = " (offline mode is on: HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else ""
         raise DataError(
             f"Data set {name!r} is not a folder here and not among the downloaded ones, and the Hub can't be "
