@@ -294,3 +294,24 @@ def test_columns_that_hold_no_labels() -> None:
         read_label_space(table(List(INT), [[], []]), "label")
     with pytest.raises(DataError, match="problem_type='ranking' is unknown"):
         read_label_space(table(INT, [1]), "label", problem_type="ranking")
+
+
+@pytest.mark.parametrize("file", ["pets.csv", "metadata.csv", "folders"])
+def test_classes_that_may_be_one_are_named(tmp_path: Path, file: str) -> None:
+    names = ["Cat", "cat", "dog", "old dog", "olddog"]
+    for name in names:
+        for index in range(2):
+            image = tmp_path / "pets" / name / f"{index}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (index, len(name), 0)).save(image)
+    if file != "folders":
+        rows = [f"{name}/{index}.png,{name}" for name in names for index in range(2)]
+        (tmp_path / "pets" / file).write_text("\n".join(["file_name,label", *rows]))
+    said: list[str] = []
+    source = tmp_path / "pets" / file if file == "pets.csv" else tmp_path / "pets"
+    load_image_data(str(source), validation_fraction=0, report=said.append)
+    alike = [line for line in said if "are they one?" in line]
+    assert alike == [
+        "  classes 'Cat' and 'cat' differ in case or spaces only: are they one?",
+        "  classes 'old dog' and 'olddog' differ in case or spaces only: are they one?",
+    ]

@@ -244,8 +244,6 @@ def _note_classes(layout: FolderLayout, class_of: Mapping[Folder, Folder]) -> No
     for name, paths in sorted(by_name.items()):
         if len(paths) > 1:
             layout.notes.append(f"class {name!r} unites {quoted(sorted(paths))}")
-    alike = {name: other for name in by_name for other in by_name if name < other and name.lower() == other.lower()}
-    layout.notes += [f"classes {name!r} and {other!r} differ in case only" for name, other in sorted(alike.items())]
     if any(len(folder) > 1 for folder in class_of.values()) and len(by_name) > 1:
         layout.notes.append("classes are the folders that images lie in, not those above them")
 

@@ -119,6 +119,8 @@ def load_data(
         noun = "values" if targets.problem_type == "regression" else "classes"
         named_classes = quoted(targets.names, _NAMED_CLASSES)
         report(f"  {len(targets.names)} {noun}, from column {targets.column!r}: {named_classes}")
+        for one, other in _alike(targets.names):
+            report(f"  classes {one!r} and {other!r} differ in case or spaces only: are they one?")
     splits = _checked(splits, image_column, targets, source, skip_unlabelled=on_missing_label == "skip")
     held_out = "train" in splits and "validation" not in splits and validation_fraction != 0
     if held_out:
@@ -146,6 +148,14 @@ def _found(source: Source, splits: Mapping[str, Split]) -> str:
     unused = [f"{name!r} ({len(dataset)} images)" for name, dataset in source.splits.items() if name not in used]
     lines += [f"  not used: {', '.join(unused)}"] if unused else []
     return "\n".join([*lines, *(f"  {note}" for note in source.notes)])
+
+
+def _alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that are the same but for case and spaces."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [(first, other) for first, *others in alike.values() for other in others]
 
 
 def _checked(
