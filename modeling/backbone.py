@@ -35,9 +35,15 @@ MOST_WEIGHTS = 2 * 10**10  # the largest networks of timm have a third of it
 @contextmanager
 def hub_in_one_try(asked: bool = True) -> Iterator[None]:
     """
-    Where the Hub cannot be reached, what is in its cache is had at once, and for what is not there the reason is
-    raised: huggingface_hub tries each file for 23 seconds, and timm asks for two. Nothing is sent unless the Hub is to
-    be `asked`.
+    Where the Hub cannot be reached, what is in its cache is read at once: huggingface_hub would try each file for 23
+    seconds, and timm asks for two. One request says whether it can.
+
+    Args:
+        asked (`bool`): whether anything within asks the Hub; if not, nothing is sent.
+
+    Raises:
+        Exception: why the Hub cannot be reached, if what is asked for is not in its cache; the class is that of the
+            library that sent the request.
     """
     reason = None
     if asked and not constants.is_offline_mode():
@@ -55,6 +61,11 @@ def hub_in_one_try(asked: bool = True) -> Iterator[None]:
         raise reason from None
     finally:
         constants.HF_HUB_OFFLINE = False
+
+
+def reason_of(error: Exception) -> str:
+    """Kind and text of an error, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:

@@ -17,7 +17,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .backbone import check_classifier, create_backbone, hub_in_one_try, supports_gradient_checkpointing
+from .backbone import check_classifier, create_backbone, hub_in_one_try, reason_of, supports_gradient_checkpointing
 
 logger = logging.getLogger(__name__)
 
@@ -255,10 +255,9 @@ def load_pretrained_backbone(
 
 
 def _unavailable(what: str, error: Exception) -> OSError:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return OSError(
-        f"Could not load {what} ({reason}). Without a network, download the file beforehand and pass its path as "
-        "pretrained=…, or use pretrained=False."
+        f"Could not load {what} ({reason_of(error)}). Without a network, download the file beforehand and pass its "
+        "path as pretrained=…, or use pretrained=False."
     )
 
 

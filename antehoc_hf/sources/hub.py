@@ -6,6 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from antehoc_hf.modeling.backbone import reason_of
+
 _WANTED = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -23,8 +25,3 @@ def fetched(name: str, token: str | None = None) -> Path:
             f"Could not fetch {name!r} from the Hub ({reason_of(error)}). Is the name right, and, for a private "
             "repository, a token given?"
         ) from error
-
-
-def reason_of(error: Exception) -> str:
-    """Kind and text of an error, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -13,11 +13,11 @@ import timm
 import torch
 from torch import nn
 
-from antehoc_hf.modeling.backbone import hub_in_one_try
+from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
-from antehoc_hf.sources.hub import fetched, reason_of
+from antehoc_hf.sources.hub import fetched
 from antehoc_hf.sources.module import imagenet_names, of_module
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
