@@ -189,7 +189,8 @@ def test_mistakes(trained: Path, pictures: Path, tmp_path: Path, arguments: list
     assert "Traceback" not in error
 
 
-def test_a_model_that_is_not_there(pictures: Path, tmp_path: Path, capsys) -> None:
+def test_a_model_that_is_not_there(pictures: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo has been made
     for command in ("explain", "regions"):
         assert main([command, str(pictures), "--model", "/nowhere/at-all", "-o", str(tmp_path / "out")]) == 2
         assert "There is no folder '/nowhere/at-all': check the path of the model." in capsys.readouterr().err
