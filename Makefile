@@ -11,7 +11,7 @@ OUT ?= outputs
 export OMP_WAIT_POLICY = passive
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo example docs-site build test test-slow test-real lint types format docs bench sweep clean
+.PHONY: help install environment demo example docs-site build test test-slow test-real lint types format docs bench sweep clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,15 +19,20 @@ help: ## list the targets
 
 install: .venv/.installed ## virtual environment and pinned install
 
-# No prerequisite: the name holds the hash of requirements.txt, and a fresh clone's file is always newer.
+# No prerequisite: the name holds the hash of requirements.txt, and a fresh clone's file is always newer. Of several
+# clones that install at once (where there is flock) one does it and the others wait.
+ALONE := $(shell command -v flock >/dev/null 2>&1 && echo flock $(ENV_HOME)/lock)
+
 $(BASE)/.complete:
 	@mkdir -p $(ENV_HOME)
-	@echo "Installing the pinned packages into $(BASE) ..."
-	@rm -rf $(BASE)
-	@$(PYTHON) -m venv $(BASE)
-	@$(BASE)/bin/python -m pip install --quiet --requirement requirements.txt
-	@find $(ENV_HOME) -maxdepth 1 -name 'env-*' ! -name 'env-$(ENV_HASH)' -exec rm -rf {} +
-	@touch $@
+	@$(ALONE) $(MAKE) --no-print-directory environment
+
+environment:
+	@[ -e $(BASE)/.complete ] || { \
+	    echo "Installing the pinned packages into $(BASE) ..." && rm -rf $(BASE) && $(PYTHON) -m venv $(BASE) && \
+	    $(BASE)/bin/python -m pip install --quiet --requirement requirements.txt && \
+	    find $(ENV_HOME) -maxdepth 1 -name 'env-*' ! -name 'env-$(ENV_HASH)' -exec rm -rf {} + && \
+	    touch $(BASE)/.complete; }
 
 .venv/.installed: $(BASE)/.complete pyproject.toml
 	@rm -rf .venv
