@@ -30,10 +30,7 @@ from antehoc_hf.explainers import measured_explainers
 def settings(images: int) -> EvaluationSettings:
     """Every measure on every image."""
     return EvaluationSettings(
-        areas=(0.05, 0.1, 0.3, 0.5),
-        insertion_deletion_images=images,
-        insertion_deletion=FORMS,
-        road_images=images,
+        areas=(0.05, 0.1, 0.3, 0.5), insertion_deletion_images=images, insertion_deletion=FORMS, road_images=images
     )
 
 

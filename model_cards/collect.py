@@ -9,10 +9,7 @@ from antehoc_hf.model_cards.data import ANTEHOC, CardData, DataSet, Facts, Maps,
 from antehoc_hf.model_cards.escape import clean, slug
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_TASKS = {
-    "AnteHocForLandmarkDetection": "landmark-detection",
-    "AnteHocForImageCaptioning": "image-captioning",
-}
+_TASKS = {"AnteHocForLandmarkDetection": "landmark-detection", "AnteHocForImageCaptioning": "image-captioning"}
 _PREPROCESSING = ("image_size", "image_mean", "image_std", "interpolation", "crop_pct", "crop_mode")
 
 

@@ -92,10 +92,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
     @property
     def prediction_kind(self) -> PredictionKind:
         """Classes, several labels an image, or plain numbers."""
-        kinds: dict[str | None, PredictionKind] = {
-            "multi_label_classification": "bernoulli",
-            "regression": "vector",
-        }
+        kinds: dict[str | None, PredictionKind] = {"multi_label_classification": "bernoulli", "regression": "vector"}
         return kinds.get(self.config.problem_type, "vector" if self.num_labels == 1 else "categorical")
 
     def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:

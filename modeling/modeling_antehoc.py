@@ -358,10 +358,7 @@ class AnteHocModel(AnteHocPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        output_attention_maps: bool = False,
-        output_hidden_states: bool | None = None,
+        self, pixel_values: Tensor, output_attention_maps: bool = False, output_hidden_states: bool | None = None
     ) -> AnteHocModelOutput:
         """
         Args:

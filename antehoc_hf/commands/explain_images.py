@@ -11,14 +11,7 @@ from PIL import Image
 
 from antehoc_hf import example
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import (
-    batches,
-    image_files,
-    load_model,
-    pictures_of,
-    predictions,
-    unique_names,
-)
+from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, predictions, unique_names
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.explainers.base import Attribution

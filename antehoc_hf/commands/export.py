@@ -20,9 +20,7 @@ class ExportArguments:
 
     model: str = option(help="Folder or Hub name of a trained model.", positional="MODEL")
     output: str | None = option(
-        None,
-        "The file to write: .onnx, or .pt2 for torch.export. By default model.onnx in the folder.",
-        short="-o",
+        None, "The file to write: .onnx, or .pt2 for torch.export. By default model.onnx in the folder.", short="-o"
     )
     overwrite: bool = overwrite_option()
     batch_size: int | None = option(None, "Images that the graph takes at a time; by default any number.")

@@ -5,9 +5,4 @@ from antehoc_hf.concepts.regions import dominant_regions
 from antehoc_hf.concepts.tcav import TCAV
 from antehoc_hf.concepts.visual_tcav import VisualTCAV
 
-__all__ = [
-    "TCAV",
-    "VisualTCAV",
-    "concept_images",
-    "dominant_regions",
-]
+__all__ = ["TCAV", "VisualTCAV", "concept_images", "dominant_regions"]

@@ -74,11 +74,7 @@ class TCAV:
         self.seed = seed
 
     def __call__(
-        self,
-        images: Tensor,
-        target: int,
-        concepts: Mapping[str, Tensor],
-        random_sets: Sequence[Tensor],
+        self, images: Tensor, target: int, concepts: Mapping[str, Tensor], random_sets: Sequence[Tensor]
     ) -> list[TcavResult]:
         """
         Args:

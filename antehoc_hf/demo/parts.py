@@ -20,11 +20,7 @@ _MOST_CLASSES = 3  # that are named beside the one that is explained
 _LEAD = 0.01  # a smaller difference is none
 # Named after what the model is asked for.
 _ANSWERS = {Classes: "Prediction", Points: "Landmarks", Sentence: "Caption"}
-_CONTROLS = {
-    "this map": "this map",
-    "centre": "a blob in the centre",
-    "random": "random pixels",
-}
+_CONTROLS = {"this map": "this map", "centre": "a blob in the centre", "random": "random pixels"}
 
 
 def note(map_per_target: bool) -> str:

@@ -91,11 +91,7 @@ def cascade(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
 
 
 def randomisation_similarity(
-    model: nn.Module,
-    make_explainer: MakeExplainer,
-    pixel_values: Tensor,
-    target: Tensor | None = None,
-    seed: int = 0,
+    model: nn.Module, make_explainer: MakeExplainer, pixel_values: Tensor, target: Tensor | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
     """
     How much the maps of increasingly randomised networks resemble those of the trained one.

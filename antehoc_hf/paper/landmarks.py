@@ -12,11 +12,7 @@ from antehoc_hf.paper.workshop import TrainedNetwork
 
 _PARTS = ("nose", "eyes", "mouth")
 _SHOWN = ("antehoc", "center")
-_OF_EACH_MAP = {
-    "equal_area_nme": "NME, equal area ↓",
-    "nme": "NME, image ⊙ map ↓",
-    "map_mean": "mean of map",
-}
+_OF_EACH_MAP = {"equal_area_nme": "NME, equal area ↓", "nme": "NME, image ⊙ map ↓", "map_mean": "mean of map"}
 
 
 def part_networks(key: str, source: DataSource, seed: int) -> Mapping[str, TrainedNetwork]:

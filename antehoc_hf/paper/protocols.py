@@ -37,14 +37,8 @@ CLASSIFICATION = {
     "tiny-imagenet": DataSource("Tiny-ImageNet", "zh-plus/tiny-imagenet", "paper-tinyimagenet"),
     "shapes": DataSource("shapes", "shapes", "paper", mask_column="mask"),
 }
-CAPTIONS = {
-    "flickr8k": DataSource("Flickr8k", "jxie/flickr8k"),
-    "shapes": DataSource("shapes", "shapes"),
-}
-LANDMARKS = {
-    "faces": DataSource("faces with 68 points", None),
-    "shapes": DataSource("shapes", "shapes"),
-}
+CAPTIONS = {"flickr8k": DataSource("Flickr8k", "jxie/flickr8k"), "shapes": DataSource("shapes", "shapes")}
+LANDMARKS = {"faces": DataSource("faces with 68 points", None), "shapes": DataSource("shapes", "shapes")}
 DATA_SETS = {**LANDMARKS, **CAPTIONS, **CLASSIFICATION}
 
 

@@ -125,10 +125,7 @@ def accuracies(bench: Bench, key: str, source: DataSource, seeds: Sequence[int])
         results = [bench.workshop.results(network) for network in networks]
         found = [100 * result["metrics"]["accuracy"] for result in results]
         seconds = [result["training"]["seconds"] for result in results]
-        rows[name] = {
-            "accuracy": _value(found, ACCURACY.get(key, {}).get(model_type)),
-            "seconds": _value(seconds),
-        }
+        rows[name] = {"accuracy": _value(found, ACCURACY.get(key, {}).get(model_type)), "seconds": _value(seconds)}
         images = results[0]["evaluated_images"]
     columns = {"accuracy": "accuracy % ↑", "seconds": "training, seconds"}
     notes = [protocol_line(bench, seeds, images), "Seconds are those of this machine, whatever else it was doing."]

@@ -4,8 +4,4 @@ from antehoc_hf.pipelines.image_captioning import AnteHocImageCaptioningPipeline
 from antehoc_hf.pipelines.image_classification import AnteHocImageClassificationPipeline
 from antehoc_hf.pipelines.landmark_detection import AnteHocLandmarkDetectionPipeline
 
-__all__ = [
-    "AnteHocImageCaptioningPipeline",
-    "AnteHocImageClassificationPipeline",
-    "AnteHocLandmarkDetectionPipeline",
-]
+__all__ = ["AnteHocImageCaptioningPipeline", "AnteHocImageClassificationPipeline", "AnteHocLandmarkDetectionPipeline"]

@@ -109,11 +109,7 @@ def figure_of_landmarks(
 
 @torch.no_grad()
 def figure_of_parts(
-    models: Mapping[str, nn.Module],
-    pixel_values: Tensor,
-    *,
-    path: str | Path | None = None,
-    title: str | None = None,
+    models: Mapping[str, nn.Module], pixel_values: Tensor, *, path: str | Path | None = None, title: str | None = None
 ) -> Figure:
     """
     The paper's Figure 4: the same images through a model of each part, a row for each part.

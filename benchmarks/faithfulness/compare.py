@@ -46,10 +46,7 @@ from benchmarks.faithfulness import (
 from benchmarks.faithfulness.subjects import SHAPES, Subject, check_same, load_subject, trained_with
 from benchmarks.faithfulness.summary import maps_lines, part_lines, picture
 
-METHODS = (
-    *("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"),
-    "integrated-gradients",
-)
+METHODS = (*("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"), "integrated-gradients")
 WORTH_METHODS = ("grad-cam", "score-cam", "sise")
 GRID_METHODS = ("grad-cam", "grad-cam++", "integrated-grad-cam", "integrated-gradients")
 MEASURES = {

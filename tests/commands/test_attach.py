@@ -64,10 +64,7 @@ def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFi
         ((*NORMALISED, "--images", "nowhere"), "nowhere"),
         ((*NORMALISED, "--images", "{}/empty"), "There are no images in {}/empty"),
         ((*NORMALISED, "--images", "{}/few"), "There are 3 images in {}/few: a map needs at least 40"),
-        (
-            (*NORMALISED, "--images", "{}/broken"),
-            "None of the 3 images in {}/broken can be read; the first: ",
-        ),
+        ((*NORMALISED, "--images", "{}/broken"), "None of the 3 images in {}/broken can be read; the first: "),
         ((*NORMALISED, "--backbone", "resnet18"), "do not fit 'resnet18'"),
         ((*NORMALISED, "--class_names", "{}/names.txt"), "line 2 of {}/names.txt is empty"),
         ((*NORMALISED, "--seed", "-1"), "must be at least 0"),

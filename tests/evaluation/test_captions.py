@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
-from antehoc_hf.evaluation.captions import (
-    bleu,
-    caption_probability,
-    normalise_caption,
-    not_learned,
-    unlearned_words,
-)
+from antehoc_hf.evaluation.captions import bleu, caption_probability, normalise_caption, not_learned, unlearned_words
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 
 BOS, EOS, PAD = 1, 2, 0

@@ -42,19 +42,13 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "Beit": ({**VIT, "use_relative_position_bias": True}, "beit.layers.2", "beit.layers.2"),
     "Data2VecVision": (VIT, "data2vec_vision.encoder.layer.2", "data2vec_vision.encoder.layer.2"),
     "Dinov2": (VIT, "dinov2.encoder.layer.2", "dinov2.encoder.layer.2"),
-    "Dinov2WithRegisters": (
-        {**VIT, "num_register_tokens": 4},
-        *2 * ("dinov2_with_registers.encoder.layer.2",),
-    ),
+    "Dinov2WithRegisters": ({**VIT, "num_register_tokens": 4}, *2 * ("dinov2_with_registers.encoder.layer.2",)),
     "ViTMSN": (VIT, "vit.layers.1", "vit.layers.1"),
     "IJepa": (VIT, "ijepa.layers.2", "ijepa.layers.2"),
     "CLIP": ({"vision_config": VIT}, *2 * ("vision_model.encoder.layers.2",)),
     "MetaClip2": ({"vision_config": VIT}, *2 * ("vision_model.encoder.layers.2",)),
     "Siglip": ({"vision_config": VIT}, *2 * ("vision_model.encoder.layers.2",)),
-    "Bit": (
-        {"embedding_size": 8, **FOUR, "num_groups": 2},
-        *("bit.encoder.stages.3", "bit.encoder.stages.0"),
-    ),
+    "Bit": ({"embedding_size": 8, **FOUR, "num_groups": 2}, *("bit.encoder.stages.3", "bit.encoder.stages.0")),
     "ConvNext": (FOUR, "convnext.encoder.stages.3", "convnext.encoder.stages.0"),
     "ConvNextV2": (FOUR, "convnextv2.encoder.stages.3", "convnextv2.encoder.stages.0"),
     "Cvt": (

@@ -20,11 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.settings import EvaluationSettings
-from antehoc_hf.modeling import (
-    AnteHocForImageCaptioning,
-    AnteHocForImageClassification,
-    AnteHocForLandmarkDetection,
-)
+from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocForLandmarkDetection
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data.captions import CaptionCollator
 from antehoc_hf.training.trainer import AnteHocTrainer

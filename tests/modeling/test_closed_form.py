@@ -40,11 +40,7 @@ def test_a_map_in_closed_form_is_the_sum_of_its_responses(build, noise):
 
 @pytest.mark.parametrize(
     ("backbone", "size", "last"),
-    [
-        ("test_resnet", 64, "layer4"),
-        ("test_convnext", 96, "stages.3"),
-        ("test_vit", 160, "blocks.5"),
-    ],
+    [("test_resnet", 64, "layer4"), ("test_convnext", 96, "stages.3"), ("test_vit", 160, "blocks.5")],
 )
 def test_the_last_tap_is_what_the_classifier_reads(build, backbone, size, last):
     model = build(backbone, image_size=size, **CLOSED)

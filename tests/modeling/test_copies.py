@@ -9,11 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from antehoc_hf.modeling import (
-    AnteHocForImageCaptioning,
-    AnteHocForImageClassification,
-    AnteHocForLandmarkDetection,
-)
+from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForImageClassification, AnteHocForLandmarkDetection
 
 WORDS = {"vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 KINDS = {

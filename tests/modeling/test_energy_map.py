@@ -28,12 +28,7 @@ COMBINED = torch.tensor([[0.15, 0.3], [0.3, 0.25]])
 
 @pytest.mark.parametrize(
     ("reduction", "expected"),
-    [
-        ("mean", [LN2, LN2 / 2]),
-        ("sum", [2 * LN2, LN2]),
-        ("max", [2 * LN2, LN2]),
-        ("l2", [2 * LN2, LN2]),
-    ],
+    [("mean", [LN2, LN2 / 2]), ("sum", [2 * LN2, LN2]), ("max", [2 * LN2, LN2]), ("l2", [2 * LN2, LN2])],
 )
 def test_channel_reductions(reduction, expected):
     scores = channel_attention(FEATURES, reduction, "spatial")

@@ -265,8 +265,7 @@ def test_points_in_pixels_of_the_original_image():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [(([(10, 10)],), "1 sizes for 2 images"), ((None, ["a"]), "1 names for 3 points")],
+    ("arguments", "said"), [(([(10, 10)],), "1 sizes for 2 images"), ((None, ["a"]), "1 names for 3 points")]
 )
 def test_sizes_and_names_that_do_not_fit(arguments, said):
     processor = AnteHocImageProcessor(64)

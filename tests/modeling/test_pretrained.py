@@ -65,10 +65,7 @@ def test_a_fine_tuned_classifier_is_kept(trained, tmp_path):
     assert torch.equal(own["fc.bias"], state["fc.bias"])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [str, Path],
-)
+@pytest.mark.parametrize("kind", [str, Path])
 def test_number_of_classes_of_the_file_where_none_is_given(trained, tmp_path, kind):
     state = trained(num_classes=7)
     torch.save(state, tmp_path / "weights.pth")

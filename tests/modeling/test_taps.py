@@ -135,15 +135,7 @@ def test_soft_attention_maps_are_those_of_the_tapped_layers(build_energy, noise)
         assert torch.allclose(maps[:, index : index + 1], expected, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "test_resnet",
-        "test_efficientnet",
-        "test_nfnet",
-        "test_convnext",
-    ],
-)
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_nfnet", "test_convnext"])
 def test_every_tap_shows_something(build_energy, noise, backbone):
     with torch.no_grad():
         maps = build_energy(backbone)(noise(1, 64), output_attention_maps=True).soft_attention_maps

@@ -207,18 +207,10 @@ BAD_FOLDERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         _config(auto_map={"AutoModelForImageClassification": "code.Net"}),
         "wants to run code of its own: load it yourself, with trust_remote_code=True if you trust it",
     ),
-    "unknown type": (
-        "transformers",
-        _config(model_type="nett"),
-        "type 'nett', which transformers does not know",
-    ),
+    "unknown type": ("transformers", _config(model_type="nett"), "type 'nett', which transformers does not know"),
     "no classifier": ("transformers", _config(model_type="bert"), "is not an image classifier"),
     "weights elsewhere": ("timm", _elsewhere, "names a file that is not in the folder: '../../secret.safetensors'"),
-    "options that read files": (
-        "timm",
-        _config(model_args={"checkpoint_path": "/etc/passwd"}),
-        "checkpoint_path",
-    ),
+    "options that read files": ("timm", _config(model_args={"checkpoint_path": "/etc/passwd"}), "checkpoint_path"),
     "an adapter": ("timm", lambda folder: (folder / "adapter_config.json").write_text("{}"), "holds an adapter"),
     "other names": ("timm", _config(label_names=["a"]), "names 1 classes, but its weights have 5"),
 }

@@ -200,11 +200,7 @@ def test_two_processes_resume_to_the_same_end(tiny, tmp_path, sharded):
     options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4, "optim": "adamw_torch"}
     more = {"data": {"length": 22, "augment": True}}
     if sharded:
-        options |= {
-            "fsdp": True,
-            "fsdp_config": {"version": 2},
-            "accelerator_config": {"use_configured_state": True},
-        }
+        options |= {"fsdp": True, "fsdp_config": {"version": 2}, "accelerator_config": {"use_configured_state": True}}
         more |= {"shard_on_cpu": True}
     straight = make_spec(tmp_path, "run", options, 4, processes=2, **more)
     resumed = {**straight, "resume": str(Path(straight["args"]["output_dir"]) / "checkpoint-2")}

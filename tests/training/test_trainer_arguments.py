@@ -104,11 +104,7 @@ def test_options_are_an_object_or_keywords_or_both():
     ("options", "args", "sentence"),
     [
         ({"joint_weight": 1.0}, {"update_order": "sequential"}, "use update_order='simultaneous' with it"),
-        (
-            {"joint_weight": 1.0},
-            {"train_task": False},
-            r"EnergyObjective\(joint_weight=1.0\) trains them",
-        ),
+        ({"joint_weight": 1.0}, {"train_task": False}, r"EnergyObjective\(joint_weight=1.0\) trains them"),
         ({"batch_norm": "update"}, {"train_task": False}, "batch_norm='update' changes its statistics"),
     ],
 )

@@ -168,12 +168,7 @@ class _Fit:
         size = self.head.coefficients.numel()
         self.taught, self.judged, self.judged_first = (NormalEquations(size + _SIZES) for _ in range(3))
         self.pairs = Pairs(
-            options.pairs,
-            options.against,
-            options.sampling,
-            options.background,
-            black_of(model.config),
-            options.seed,
+            options.pairs, options.against, options.sampling, options.background, black_of(model.config), options.seed
         )
         self.nothing: list[Tensor] = []
         self.seen = self.coalitions = 0

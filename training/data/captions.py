@@ -27,10 +27,7 @@ logger = logging.getLogger(__name__)
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 SPECIAL = (PAD, BOS, EOS, UNKNOWN)
 
-_NAMES = (
-    {"caption", "captions"},
-    {"sentence", "sentences", "text", "texts", "description", "descriptions", "raw"},
-)
+_NAMES = ({"caption", "captions"}, {"sentence", "sentences", "text", "texts", "description", "descriptions", "raw"})
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------

@@ -153,11 +153,7 @@ class _Encoder:
 
 
 def read_label_space(
-    dataset: datasets.Dataset,
-    column: str,
-    *,
-    names: Sequence[str] | None = None,
-    problem_type: str | None = None,
+    dataset: datasets.Dataset, column: str, *, names: Sequence[str] | None = None, problem_type: str | None = None
 ) -> LabelSpace:
     """What the labels in a column are: read from its type, and from its values where the type leaves it open.
 

@@ -21,7 +21,7 @@ _FILLERS = {
     *("picture", "pictures", "photo", "photos"),
 }
 _TABLE_FILLERS = {
-    *("label", "labels", "annotation", "annotations", "caption", "captions", "metadata", "info", "list", "of"),
+    *("label", "labels", "annotation", "annotations", "caption", "captions", "metadata", "info", "list", "of")
 }
 _CLASSES = ("innermost", "outermost")
 

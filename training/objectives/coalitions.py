@@ -20,21 +20,10 @@ from antehoc_hf.modeling.map_head import of_target
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.modeling.scaling import contribution_map
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.objectives.base import (
-    CardSentences,
-    FirstPassChange,
-    Objective,
-    check_map,
-)
+from antehoc_hf.training.objectives.base import CardSentences, FirstPassChange, Objective, check_map
 from antehoc_hf.training.objectives.losses import coalition_loss
 from antehoc_hf.training.objectives.partial_images import PartialImages
-from antehoc_hf.training.objectives.patches import (
-    Background,
-    Sampling,
-    black_of,
-    draw_partial_images,
-    shown_images,
-)
+from antehoc_hf.training.objectives.patches import Background, Sampling, black_of, draw_partial_images, shown_images
 from antehoc_hf.training.objectives.step import FirstPassRecord, SecondPassResult, TrainingStep
 from antehoc_hf.training.options import Flag, Range, check_options
 

@@ -15,13 +15,7 @@ from torch import Tensor
 
 from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.objectives.base import (
-    CardSentences,
-    Objective,
-    check_map,
-    scaled_gradients,
-    task_parameters,
-)
+from antehoc_hf.training.objectives.base import CardSentences, Objective, check_map, scaled_gradients, task_parameters
 from antehoc_hf.training.objectives.losses import (
     Target,
     check_target,
@@ -133,11 +127,7 @@ class EnergyObjective(Objective):
         """With `target_eval` the prediction on the image is made once more, in evaluation mode."""
         if not self.options.target_eval:
             return first
-        with (
-            torch.no_grad(),
-            preserved_random_state(first.prediction.device),
-            step.model.interpretation_phase("eval"),
-        ):
+        with torch.no_grad(), preserved_random_state(first.prediction.device), step.model.interpretation_phase("eval"):
             prediction = step.model.prediction(step.call(**first.inputs, phase="task"))
         return dataclasses.replace(first, prediction=prediction)
 
@@ -185,6 +175,5 @@ class EnergyObjective(Objective):
     def describe(self) -> CardSentences:
         """The paper's."""
         return CardSentences(
-            second_pass="image ⊙ map",
-            learned="so that the image multiplied by its map keeps the prediction",
+            second_pass="image ⊙ map", learned="so that the image multiplied by its map keeps the prediction"
         )

@@ -12,11 +12,7 @@ Target = Literal["probabilities", "logits", "kl"]
 
 
 def prediction_distance(
-    second: Tensor,
-    first: Tensor,
-    kind: PredictionKind,
-    target: Target = "probabilities",
-    mask: Tensor | None = None,
+    second: Tensor, first: Tensor, kind: PredictionKind, target: Target = "probabilities", mask: Tensor | None = None
 ) -> Tensor:
     """
     L_interpret, a mean over all positions.

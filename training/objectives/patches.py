@@ -52,11 +52,7 @@ def draw_sizes(count: int, patches: int, sampling: Sampling, generator: torch.Ge
 
 
 def draw_coalitions(
-    sizes: Tensor,
-    grid: tuple[int, int],
-    sampling: Sampling,
-    generator: torch.Generator,
-    ranking: Tensor | None = None,
+    sizes: Tensor, grid: tuple[int, int], sampling: Sampling, generator: torch.Generator, ranking: Tensor | None = None
 ) -> Tensor:
     """
     Random coalitions of patches.
