@@ -1,5 +1,4 @@
-"""
-Vision models that explain themselves: any timm backbone predicts and shows what it looked at, in one forward pass.
+"""Vision models that explain themselves: any timm backbone predicts and shows what it looked at, in one forward pass.
 
 Importing this package registers the models with transformers' Auto classes and pipelines.
 """
@@ -70,9 +69,8 @@ def __dir__() -> list[str]:
 
 
 def _is_the_command_line() -> bool:
-    """
-    Whether this process is `antehoc …` or `python -m antehoc_hf …`. Registering imports torch, and help need not wait
-    for that: there `antehoc_hf.cli` registers once a command has understood its options.
+    """Whether this process is `antehoc …` or `python -m antehoc_hf …`. Registering imports torch, and help need not
+    wait for that: there `antehoc_hf.cli` registers once a command has understood its options.
     """
     program = Path(sys.argv[0]).stem if sys.argv else ""
     following = dict(zip(sys.orig_argv, sys.orig_argv[1:], strict=False))

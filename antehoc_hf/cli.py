@@ -31,8 +31,7 @@ COMMANDS: dict[str, str] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Runs one command.
+    """Runs one command.
 
     A user's mistake (`ValueError`, `OSError`) and a missing package end in one sentence on stderr; `--traceback` shows
     where it came from. Any other exception is a bug and keeps its traceback.

@@ -34,8 +34,7 @@ class _PredictionAndMap(nn.Module):
 
 
 def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None = None) -> Path:
-    """
-    Writes a model as ONNX, which onnxruntime runs without torch or this project.
+    """Writes a model as ONNX, which onnxruntime runs without torch or this project.
 
     The graph takes `pixel_values` (B, 3, H, W), normalised, of the model's own H and W, and gives the model's
     `onnx_outputs`: `logits` (B, num_labels) or `landmarks` (B, K, 2), and `interpretation_map` (B, 1, H, W) in [0, 1].
@@ -87,8 +86,7 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
 
 
 def export_program(model_or_folder: Any, path: str | Path, batch_size: int | None = None) -> Path:
-    """
-    Writes a model as a program of `torch.export`, which `torch.export.load` reads without this project.
+    """Writes a model as a program of `torch.export`, which `torch.export.load` reads without this project.
 
     The program takes and gives what the graph of [`export_onnx`] does, the outputs as a tuple; the same metadata are
     in its extra file `metadata.json`.
@@ -164,9 +162,8 @@ def _write(
 
 
 def _as_quantisers_expect(graph: Any) -> None:
-    """
-    Stores the classifier's weights, which the map reads too, in the order in which a product of matrices takes them:
-    onnxruntime's quantisation transposes those of `Gemm(transB=1)` in place, whoever else reads them.
+    """Stores the classifier's weights, which the map reads too, in the order in which a product of matrices takes
+    them: onnxruntime's quantisation transposes those of `Gemm(transB=1)` in place, whoever else reads them.
     """
     import onnx_ir
 

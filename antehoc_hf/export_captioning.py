@@ -1,6 +1,5 @@
-"""
-ONNX of a captioner: a graph from pixels to the decoder's first state and the map, another for a decoder's step; where
-each word has a map of its own, a third from what the first has kept and the words to the maps.
+"""ONNX of a captioner: a graph from pixels to the decoder's first state and the map, another for a decoder's step;
+where each word has a map of its own, a third from what the first has kept and the words to the maps.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ METADATA = ("bos_token_id", "eos_token_id", "pad_token_id", "max_caption_length"
 
 
 class EncoderGraph(nn.Module):
-    """
-    `pixel_values` (B, 3, H, W) → `hidden` and `cell` (1, B, D), and `interpretation_map` (B, 1, H, W) in [0, 1] or,
+    """`pixel_values` (B, 3, H, W) → `hidden` and `cell` (1, B, D), and `interpretation_map` (B, 1, H, W) in [0, 1] or,
     where each word has a map of its own, the `tap_values`.
     """
 
@@ -51,9 +49,9 @@ class DecoderGraph(nn.Module):
 
 
 class MapGraph(nn.Module):
-    """
-    `token_ids` (B, T) of captions, beginning with the start token and padded to the longest caption, `hidden`, `cell`
-    and `tap_values` of the encoder → `interpretation_map` (B, 1, H, W), `word_maps` (B, T - 1, 1, H, W), in [0, 1].
+    """`token_ids` (B, T) of captions, beginning with the start token and padded to the longest caption, `hidden`,
+    `cell` and `tap_values` of the encoder → `interpretation_map` (B, 1, H, W), `word_maps` (B, T - 1, 1, H, W), in [0,
+    1].
     """
 
     def __init__(self, model: Any) -> None:

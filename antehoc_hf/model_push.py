@@ -22,8 +22,7 @@ def push_model(
     tokenizer: Any = None,
     **others: Any,
 ) -> str:
-    """
-    Pushes a model with its code, image processor, tokenizer and a card.
+    """Pushes a model with its code, image processor, tokenizer and a card.
 
     The card holds what the model knows about itself: the pretrained weights it started from, and what its training and
     evaluation with `AnteHocTrainer` found out, as long as its weights have not changed since.

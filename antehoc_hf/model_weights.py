@@ -14,8 +14,7 @@ from antehoc_hf.modeling.timm_model import explained_damage
 
 
 def load_weights(model_class: Any, name: str | Path) -> Any:
-    """
-    `model_class.from_pretrained(name)`, from safetensors alone.
+    """`model_class.from_pretrained(name)`, from safetensors alone.
 
     Raises:
         UsageError: if tensors of the model are missing in its files or have another shape there, or are not finite.
@@ -43,10 +42,7 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
 
 
 def check_finite(model: nn.Module, name: str | Path) -> None:
-    """
-    Raises:
-        UsageError: if a parameter of the model's is NaN or infinite somewhere, or a buffer NaN.
-    """
+    """Raises a UsageError if a parameter of the model's is NaN or infinite somewhere, or a buffer NaN."""
     tensors = model.state_dict()
     learned = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     broken = [

@@ -14,8 +14,7 @@ _PIXELS_ON_A_CPU = 2**18
 
 
 def in_parts(predict: Callable[[Tensor], Tensor], pixel_values: Tensor) -> Tensor:
-    """
-    What a network makes of images, on a CPU in passes of at most 2¹⁸ pixels, if that is an image at least.
+    """What a network makes of images, on a CPU in passes of at most 2¹⁸ pixels, if that is an image at least.
 
     Args:
         predict: images (n, 3, H, W) → (n, …).

@@ -1,5 +1,5 @@
-"""
-The whole table of costs: each a ratio measured in one run, in turns, in process time, on one thread, with its target.
+"""The whole table of costs: each a ratio measured in one run, in turns, in process time, on one thread, with its
+target.
 
     python -m benchmarks.bench --output outputs/bench   # or make bench
     python -m benchmarks.bench --quick --only forward step

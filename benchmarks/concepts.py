@@ -1,5 +1,4 @@
-"""
-Concepts with a known truth: networks trained on images with a coloured tag whose reliability is known.
+"""Concepts with a known truth: networks trained on images with a coloured tag whose reliability is known.
 
 Three classes of a data set; on every training image a square of the class's colour is pasted in a random corner, and
 agrees with the label with probability 1 − p. A network that can trust the tag reads the tag: how far is measured by

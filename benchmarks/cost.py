@@ -1,5 +1,4 @@
-"""
-How costs are measured: forward and training step against the plain timm network, in one run, on one thread.
+"""How costs are measured: forward and training step against the plain timm network, in one run, on one thread.
 
 Variants take turns, times are those of the process, and every figure is a median of ratios within a round, so that
 neither a machine whose speed drifts nor other work on it matters much. The table is `python -m benchmarks.bench`.
@@ -67,8 +66,7 @@ def forward_variants(ours: AnteHocForImageClassification, batch: int) -> dict[st
 
 
 def grad_cam_variants(ours: AnteHocForImageClassification, batch: int) -> dict[str, Run]:
-    """
-    Grad-CAM where our map reads last, for the predicted class, as captum and torchcam offer it; nothing for a
+    """Grad-CAM where our map reads last, for the predicted class, as captum and torchcam offer it; nothing for a
     transformer's tokens, of which neither makes a map by itself.
     """
     variants: dict[str, Run] = {}

@@ -1,5 +1,4 @@
-"""
-What an evaluation costs beyond the forward passes that its measures need by definition.
+"""What an evaluation costs beyond the forward passes that its measures need by definition.
 
 Our map and Grad-CAM's are measured by every measure of `evaluate_maps`, and so are the controls. Every image that goes
 through the network meanwhile is counted; then as many images go through it alone, in batches of the same size. The

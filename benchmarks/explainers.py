@@ -1,5 +1,4 @@
-"""
-What the explanation methods cost on one trained classifier: seconds and passes of each, image by image in turn.
+"""What the explanation methods cost on one trained classifier: seconds and passes of each, image by image in turn.
 
 Figures are medians and quartiles over images, after a few of warming up. How good the maps are, `antehoc evaluate
 --explainers …` says; figure 1 of `antehoc benchmark paper` draws them. Usage, with a folder of `antehoc train`:

@@ -1,5 +1,6 @@
-"""
-Puts a trained model of the bugs into the package, as its example, and draws two images for it.
+"""Puts a trained model of the bugs into the package, as its example, and draws two images for it.
+
+All of it:
 
     antehoc train --recipe demo --output_dir outputs/example
     python -m benchmarks.make_example outputs/example

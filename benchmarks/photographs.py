@@ -1,5 +1,4 @@
-"""
-README's picture: photographs with a free licence, what a network says of them, its own map and Grad-CAM.
+"""README's picture: photographs with a free licence, what a network says of them, its own map and Grad-CAM.
 
     antehoc attach mobilenet_v2.pth --backbone torchvision:mobilenet_v2 --images imagenette --output_dir attached
     python -m benchmarks.photographs attached chelsea.png coffee.png rocket.jpg --output docs/images/photographs.jpg

@@ -1,5 +1,4 @@
-"""
-What the explanation costs in quality: a model with a map, and the same network without one, for several seeds.
+"""What the explanation costs in quality: a model with a map, and the same network without one, for several seeds.
 
 For every seed two trainings on the same images: ours, by `antehoc train`, and timm's network (with the captioner's
 LSTM) by the stock Trainer, from the same start. Both are judged on the test images, their weights compared bit by bit,
@@ -90,9 +89,8 @@ def train_plain(flags: list[str], folder: Path) -> dict[str, Any]:
 
 
 def stock_arguments(settings: RunSettings) -> TrainingArguments:
-    """
-    The stock Trainer's part of the arguments. It evaluates as often as ours: every evaluation takes a random number,
-    and what dropout then drops depends on it.
+    """The stock Trainer's part of the arguments. It evaluates as often as ours: every evaluation takes a random
+    number, and what dropout then drops depends on it.
     """
     given = {f.name: getattr(settings.training, f.name) for f in fields(TrainingArguments) if f.init}
     own = {

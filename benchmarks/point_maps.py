@@ -1,5 +1,4 @@
-"""
-Whether the maps of a face's parts lie on these parts, and keep the points of that part.
+"""Whether the maps of a face's parts lie on these parts, and keep the points of that part.
 
 For a landmark model with a map for each point: of each part (nose, eyes, mouth) its own map, Grad-CAM of the same
 points' coordinates, and a blob in the centre, on the test images; of a second model with one map for all (`--energy`),

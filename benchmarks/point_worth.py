@@ -1,8 +1,7 @@
-"""
-What should be shared out among the patches for a landmark model? For each image the contributions are solved by least
-squares on coalitions of its own, the network's truth for that worth, and compared: how much of the held-out quarter of
-the gains a sum over patches explains, and where the energy of each part's map lies. Choose on training images:
-`python -m benchmarks.point_worth outputs/points --dataset_name path/to/faces-68 --split train`.
+"""What should be shared out among the patches for a landmark model? For each image the contributions are solved by
+least squares on coalitions of its own, the network's truth for that worth, and compared: how much of the held-out
+quarter of the gains a sum over patches explains, and where the energy of each part's map lies. Choose on training
+images: `python -m benchmarks.point_worth outputs/points --dataset_name path/to/faces-68 --split train`.
 """
 
 import argparse
@@ -37,8 +36,7 @@ WORTHS: dict[str, Callable[[Tensor], Tensor]] = {
 def play(
     model: AnteHocForLandmarkDetection, image: Tensor, grid: int, pairs: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """
-    Pairs of coalitions of one image (3, H, W).
+    """Pairs of coalitions of one image (3, H, W).
 
     Returns:
         contrasts (P, grid²), distances of all points (P, K) for the first and the second of each pair, and (N, K)
@@ -80,8 +78,7 @@ def judged(
     masks: Tensor,
     grid: int,
 ) -> dict[str, float]:
-    """
-    One image by one worth.
+    """One image by one worth.
 
     Args:
         worth: one of [`WORTHS`].

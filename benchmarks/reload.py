@@ -1,6 +1,5 @@
-"""
-Loads trained folders as anybody would, in a process that knows nothing of the training: by the Auto classes and by the
-pipelines. Predicts test images of the built-in data set and compares. Usage: `python -m benchmarks.reload FOLDER…`
+"""Loads trained folders as anybody would, in a process that knows nothing of the training: by the Auto classes and by
+the pipelines. Predicts test images of the built-in data set and compares. Usage: `python -m benchmarks.reload FOLDER…`
 """
 
 import argparse

@@ -1,5 +1,4 @@
-"""
-Which of timm's architectures explain themselves: builds every one, runs it forward and looks at prediction and map.
+"""Which of timm's architectures explain themselves: builds every one, runs it forward and looks at prediction and map.
 
 Everything runs on the meta device (shapes without arithmetic) where an architecture allows it. Writes a table with the
 counts and every refusal, in Markdown; what is in its `.jsonl` is not looked at again. Usage:

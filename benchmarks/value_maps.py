@@ -1,5 +1,4 @@
-"""
-Whether maps of labels and of values find what they are about: on `shapes`, whose nine attributes are the shapes of
+"""Whether maps of labels and of values find what they are about: on `shapes`, whose nine attributes are the shapes of
 three parts, each to be seen in one place, for models of several labels an image or of numbers:
 
     antehoc train --recipe cpu --dataset_name shapes --label_column attributes --problem_type regression \

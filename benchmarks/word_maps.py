@@ -1,5 +1,4 @@
-"""
-How well the maps of single words find what the words name: on `shapes`, whose captions come with the region that
+"""How well the maps of single words find what the words name: on `shapes`, whose captions come with the region that
 each word names, for a captioner trained on it, with either kind of map:
 
     antehoc train --recipe captions --dataset_name shapes --output_dir outputs/shapes-captions …

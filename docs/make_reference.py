@@ -1,7 +1,6 @@
-"""
-Writes `reference.md`: every public name, how it is called, and what it does, from the docstrings.
+"""Writes `reference.md` from the docstrings: every public name, how it is called, and what it does.
 
-    python docs/make_reference.py
+Run it with `python docs/make_reference.py`.
 """
 
 from __future__ import annotations

@@ -29,9 +29,8 @@ _GENERATED = (
 def write_card(
     folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, object] | None = None
 ) -> bool:
-    """
-    Writes README.md from config.json, results.json and preprocessor_config.json next to it; and what the Hub wants to
-    know of results, if the user named their task there.
+    """Writes README.md from config.json, results.json and preprocessor_config.json next to it; and what the Hub wants
+    to know of results, if the user named their task there.
 
     Args:
         folder: of a trained model.
@@ -60,8 +59,7 @@ def write_card(
 def read_card(
     folder: Path, facts: Facts | None = None, repo_id: str | None = None, results: Mapping[str, object] | None = None
 ) -> CardData:
-    """
-    What the files of a folder tell.
+    """What the files of a folder tell.
 
     Raises:
         FolderError: if the folder holds no model of ours.

@@ -21,7 +21,8 @@ def collect(
     figures: tuple[str, ...] = (),
     repo_id: str | None = None,
 ) -> CardData:
-    """
+    """All that a card says of a model.
+
     Args:
         config: of the model, as in config.json.
         results: of a run, as in results.json; None: nothing was measured.

@@ -12,8 +12,7 @@ Pairs = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Facts:
-    """
-    What only a person can state.
+    """What only a person can state.
 
     Args:
         license: an identifier such as `"apache-2.0"`, or a name. None: the card says nothing of it.
@@ -30,8 +29,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class DataSet:
-    """
-    What a model was trained on.
+    """What a model was trained on.
 
     Args:
         name: without the folders of a path.
@@ -84,8 +82,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class CardData:
-    """
-    All that a card says. What was not measured or not stated is None or empty, and does not appear.
+    """All that a card says. What was not measured or not stated is None or empty, and does not appear.
 
     Args:
         task: `"image-classification"`, `"landmark-detection"` or `"image-captioning"`.

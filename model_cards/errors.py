@@ -26,8 +26,7 @@ class PushError(OSError):
 
 
 def explain(error: BaseException, repo_id: str | None = None) -> str:
-    """
-    What is wrong and what to do, as the end of a sentence without a full stop.
+    """What is wrong and what to do, as the end of a sentence without a full stop.
 
     Args:
         error: what `huggingface_hub` or the network raised.

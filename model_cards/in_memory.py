@@ -17,8 +17,7 @@ def note_results(model: nn.Module, results: Mapping[str, object]) -> None:
 
 
 def noted_results(model: nn.Module) -> dict[str, object] | None:
-    """
-    What was noted last, as in results.json.
+    """What was noted last, as in results.json.
 
     Returns:
         `dict`, *optional*: without what was measured if the weights have changed since; None if nothing was noted.

@@ -8,8 +8,7 @@ from antehoc_hf.model_cards.escape import text
 
 @dataclass(frozen=True)
 class MapTexts:
-    """
-    What is said about maps of one kind.
+    """What is said about maps of one kind.
 
     Args:
         about: what the map is; with places for `when` and how it `learned`, for `grid`, and for the words on targets.

@@ -12,8 +12,7 @@ _MEASURED = ("evaluated_on", "evaluated_images", "metrics", "maps", "stability",
 
 
 def check_measurable(folder: Path, data_name: str) -> None:
-    """
-    What must hold before anything is measured for a folder's card.
+    """What must hold before anything is measured for a folder's card.
 
     Args:
         folder: of a trained model.
@@ -41,8 +40,8 @@ def check_measurable(folder: Path, data_name: str) -> None:
 
 
 def add_measures(folder: Path, found: Mapping[str, object]) -> bool:
-    """
-    Puts measures into the results.json of a model's folder, where they replace earlier ones, and writes the card anew.
+    """Puts measures into the results.json of a model's folder, where they replace earlier ones, and writes the card
+    anew.
 
     Args:
         folder: of a trained model.

@@ -109,9 +109,8 @@ def model_name(card: CardData) -> str:
 
 
 def eval_results_file(card: CardData) -> str | None:
-    """
-    The Hub's newer form of evaluation results, as YAML; None unless the data set is on the Hub and its task there is
-    known (`Facts.benchmark_task`), since the Hub takes results of registered benchmarks only.
+    """The Hub's newer form of evaluation results, as YAML; None unless the data set is on the Hub and its task there
+    is known (`Facts.benchmark_task`), since the Hub takes results of registered benchmarks only.
     """
     first = next(iter(_told(card)), None)
     if first is None or card.data is None or card.data.hub_id is None or card.facts.benchmark_task is None:

@@ -42,8 +42,7 @@ class Pushed:
 
 
 def create_repository(repo_id: str, private: bool | None = None, token: str | None = None) -> str:
-    """
-    Makes the repository, or finds it made.
+    """Makes the repository, or finds it made.
 
     Args:
         repo_id: `"name"`, in the user's own namespace, or `"namespace/name"`.
@@ -71,8 +70,7 @@ def push_folder(
     token: str | None = None,
     extra_folder: str | None = None,
 ) -> Pushed:
-    """
-    Pushes what [`travelling_files`] names, in one commit: all of it arrives, or nothing.
+    """Pushes what [`travelling_files`] names, in one commit: all of it arrives, or nothing.
 
     A card on the Hub that a person wrote is kept, unless the card here is a person's as well.
 
@@ -113,9 +111,8 @@ def in_background(act: Callable[[], T]) -> "Future[T]":
 
 
 def patiently(act: Callable[[], T]) -> T:
-    """
-    Repeats what failed for a passing reason (connection, rate limit, server), after growing pauses or as long as the
-    Hub asks for. huggingface_hub repeats most requests by itself; those are not repeated here once more.
+    """Repeats what failed for a passing reason (connection, rate limit, server), after growing pauses or as long as
+    the Hub asks for. huggingface_hub repeats most requests by itself; those are not repeated here once more.
     """
     for wait in WAITS:
         try:

@@ -26,8 +26,7 @@ _METHOD = """\
 
 
 def render_card(card: CardData) -> str:
-    """
-    The whole README.md.
+    """The whole README.md.
 
     Args:
         card: what is known.

@@ -24,9 +24,8 @@ class FolderError(OSError):
 
 
 def travelling_files(folder: Path) -> list[str]:
-    """
-    Names of the files that are pushed: weights, configurations, tokenizer, the code that `auto_map` names with all it
-    imports, figures and card.
+    """Names of the files that are pushed: weights, configurations, tokenizer, the code that `auto_map` names with all
+    it imports, figures and card.
 
     Args:
         folder: of a trained model.
@@ -40,10 +39,7 @@ def travelling_files(folder: Path) -> list[str]:
 
 
 def read_config(folder: Path) -> dict[str, object]:
-    """
-    Raises:
-        FolderError: if there is no config.json of one of our models.
-    """
+    """Raises a FolderError if there is no config.json of one of our models."""
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder: name the output folder of a training.")
     config = read_json(folder / "config.json")
@@ -57,8 +53,7 @@ def read_config(folder: Path) -> dict[str, object]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """
-    An object in a file; None if there is no file.
+    """An object in a file; None if there is no file.
 
     Raises:
         FolderError: if it holds something else.

@@ -34,9 +34,8 @@ MOST_WEIGHTS = 2 * 10**10  # the largest networks of timm have a third of it
 
 @contextmanager
 def hub_in_one_try(asked: bool = True) -> Iterator[None]:
-    """
-    Where the Hub cannot be reached, what is in its cache is read at once: huggingface_hub would try each file for 23
-    seconds, and timm asks for two. One request says whether it can.
+    """Where the Hub cannot be reached, what is in its cache is read at once: huggingface_hub would try each file for
+    23 seconds, and timm asks for two. One request says whether it can.
 
     Args:
         asked (`bool`): whether anything within asks the Hub; if not, nothing is sent.
@@ -69,8 +68,7 @@ def reason_of(error: Exception) -> str:
 
 
 def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -> nn.Module:
-    """
-    The timm network of a configuration, with timm's own initialisation.
+    """The timm network of a configuration, with timm's own initialisation.
 
     Args:
         config: names the architecture, its options and the image size.
@@ -104,10 +102,7 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
 
 
 def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
-    """
-    Raises:
-        ValueError: if the timm network gives features and no prediction.
-    """
+    """Raises a ValueError if the timm network gives features and no prediction."""
     if not hasattr(backbone, "get_classifier"):
         raise ValueError(
             f"The backbone {config.backbone!r} is an encoder without a classifier: it gives features and no "
@@ -139,8 +134,7 @@ def _refusal(config: AnteHocConfig, error: Exception) -> str:
 
 
 def resolve_taps(config: AnteHocConfig) -> None:
-    """
-    Decides where the backbone is read and writes it into `config` (`tap_points`, `num_attention_maps`,
+    """Decides where the backbone is read and writes it into `config` (`tap_points`, `num_attention_maps`,
     `fixed_image_size`; `tap_channels` where they are needed); does nothing if that is written there already.
 
     Raises:
@@ -193,9 +187,8 @@ def _channels(config: AnteHocConfig) -> list[int]:
 
 
 def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
-    """
-    Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the CPU;
-    on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
+    """Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the
+    CPU; on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
     """
     height, width = config.image_size  # type: ignore[misc]
     problem: Exception | None = None
@@ -233,10 +226,7 @@ class _TooLargeError(ValueError):
 
 
 def _check_weights(config: AnteHocConfig, backbone: nn.Module) -> None:
-    """
-    Raises:
-        ValueError: if the network is larger than any that there is, before memory is asked for.
-    """
+    """Raises a ValueError if the network is larger than any that there is, before memory is asked for."""
     weights = sum(parameter.numel() for parameter in backbone.parameters())
     if weights > MOST_WEIGHTS:
         raise _TooLargeError(
@@ -246,10 +236,7 @@ def _check_weights(config: AnteHocConfig, backbone: nn.Module) -> None:
 
 
 def check_taps(config: AnteHocConfig, backbone: nn.Module) -> None:
-    """
-    Raises:
-        ValueError: if the configuration names layers that the backbone does not have.
-    """
+    """Raises a ValueError if the configuration names layers that the backbone does not have."""
     modules = dict(backbone.named_modules())
     for point in config.tap_points or []:
         if point["module"] not in modules:

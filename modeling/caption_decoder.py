@@ -9,8 +9,7 @@ from .configuration_captions import IGNORED
 
 
 class DecoderState:
-    """
-    The LSTM's memory after some words; transformers' `generate` carries it from step to step as its cache.
+    """The LSTM's memory after some words; transformers' `generate` carries it from step to step as its cache.
 
     Args:
         hidden, cell (`Tensor`): (1, B, H).
@@ -33,8 +32,7 @@ class DecoderState:
 
 
 class CaptionDecoder(nn.Module):
-    """
-    A one-layer LSTM over words; the image enters as its first state, or as a token before the first word.
+    """A one-layer LSTM over words; the image enters as its first state, or as a token before the first word.
 
     Source: Vinyals et al., "Show and Tell", CVPR 2015 (the image as first token); the paper names no more than "a
     simple CNN-based" network.
@@ -67,8 +65,7 @@ class CaptionDecoder(nn.Module):
         return DecoderState(hidden, cell)
 
     def forward(self, token_ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """
-        Reads words one after the other.
+        """Reads words one after the other.
 
         Args:
             token_ids (`Tensor`): (B, T), the words read.
@@ -90,8 +87,7 @@ class CaptionDecoder(nn.Module):
     def greedy(
         self, state: DecoderState, bos: int, eos: int, never: list[int], steps: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """
-        The likeliest word after each word, without gradient and in the mode the decoder is in.
+        """The likeliest word after each word, without gradient and in the mode the decoder is in.
 
         Args:
             state (`DecoderState`): before the first word.

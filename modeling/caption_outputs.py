@@ -14,9 +14,8 @@ from .map_head import Explanation
 
 @dataclass
 class AnteHocImageEncoderOutput(Explanation, BaseModelOutput):
-    """
-    What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an image.
-    It has the map where there is one an image, and else `tap_values`: the words are still to come.
+    """What the image encoder of [`AnteHocForImageCaptioning`] gives: all that captions, and their map, need of an
+    image. It has the map where there is one an image, and else `tap_values`: the words are still to come.
 
     Args:
         last_hidden_state (`Tensor`): (B, 1, C), the pooled feature, as a sequence of one.
@@ -42,8 +41,7 @@ class _Captioned(ModelOutput):
 
 @dataclass
 class AnteHocImageCaptioningOutput(Explanation, _Captioned):
-    """
-    Output of [`AnteHocForImageCaptioning`], with the map as in [`Explanation`].
+    """Output of [`AnteHocForImageCaptioning`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): cross-entropy, a mean over the words of the batch, if labels were given.
@@ -64,8 +62,7 @@ class AnteHocImageCaptioningOutput(Explanation, _Captioned):
 
 @dataclass
 class AnteHocCaptionOutput(ModelOutput):
-    """
-    What [`AnteHocForImageCaptioning.caption`] gives.
+    """What [`AnteHocForImageCaptioning.caption`] gives.
 
     Args:
         sequences (`Tensor`): (B, T) token ids, beginning with the start token, padded after the end token.

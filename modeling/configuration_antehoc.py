@@ -37,8 +37,7 @@ def map_head_kinds() -> dict[str, type[MapHeadConfig]]:
 
 
 class BackboneConfig(PreTrainedConfig):
-    r"""
-    What every model around a timm backbone has: the network and the images it takes.
+    r"""What every model around a timm backbone has: the network and the images it takes.
 
     Args:
         backbone (`str`, *optional*, defaults to `"resnet50"`):
@@ -93,8 +92,7 @@ class BackboneConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """
-        As in transformers.
+        """As in transformers.
 
         Raises:
             ValueError: if these are the values of another type of model.
@@ -131,8 +129,7 @@ class BackboneConfig(PreTrainedConfig):
 
 
 class AnteHocConfig(BackboneConfig):
-    r"""
-    Configuration of an ante-hoc model around a timm backbone.
+    r"""Configuration of an ante-hoc model around a timm backbone.
 
     Source of the method: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation Maps",
     CVPR workshops (XAI4CV) 2023. Where the paper leaves a choice open, an option names it.
@@ -273,8 +270,7 @@ class AnteHocConfig(BackboneConfig):
 
 
 def map_head_options(value: Any, known: MapHeadConfig | None = None) -> MapHeadConfig:
-    """
-    The options of a map head, however they are given.
+    """The options of a map head, however they are given.
 
     Args:
         value (`str`, `dict` or [`MapHeadConfig`]): kind, options with or without `"kind"`, or both in one object.
@@ -311,10 +307,7 @@ _OF_THE_MODEL = frozenset(
 
 
 def check_backbone_kwargs(options: Any) -> None:
-    """
-    Raises:
-        ValueError: if a backbone's options are not a dictionary, or name what they must not.
-    """
+    """Raises a ValueError if a backbone's options are not a dictionary, or name what they must not."""
     if options is not None and not isinstance(options, dict):
         raise ValueError(f"backbone_kwargs={options!r} must be a dictionary of the backbone's options.")
     refused = _OF_THE_MODEL & set(options or {})
@@ -327,8 +320,7 @@ def check_backbone_kwargs(options: Any) -> None:
 
 
 def _class_names(id2label: Any, label2id: Any) -> dict[int, str] | None:
-    """
-    The class names by index, of the one dictionary or the other; numbers as text. `id2label` counts where both do.
+    """The class names by index, of the one dictionary or the other; numbers as text. `id2label` counts where both do.
 
     Raises:
         ValueError: if they are no dictionaries of names and of the indices 0…K − 1.
@@ -349,8 +341,7 @@ def _class_names(id2label: Any, label2id: Any) -> dict[int, str] | None:
 
 
 def backbone_defaults(backbone: str) -> dict[str, Any]:
-    """
-    Input size (C, H, W), mean and std of a timm architecture, without building it.
+    """Input size (C, H, W), mean and std of a timm architecture, without building it.
 
     Of a network that is not timm's the size alone, a guess.
 

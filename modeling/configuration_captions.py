@@ -17,8 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 class AnteHocCaptionConfig(AnteHocConfig):
-    r"""
-    Configuration of [`AnteHocForImageCaptioning`].
+    r"""Configuration of [`AnteHocForImageCaptioning`].
 
     Args:
         backbone, image_size, map_head, num_attention_maps, … (*optional*): see [`AnteHocConfig`].
@@ -109,8 +108,7 @@ class AnteHocCaptionConfig(AnteHocConfig):
 
 
 def check_tokenizer(tokenizer: Any, config: Any) -> None:
-    """
-    Whether a tokenizer numbers the words as the model does.
+    """Whether a tokenizer numbers the words as the model does.
 
     Args:
         tokenizer: of transformers.

@@ -10,8 +10,7 @@ LOSSES = ("mse", "smooth_l1")
 
 
 class AnteHocLandmarkConfig(AnteHocConfig):
-    r"""
-    Configuration of [`AnteHocForLandmarkDetection`].
+    r"""Configuration of [`AnteHocForLandmarkDetection`].
 
     Args:
         backbone, image_size, map_head, num_attention_maps, … (*optional*): see [`AnteHocConfig`].

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 
 class ContributionMapConfig(MapHeadConfig):
-    r"""
-    Options of a [`ContributionMap`].
+    r"""Options of a [`ContributionMap`].
 
     Args:
         grid (`int`, *optional*, defaults to 8): Patches along the image's shorter side.
@@ -76,8 +75,7 @@ class ContributionMapConfig(MapHeadConfig):
         self.floor = self.floor or config.map_floor
 
     def build(self, config: "AnteHocConfig", classifier: nn.Module | None) -> "ContributionMap | ClosedFormMap":
-        """
-        A new head; it learns the targets' vectors itself where there is no classifier with a weight vector for each
+        """A new head; it learns the targets' vectors itself where there is no classifier with a weight vector for each
         target that is linear on the last tap.
 
         Raises:
@@ -141,8 +139,7 @@ class _ContributionHead(nn.Module):
 
 
 class ContributionMap(_ContributionHead):
-    """
-    From the activations of the taps to φ, one number for each target and patch: what the patch contributes.
+    """From the activations of the taps to φ, one number for each target and patch: what the patch contributes.
 
     φ of target k is what the head reads at the patch, weighted as the head weighs it for that target, each feature
     gated by what the earlier layers say of the patch: φ_k = w_k · (f ⊙ (γ + s)). With one gate γ for all it is class
@@ -200,8 +197,7 @@ class ContributionMap(_ContributionHead):
         return on_grid(features.detach(), patch_grid(size, self.grid))
 
     def combine(self, kept: list[Tensor], size: Size) -> Tensor:
-        """
-        (B, Σ C_n, g, w) float32.
+        """(B, Σ C_n, g, w) float32.
 
         Raises:
             ValueError: if the taps have other channels than the configuration says.
@@ -262,8 +258,8 @@ _BLURS = 3
 
 
 class ClosedFormMap(_ContributionHead):
-    """
-    φ as a weighted sum of a few responses of each patch; the weights come from linear regression, not from training.
+    """φ as a weighted sum of a few responses of each patch; the weights come from linear regression, not from
+    training.
 
     With z the class evidence of the head at a patch (Zhou et al., CVPR 2016, Eq. 2) in units of logits, e = z − mean
     over patches, p the probability, and r_n the root mean square of tap n at the patch over that of the image, the

@@ -17,8 +17,7 @@ _MAX_DEPTH = 8
 
 
 class EnergyMapConfig(MapHeadConfig):
-    r"""
-    Options of an [`EnergyMap`]: one for every reading of the paper that changes the result. The degenerate reading
+    r"""Options of an [`EnergyMap`]: one for every reading of the paper that changes the result. The degenerate reading
     (softmax over channels, then their mean, is the constant 1/C) is not offered.
 
     > Parameters that define the soft attention maps
@@ -116,8 +115,7 @@ class EnergyMapConfig(MapHeadConfig):
 
 
 class EnergyMap(nn.Module):
-    """
-    One map an image: I_map = Σ_n WM_n ⊙ SAM_n (Eq. 1), soft attention maps SAM weighted pixel by pixel.
+    """One map an image: I_map = Σ_n WM_n ⊙ SAM_n (Eq. 1), soft attention maps SAM weighted pixel by pixel.
 
     Source: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation Maps", CVPR workshops
     (XAI4CV) 2023.
@@ -160,9 +158,8 @@ class EnergyMap(nn.Module):
         check_tap_values(tap_values, self.num_maps, f"{self.num_maps} soft attention maps an image, ")
 
     def network_input(self, soft_attention_maps: Tensor) -> Tensor:
-        """
-        What the weight network sees of the (B, η, H, W) maps: averaged to 1/`weight_network_stride` of the size, and
-        each stretched to [0, 1] or left as it is (`"raw"`).
+        """What the weight network sees of the (B, η, H, W) maps: averaged to 1/`weight_network_stride` of the size,
+        and each stretched to [0, 1] or left as it is (`"raw"`).
         """
         maps = shrink(soft_attention_maps, self.options.weight_network_stride)
         return maps if self.options.weight_network_input == "raw" else minmax(maps)
@@ -170,8 +167,7 @@ class EnergyMap(nn.Module):
     def forward(
         self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
     ) -> Explanation:
-        """
-        Weights the soft attention maps and sums them to the interpretation map (Eq. 1).
+        """Weights the soft attention maps and sums them to the interpretation map (Eq. 1).
 
         Args:
             tap_values (`Tensor`): the soft attention maps, (B, η, H, W), float32.
@@ -201,8 +197,7 @@ class EnergyMap(nn.Module):
 
 
 class AutoencoderWeightNetwork(nn.Module):
-    """
-    Hourglass from η maps to one logit for each map and position ("autoencoder" in the paper describes the shape).
+    """Hourglass from η maps to one logit for each map and position ("autoencoder" in the paper describes the shape).
 
     No batch norm: a map must not depend on what else is in the batch. The last convolution starts at zero, so that
     training starts from equal weights, i.e. from the mean soft attention map. No tap of common backbones is finer than
@@ -259,8 +254,7 @@ class ScalarWeightNetwork(nn.Module):
 
 
 def channel_attention(features: Tensor, reduction: str, softmax: str) -> Tensor:
-    """
-    The channels of one layer as a single map on the layer's own grid.
+    """The channels of one layer as a single map on the layer's own grid.
 
     The sum of Eq. 1 over layers of different width forces a single map a layer. For `softmax="spatial"` the softmax
     itself is left to [`soft_attention_maps`], so that it can be taken before or after resizing.
@@ -298,8 +292,7 @@ def _reduce(features: Tensor, reduction: str) -> Tensor:
 def soft_attention_maps(
     attentions: list[Tensor], size: tuple[int, int], softmax: str = "spatial", resizing: str = "renormalized"
 ) -> Tensor:
-    """
-    Soft attention maps at input size, SAM_n = Resize(Softmax(F_n)).
+    """Soft attention maps at input size, SAM_n = Resize(Softmax(F_n)).
 
     A layer's softmax has mean 1/(h·w): without renormalising after the resize, a 4×4 layer is 256 times as bright as
     a 64×64 one and wins every convex combination by that alone; hence the default.
@@ -329,8 +322,8 @@ def soft_attention_maps(
 
 
 def weight_maps(weight_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """
-    Softmax over the η maps at each position, upsampled bilinearly: averages of weights still sum to 1 at every pixel.
+    """Softmax over the η maps at each position, upsampled bilinearly: averages of weights still sum to 1 at every
+    pixel.
 
     Args:
         weight_logits (`Tensor`): (B, η, h, w), of the weight network.
@@ -348,8 +341,7 @@ def weight_maps(weight_logits: Tensor, size: tuple[int, int]) -> Tensor:
 def interpretation_map(
     soft_attention_maps: Tensor, weight_maps: Tensor, attention_scaling: str = "none", map_scaling: str = "minmax"
 ) -> tuple[Tensor, Tensor]:
-    """
-    I_map = Σ_n WM_n ⊙ SAM_n (Eq. 1), scaled.
+    """I_map = Σ_n WM_n ⊙ SAM_n (Eq. 1), scaled.
 
     Without rescaling the map's mean is 1/(H·W): the energy map would be black and the paper's threshold of 0.8 could
     not be reached. `"max"` and `"area"` admit the trivial near-constant map; min-max forces full contrast.

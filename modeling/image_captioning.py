@@ -36,8 +36,7 @@ class AnteHocCaptionModel(AnteHocModel):
 
 
 class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
-    """
-    An image captioner that shows what it looked at.
+    """An image captioner that shows what it looked at.
 
     `generate` of transformers writes captions from `pixel_values` alone, greedily, with beams or by sampling;
     [`caption`] gives caption, probability and map from one pass of the backbone.
@@ -94,8 +93,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         return None if labels is None else labels != IGNORED
 
     def interpretation_inputs_from(self, outputs: Any) -> dict[str, Any]:
-        """
-        Inputs of the second pass that the first has made: its own caption, with `caption_target="generated"`; where
+        """Inputs of the second pass that the first has made: its own caption, with `caption_target="generated"`; where
         each word has a map, the features that the words are said from.
         """
         made: dict[str, Any] = {}
@@ -128,8 +126,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         counted: Tensor | None = None,
         detailed: bool = False,
     ) -> Explanation:
-        """
-        The map of captions: where each word has its own, of the words that count together; else that of the images.
+        """The map of captions: where each word has its own, of the words that count together; else that of the images.
 
         Args:
             encoder_outputs (`AnteHocImageEncoderOutput`): of [`encode`]; or a dictionary of its `tap_values` and the
@@ -155,8 +152,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         return self.map_head(encoder_outputs["tap_values"], size, self._targets(said), detailed)
 
     def interpretation(self, pixel_values: Tensor, target: Any = None) -> Explanation:
-        """
-        The map of normalised images alone.
+        """The map of normalised images alone.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -191,7 +187,8 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         tap_values: Tensor | None = None,
         phase: Phase | None = None,
     ) -> AnteHocImageCaptioningOutput:
-        """
+        """What comes after the words so far, and their map.
+
         Args:
             pixel_values (`Tensor`, *optional*): normalised images, (B, 3, H, W); not needed with `encoder_outputs`.
             labels (`Tensor`, *optional*): (B, T) token ids to say, without the start token, with the end token, -100
@@ -276,8 +273,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
     def encode(
         self, pixel_values: Tensor, output_attention_maps: bool = False, output_features: bool = False
     ) -> AnteHocImageEncoderOutput:
-        """
-        One pass of the backbone: all that captions of the images, and their map, need.
+        """One pass of the backbone: all that captions of the images, and their map, need.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -301,8 +297,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def caption(self, pixel_values: Tensor, output_word_maps: bool = False, **options: Any) -> AnteHocCaptionOutput:
-        """
-        Captions with their probability and map, from one pass of the backbone.
+        """Captions with their probability and map, from one pass of the backbone.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -333,8 +328,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         )
 
     def log_probabilities(self, encoder_outputs: Any, sequences: Tensor) -> Tensor:
-        """
-        Of the tokens of a caption, each given those before it (teacher forcing).
+        """Of the tokens of a caption, each given those before it (teacher forcing).
 
         Args:
             encoder_outputs (`AnteHocImageEncoderOutput`): of the images.
@@ -352,8 +346,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def word_maps(self, pixel_values: Tensor, sequences: Tensor) -> Tensor:
-        """
-        A map for each word of a caption: what each patch contributes to its log-probability; with one map an image,
+        """A map for each word of a caption: what each patch contributes to its log-probability; with one map an image,
         that map, weighted by where the decoder finds the word. An extension of ours; the paper has one map an image.
 
         Args:

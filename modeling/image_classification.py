@@ -29,8 +29,7 @@ class _Classified(ModelOutput):
 
 @dataclass
 class AnteHocImageClassifierOutput(Explanation, _Classified):
-    """
-    Output of [`AnteHocForImageClassification`], with the map as in [`Explanation`].
+    """Output of [`AnteHocForImageClassification`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): the task's loss, a scalar, if labels were given.
@@ -67,8 +66,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         token: str | None = None,
         **config: Any,
     ) -> "AnteHocForImageClassification":
-        """
-        A finished classifier, unchanged to the bit, with a map head that is still to be taught.
+        """A finished classifier, unchanged to the bit, with a map head that is still to be taught.
 
         Args:
             source: a network in memory (timm's, torchvision's or transformers'), a timm name, the folder or Hub name
@@ -117,7 +115,8 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
         tap_values: Tensor | None = None,
         phase: Phase | None = None,
     ) -> AnteHocImageClassifierOutput:
-        """
+        """Scores of the classes and the map of the prediction, in one pass.
+
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             labels (`Tensor`, *optional*): see [`classification_loss`].
@@ -148,8 +147,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
-    """
-    Cross-entropy, or what the `problem_type` of the configuration asks for.
+    """Cross-entropy, or what the `problem_type` of the configuration asks for.
 
     Args:
         logits (`Tensor`): (B, K).

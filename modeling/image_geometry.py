@@ -16,8 +16,7 @@ _MARGIN = 4  # pixels around what is used, in units of the filter's scale: Lancz
 
 
 class ImageGeometry(NamedTuple):
-    """
-    How the image processor maps an image onto the network's input: resized, then cropped or padded.
+    """How the image processor maps an image onto the network's input: resized, then cropped or padded.
 
     Points of an image are in pixels, x to the right and y down; whole numbers are the centres of pixels, so that the
     image spans −0.5 … width − 0.5. Points of the input are in [0, 1] from edge to edge: the centre of pixel i of W is
@@ -38,9 +37,8 @@ class ImageGeometry(NamedTuple):
 
     @property
     def wasteful(self) -> bool:
-        """
-        Whether the image is so thin that [`resized_part`] is needed: nearly all of the resized image would be cropped
-        off, or one of its sides is a single pixel, where timm may round to none and fail.
+        """Whether the image is so thin that [`resized_part`] is needed: nearly all of the resized image would be
+        cropped off, or one of its sides is a single pixel, where timm may round to none and fail.
         """
         (rows, columns), (height, width) = self.resized, self.crop
         return min(self.resized) == 1 or rows * columns > max(_MOST_RESIZED, _MOST_RESIZED_PER_INPUT * height * width)
@@ -69,8 +67,7 @@ class ImageGeometry(NamedTuple):
 def evaluation_geometry(
     height: int, width: int, image_size: tuple[int, int], crop_pct: float, crop_mode: str
 ) -> ImageGeometry:
-    """
-    The geometry of timm's evaluation transform.
+    """The geometry of timm's evaluation transform.
 
     Args:
         height, width (`int`): of the image.
@@ -95,8 +92,7 @@ def evaluation_geometry(
 def resized_part(
     image: Image.Image, geometry: ImageGeometry, resample: Image.Resampling, around: int = 0
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """
-    The part of the resized image that the crop keeps, without the rest: a line of 60000 pixels, resized to a height
+    """The part of the resized image that the crop keeps, without the rest: a line of 60000 pixels, resized to a height
     of 256, has 15 million columns, of which 224 are used.
 
     The pixels are those of the whole resized image, but for rounding: few differ, by one level of 255, and with the
@@ -167,8 +163,7 @@ def _offset(side: int, crop: int) -> int:
 
 
 def height_and_width(size: Any) -> list[int]:
-    """
-    `[height, width]` of a side, a pair, or an array of two.
+    """`[height, width]` of a side, a pair, or an array of two.
 
     Raises:
         ValueError: if it is none of these.

@@ -1,5 +1,4 @@
-"""
-Images from outside: the only place that opens image files, and whatever else users call an image, as 8-bit RGB.
+"""Images from outside: the only place that opens image files, and whatever else users call an image, as 8-bit RGB.
 
 Files are opened by an allow-list of formats. Pillow has some forty more, found by content whatever a file is called:
 EPS starts Ghostscript, others are rarely used parsers of untrusted bytes.
@@ -43,8 +42,7 @@ def decoding() -> Iterator[None]:
 
 
 def open_image_file(source: bytes | bytearray | memoryview | str | os.PathLike[str]) -> Image.Image:
-    """
-    The head of an image file; its pixels are decoded by `load`.
+    """The head of an image file; its pixels are decoded by `load`.
 
     Args:
         source: a path, or the bytes of a file.
@@ -86,9 +84,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_pil(image: Any) -> Image.Image:
-    """
-    A Pillow image from a Pillow image, a path, or an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4
-    channels: floating-point numbers in [0, 1], integers in 0…255, uint16 in 0…65535, or truth values.
+    """A Pillow image from a Pillow image, a path, or an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or
+    4 channels: floating-point numbers in [0, 1], integers in 0…255, uint16 in 0…65535, or truth values.
 
     Raises:
         ValueError: if it is none of these.
@@ -109,8 +106,7 @@ def as_pil(image: Any) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """
-    The image in 8-bit RGB, whatever it was stored as.
+    """The image in 8-bit RGB, whatever it was stored as.
 
     * Transparency (an alpha channel, a transparent palette entry or colour) is composed over white.
     * 16-bit grey is scaled, not clipped: 0…65535 becomes 0…255. Pillow's mode "I" counts as 16 bit, as that is

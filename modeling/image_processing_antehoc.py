@@ -25,8 +25,7 @@ _CROP_MODES = ("center", "squash", "border")
 
 
 class AnteHocImageProcessor(BaseImageProcessor):
-    """
-    Resizes, crops and normalises as timm evaluates the backbone; bit for bit timm's own transform.
+    """Resizes, crops and normalises as timm evaluates the backbone; bit for bit timm's own transform.
 
     Of images so thin that their resized version would have more than 8 million pixels (and sixteen times those of the
     input), only what the crop keeps is resized; these pixels may differ from timm's by one level of 255.
@@ -71,8 +70,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_backbone(cls, backbone: str, image_size: int | list[int] | None = None, **options: Any) -> Any:
-        """
-        The processor that timm's evaluation of this backbone uses.
+        """The processor that timm's evaluation of this backbone uses.
 
         Args:
             backbone (`str`): a timm architecture, with or without pretrained tag.
@@ -96,8 +94,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
         return cls(**{**values, **options})
 
     def to_dict(self) -> dict[str, Any]:
-        """
-        Without the class's name: `AutoImageProcessor` then finds it in the `auto_map` of the model's config.json.
+        """Without the class's name: `AutoImageProcessor` then finds it in the `auto_map` of the model's config.json.
 
         Named in the processor's own file, transformers' image pipelines go on to look for a video processor of that
         name and ask the user, at a prompt, whether to run code for it.
@@ -115,7 +112,8 @@ class AnteHocImageProcessor(BaseImageProcessor):
 
     def transform(self, crop_pct: float | None = None) -> Any:
         """timm's evaluation transform, from a PIL image to a normalised (3, H, W) tensor; for thin images see
-        [`preprocess`], which does not resize what is cropped off."""
+        [`preprocess`], which does not resize what is cropped off.
+        """
         return create_transform(
             input_size=(3, self.image_size[0], self.image_size[1]),
             is_training=False,
@@ -134,8 +132,7 @@ class AnteHocImageProcessor(BaseImageProcessor):
     def post_process_keypoint_detection(
         self, outputs: Any, target_sizes: Any = None, names: list[str] | None = None
     ) -> list[dict[str, Any]]:
-        """
-        Points in pixels of the images as they were before resizing and cropping.
+        """Points in pixels of the images as they were before resizing and cropping.
 
         Args:
             outputs (`AnteHocLandmarkOutput`): of B images.
@@ -164,7 +161,8 @@ class AnteHocImageProcessor(BaseImageProcessor):
         return found
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
-        """
+        """Images as the model takes them.
+
         Args:
             images: one image or a list: PIL, path, (H, W), (H, W, C) or (C, H, W) array or tensor (integers in 0…255,
                 or floating-point numbers in [0, 1]).

@@ -1,6 +1,5 @@
-"""
-The small network that the paper's landmark models build on, as an architecture of timm: eight convolutions, then dense
-layers. It is `antehoc_landmark_cnn` there, made for images of 128 pixels.
+"""The small network that the paper's landmark models build on, as an architecture of timm: eight convolutions, then
+dense layers. It is `antehoc_landmark_cnn` there, made for images of 128 pixels.
 """
 
 from typing import Any
@@ -17,8 +16,7 @@ _SMALLEST = 90
 
 
 class LandmarkCNN(nn.Module):
-    """
-    Eight 3×3 convolutions without padding, each followed by ReLU and batch norm, and two dense layers.
+    """Eight 3×3 convolutions without padding, each followed by ReLU and batch norm, and two dense layers.
 
     Args:
         num_classes (`int`): size of the output, twice the number of points; 0 for the dense features.

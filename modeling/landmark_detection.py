@@ -34,8 +34,7 @@ class _Found(ModelOutput):
 
 @dataclass
 class AnteHocLandmarkOutput(Explanation, _Found):
-    """
-    Output of [`AnteHocForLandmarkDetection`], with the map as in [`Explanation`].
+    """Output of [`AnteHocForLandmarkDetection`], with the map as in [`Explanation`].
 
     Args:
         loss (`Tensor`, *optional*): mean error of the known coordinates, a scalar, if labels were given.
@@ -61,8 +60,7 @@ class AnteHocLandmarkModel(AnteHocModel):
 
 
 class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
-    """
-    A network that finds K points in an image and shows what it looked at.
+    """A network that finds K points in an image and shows what it looked at.
 
     The backbone's own classifier, with 2·K outputs, is the head: direct regression, as in the paper's landmark models.
 
@@ -115,7 +113,8 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
         phase: Phase | None = None,
         normalizer: Tensor | None = None,
     ) -> AnteHocLandmarkOutput:
-        """
+        """Points and their map, in one pass.
+
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             labels (`Tensor`, *optional*): (B, K, 2) x and y in units of the image's width and height: 0 is the left
@@ -149,8 +148,7 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
 
 
 def landmark_worth(found: Tensor, whole: Tensor) -> Tensor:
-    """
-    How near points stay to where the whole image has them: exp(−‖Δ‖² / 2σ²) with σ = 0.05 of the image's sides.
+    """How near points stay to where the whole image has them: exp(−‖Δ‖² / 2σ²) with σ = 0.05 of the image's sides.
 
     Args:
         found (`Tensor`): (B, 2·K), the points that are found in what is left of the images.
@@ -164,8 +162,7 @@ def landmark_worth(found: Tensor, whole: Tensor) -> Tensor:
 
 
 def point_targets(prediction: Tensor | None) -> Targets:
-    """
-    The points, all of which are explained together unless some are named. The map head learns a vector for each.
+    """The points, all of which are explained together unless some are named. The map head learns a vector for each.
 
     Args:
         prediction (`Tensor`, *optional*): (B, 2·K); None where nothing has been found.
@@ -175,8 +172,7 @@ def point_targets(prediction: Tensor | None) -> Targets:
 
 
 def named_points(config: Any, target: Any, worth: Tensor) -> Tensor:
-    """
-    Points by name or number.
+    """Points by name or number.
 
     Args:
         config ([`AnteHocLandmarkConfig`]): names points and parts.
@@ -205,8 +201,7 @@ def named_points(config: Any, target: Any, worth: Tensor) -> Tensor:
 
 
 def landmark_loss(landmarks: Tensor, labels: Tensor, kind: str = "mse") -> Tensor:
-    """
-    The mean error of the coordinates that are known: over each image first, then over the images.
+    """The mean error of the coordinates that are known: over each image first, then over the images.
 
     An image counts as much as any other however many of its points are known (none: its loss is 0), so that the loss
     of a batch is the mean of the losses of its parts, on several processes and with accumulated gradients alike.

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Explanation(ModelOutput):
-    """
-    A map and what it was made from. Every head fills the first two; the others are extras of some heads.
+    """A map and what it was made from. Every head fills the first two; the others are extras of some heads.
 
     Args:
         interpretation_map (`Tensor`): (B, 1, H, W), float32 in [0, 1], at input size.
@@ -49,8 +48,7 @@ PASS_FIELDS = ("weight_logits", "tap_values")
 
 @dataclass
 class Targets:
-    """
-    What a map of one target needs to know of the prediction; a head with one map an image takes no notice of it.
+    """What a map of one target needs to know of the prediction; a head with one map an image takes no notice of it.
 
     Args:
         worth (`Tensor`): (B, K) float32, what each image is worth to each target, see
@@ -93,8 +91,7 @@ def worth_to_share(targets: Targets, baseline_worth: Tensor) -> Tensor:
 
 
 def with_total(contributions: Tensor, total: Tensor) -> Tensor:
-    """
-    Contributions that sum to what there is to share, the same correction for every patch.
+    """Contributions that sum to what there is to share, the same correction for every patch.
 
     Source: Ruiz, Valenciano, Zarzuelo, "The family of least square values for transferable utility games", Games and
     Economic Behavior, 1998; used for networks by Jethani et al., "FastSHAP", ICLR 2022, Eq. 5.
@@ -117,8 +114,7 @@ Predict = Callable[[Tensor], Any]
 
 
 class MapHead(Protocol):
-    """
-    What a model expects of its `map_head`, an `nn.Module`.
+    """What a model expects of its `map_head`, an `nn.Module`.
 
     The backbone is read without gradient, so nothing that a map head learns reaches it.
     """
@@ -148,8 +144,7 @@ class MapHead(Protocol):
     def second_pass(
         self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
     ) -> tuple[Any, Explanation]:
-        """
-        What the objective compares in training.
+        """What the objective compares in training.
 
         Args:
             tap_values (`Tensor`): of the first pass.
@@ -164,8 +159,7 @@ class MapHead(Protocol):
 
 
 class MapHeadConfig(PreTrainedConfig):
-    """
-    Options of one kind of map head; a model's configuration holds one of these as `map_head`.
+    """Options of one kind of map head; a model's configuration holds one of these as `map_head`.
 
     Raises:
         ValueError: for an option that this kind of map does not have.
@@ -212,8 +206,7 @@ class MapHeadConfig(PreTrainedConfig):
         return {"kind": self.kind, **options, "transformers_version": transformers_version}
 
     def fit(self, config: "AnteHocConfig") -> None:
-        """
-        Checks the options against the model's configuration and fills those that depend on it.
+        """Checks the options against the model's configuration and fills those that depend on it.
 
         Raises:
             ValueError: if they don't fit.
@@ -233,8 +226,7 @@ _OF_TRANSFORMERS = frozenset(
 def apply_map(
     pixel_values: Tensor, interpretation_map: Tensor, mean: Tensor, std: Tensor, mask_space: str = "pixel"
 ) -> Tensor:
-    """
-    The energy map I_second = I_first ⊙ I_map (Eq. 2), normalised as the backbone expects it.
+    """The energy map I_second = I_first ⊙ I_map (Eq. 2), normalised as the backbone expects it.
 
     In pixel space, with x the normalised image: ν(pixels ⊙ M) = M·x + (M − 1)·mean/std, so 0 in the map is black.
 
@@ -266,8 +258,7 @@ def wants_hidden(model: Any, asked: bool | None) -> bool:
 
 
 def class_targets(model: Any, logits: Tensor | None) -> Targets:
-    """
-    The outputs of a model whose backbone has its classifier, as targets of a map.
+    """The outputs of a model whose backbone has its classifier, as targets of a map.
 
     Args:
         model: with the classifier of timm's network, and a configuration that names the kind of problem.
@@ -285,8 +276,7 @@ def class_targets(model: Any, logits: Tensor | None) -> Targets:
 
 
 def class_worth(config: Any, logits: Tensor) -> Tensor:
-    """
-    What images are worth to each output of a classifier.
+    """What images are worth to each output of a classifier.
 
     Args:
         config: names the kind of problem.
@@ -342,10 +332,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_channels(kept: list[Tensor], channels: list[int]) -> None:
-    """
-    Raises:
-        ValueError: if what was read of the taps has other channels than the map head was made for.
-    """
+    """Raises a ValueError if what was read of the taps has other channels than the map head was made for."""
     there = [tap.shape[1] for tap in kept]
     if there != channels:
         raise ValueError(
@@ -355,10 +342,7 @@ def check_channels(kept: list[Tensor], channels: list[int]) -> None:
 
 
 def check_tap_values(tap_values: Tensor, channels: int, what: str = "") -> None:
-    """
-    Raises:
-        ValueError: unless `tap_values` are of (B, channels, rows, columns).
-    """
+    """Raises a ValueError unless `tap_values` are of (B, channels, rows, columns)."""
     if tap_values.ndim != 4 or tap_values.shape[1] != channels:
         raise ValueError(
             f"tap_values must be {what}(batch, {channels}, rows, columns), not {tuple(tap_values.shape)}."
@@ -366,10 +350,7 @@ def check_tap_values(tap_values: Tensor, channels: int, what: str = "") -> None:
 
 
 def check_count(name: str, value: Any, optional: bool = False, least: int = 1, most: int = MOST) -> None:
-    """
-    Raises:
-        ValueError: unless the value is a whole number from `least` to `most`, or None where that is allowed.
-    """
+    """Raises a ValueError unless the value is a whole number from `least` to `most`, or None where that is allowed."""
     if value is None and optional:
         return
     if not is_whole(value) or value < least:

@@ -23,8 +23,7 @@ PredictionKind = Literal["categorical", "bernoulli", "vector"]
 
 
 class AnteHocPreTrainedModel(TimmPreTrainedModel):
-    """
-    A timm backbone that explains itself; the task's head is added by subclasses.
+    """A timm backbone that explains itself; the task's head is added by subclasses.
 
     Everything but `map_head` belongs to the task and is what plain timm would train.
     """
@@ -70,8 +69,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     @classmethod
     def from_backbone(cls, backbone: str, pretrained: bool | str = False, **config: Any) -> "AnteHocPreTrainedModel":
-        """
-        A new model around a timm backbone.
+        """A new model around a timm backbone.
 
         Args:
             backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.
@@ -132,8 +130,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return result, self.map_head.combine(kept, size), tuple(seen) if hidden_states else None
 
     def interpretation(self, pixel_values: Tensor, target: Tensor | int | None = None) -> Explanation:
-        """
-        The map of normalised images alone, whatever the model's head.
+        """The map of normalised images alone, whatever the model's head.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -169,8 +166,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         return checked_class(target, worth)
 
     def energy_map(self, pixel_values: Tensor, interpretation_map: Tensor) -> Tensor:
-        """
-        image ⊙ map, normalised as the backbone expects it (Eq. 2).
+        """image ⊙ map, normalised as the backbone expects it (Eq. 2).
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -187,8 +183,8 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     worth_is_nearness: ClassVar[bool] = False
 
     def worth(self, prediction: Tensor, whole: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """
-        What images, or what is left of them, are worth to each of the model's targets: what contributions share out.
+        """What images, or what is left of them, are worth to each of the model's targets: what contributions share
+        out.
 
         Args:
             prediction (`Tensor`): on these images, see [`prediction`].
@@ -221,8 +217,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         hidden_states: bool = False,
         known: Any = None,
     ) -> tuple[Any, Explanation, tuple[Tensor, ...] | None]:
-        """
-        One forward pass, with as much of the map as the phase needs.
+        """One forward pass, with as much of the map as the phase needs.
 
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
@@ -268,8 +263,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
     @contextmanager
     def interpretation_phase(self, batch_norm: BatchNormMode = "eval", train_backbone: bool = False) -> Iterator[None]:
-        """
-        Second pass: the map head learns from what the frozen backbone makes of masked images.
+        """Second pass: the map head learns from what the frozen backbone makes of masked images.
 
         Lasts until after the backward pass, since gradient checkpointing runs the backbone again there. Dropout is
         off.
@@ -325,8 +319,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
 
 @dataclass
 class AnteHocModelOutput(Explanation, BaseModelOutputWithPooling):
-    """
-    Output of [`AnteHocModel`], with the map as in [`Explanation`].
+    """Output of [`AnteHocModel`], with the map as in [`Explanation`].
 
     Args:
         last_hidden_state (`Tensor`): the backbone's features, (B, C, h, w) for most.
@@ -336,8 +329,7 @@ class AnteHocModelOutput(Explanation, BaseModelOutputWithPooling):
 
 
 class AnteHocModel(AnteHocPreTrainedModel):
-    """
-    The bare model: features and maps. This is what `AutoModel` gives.
+    """The bare model: features and maps. This is what `AutoModel` gives.
 
     It has no head, unless each target has a map of its own: then it keeps the classifier, and gives the map of what
     that predicts.
@@ -360,7 +352,8 @@ class AnteHocModel(AnteHocPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, output_attention_maps: bool = False, output_hidden_states: bool | None = None
     ) -> AnteHocModelOutput:
-        """
+        """Features and map of images, in one pass.
+
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             output_attention_maps (`bool`): also return what the map was made from: soft attention maps and weight

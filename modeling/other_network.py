@@ -1,5 +1,5 @@
-"""
-Networks that are not timm's, as backbones: image classifiers of transformers and torchvision behind timm's interface.
+"""Networks that are not timm's, as backbones: image classifiers of transformers and torchvision behind timm's
+interface.
 
 A configuration names them with a prefix, `"transformers:vit"` or `"torchvision:resnet50"`; `backbone_kwargs` are then
 the options of transformers' own configuration, or of torchvision's function.
@@ -19,10 +19,7 @@ def is_other_network(backbone: Any) -> bool:
 
 
 def check_other_network(backbone: str, options: dict[str, Any] | None) -> None:
-    """
-    Raises:
-        ValueError: if transformers or torchvision has no such image classifier, or not with these options.
-    """
+    """Raises a ValueError if transformers or torchvision has no such image classifier, or not with these options."""
     library, name = backbone.split(":", 1)
     try:
         if library == "transformers":
@@ -37,8 +34,7 @@ def check_other_network(backbone: str, options: dict[str, Any] | None) -> None:
 
 
 def build_other_network(backbone: str, num_outputs: int, options: dict[str, Any]) -> "OtherNetwork":
-    """
-    A network with its library's own initialisation.
+    """A network with its library's own initialisation.
 
     Args:
         backbone (`str`): its name with the library's prefix.
@@ -83,8 +79,7 @@ def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
 
 
 class OtherNetwork(nn.Module):
-    """
-    An image classifier behind the interface of timm's networks.
+    """An image classifier behind the interface of timm's networks.
 
     Args:
         network (`nn.Module`): pixels (B, 3, H, W) → logits (B, K), or an output of transformers that has `logits`.
@@ -139,9 +134,8 @@ class OtherNetwork(nn.Module):
 
 
 def _blocks(network: nn.Module, classifier: str) -> list[str]:
-    """
-    Names of the whole blocks, in order: the entries of that list of modules which holds most of the parameters and is
-    not the classifier.
+    """Names of the whole blocks, in order: the entries of that list of modules which holds most of the parameters and
+    is not the classifier.
     """
     lists = {
         name: sum(parameter.numel() for parameter in module.parameters())

@@ -29,8 +29,7 @@ def without_gradient(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def masked_pass_mode(backbone: nn.Module, batch_norm: str) -> Iterator[None]:
-    """
-    Keeps batch norms from storing the statistics of masked images, unless `batch_norm="update"`.
+    """Keeps batch norms from storing the statistics of masked images, unless `batch_norm="update"`.
 
     With `"batch"` they normalise by the batch: a batch norm that does not track its statistics does just that. With
     `"eval"` those whose weights are frozen keep no activation for the backward pass.

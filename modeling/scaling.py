@@ -9,8 +9,7 @@ from torch import Tensor
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """
-    Bilinear resize of (B, η, h, w) maps to (B, η, H, W), as `F.interpolate(mode="bilinear", align_corners=False)`.
+    """Bilinear resize of (B, η, h, w) maps to (B, η, H, W), as `F.interpolate(mode="bilinear", align_corners=False)`.
 
     Bilinear resizing is separable: a product with one matrix from the left and one from the right. On a CPU, in
     float32, this takes about half the time of `F.interpolate` for a handful of maps, and equals it to rounding.
@@ -50,10 +49,9 @@ def _averages(wide: int, narrow: int) -> Tensor:
 
 
 def _mixed(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """
-    Maps (B, C, h, w) with matrices (g, h) from the left and (w', w) from the right: (B, C, g, w'). On a CPU this takes
-    half the time of pooling or antialiased interpolation or less; a tenth where channels lie innermost in memory, as
-    in ConvNeXt.
+    """Maps (B, C, h, w) with matrices (g, h) from the left and (w', w) from the right: (B, C, g, w'). On a CPU this
+    takes half the time of pooling or antialiased interpolation or less; a tenth where channels lie innermost in
+    memory, as in ConvNeXt.
     """
     if maps.stride(1) == 1 and maps.shape[1] > 1:
         mixed = columns @ maps.permute(0, 2, 3, 1)
@@ -68,8 +66,7 @@ def patch_grid(size: tuple[int, int], patches: int) -> tuple[int, int]:
 
 
 def on_grid(features: Tensor, grid: tuple[int, int], scaled: bool = True) -> Tensor:
-    """
-    A layer's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32: the mean over each patch, or
+    """A layer's activations (B, C, h, w) on the grid of patches, (B, C, g, w) float32: the mean over each patch, or
     interpolated bilinearly; if `scaled`, divided by their root mean square over the image.
     """
     height, width = features.shape[-2:]
@@ -116,8 +113,7 @@ def minmax(maps: Tensor) -> Tensor:
 
 
 def has_contrast(low: Tensor, high: Tensor) -> Tensor:
-    """
-    Whether maps with these minima and maxima show something. Differences in the last digits are rounding: the mean
+    """Whether maps with these minima and maxima show something. Differences in the last digits are rounding: the mean
     over the channels of a layer norm, for one, is zero everywhere, and stretching it would show noise.
     """
     # False as well where a map is not finite: a NaN anywhere in it makes `high` NaN, with which comparisons are false,
@@ -126,9 +122,8 @@ def has_contrast(low: Tensor, high: Tensor) -> Tensor:
 
 
 def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """
-    (maps − low) / (high − low), with an epsilon relative to the maps' own magnitude: soft attention maps have values
-    around 1/(H·W), and an absolute 1e-8 would dim the maps of large images.
+    """(maps − low) / (high − low), with an epsilon relative to the maps' own magnitude: soft attention maps have
+    values around 1/(H·W), and an absolute 1e-8 would dim the maps of large images.
     """
     span = high - low
     scale = 1 / (span + 1e-8 * (low.abs() + span) + torch.finfo(maps.dtype).tiny)
@@ -136,8 +131,7 @@ def stretch(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def contribution_map(contributions: Tensor, size: tuple[int, int], floor: str = "least") -> tuple[Tensor, Tensor]:
-    """
-    The map of one target an image.
+    """The map of one target an image.
 
     Args:
         contributions (`Tensor`): (B, 1, g, w), to that target; or (B, K, g, w), for a map of each of K.
@@ -189,8 +183,7 @@ def size_of(pixel_values: Tensor) -> tuple[int, int]:
 
 
 def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = None) -> Tensor:
-    """
-    The head's weights as the contribution network takes them.
+    """The head's weights as the contribution network takes them.
 
     Args:
         weight (`Tensor`): (K, C).

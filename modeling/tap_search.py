@@ -102,8 +102,7 @@ def _feature_info(backbone: nn.Module) -> list[dict[str, Any]]:
 
 
 def convolution_taps(calls: list[LayerCall], tap_point: str, include_shortcuts: bool) -> list[TapPoint]:
-    """
-    One tap for every main-path convolution, in the order in which they run.
+    """One tap for every main-path convolution, in the order in which they run.
 
     Args:
         calls: of [`watch`].
@@ -156,9 +155,8 @@ def stage_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
 
 
 def at_the_classifier(backbone: nn.Module, calls: list[LayerCall], points: list[TapPoint]) -> list[TapPoint]:
-    """
-    The same taps, but with the last stage's output in place of a last tap that lies within that stage (in a branch of
-    a ConvNeXt's block, say), if the output is as wide as what the classifier reads.
+    """The same taps, but with the last stage's output in place of a last tap that lies within that stage (in a branch
+    of a ConvNeXt's block, say), if the output is as wide as what the classifier reads.
     """
     width = getattr(backbone.get_classifier(), "in_features", None)  # type: ignore[operator]
     order = {(call.module, call.call): index for index, call in enumerate(calls)}
@@ -177,8 +175,7 @@ def _ending_in(name: str, calls: dict[str, LayerCall]) -> LayerCall | None:
 
 
 def named_taps(calls: list[LayerCall], names: list[str]) -> list[TapPoint]:
-    """
-    Taps at modules named by the user.
+    """Taps at modules named by the user.
 
     Raises:
         ValueError: if there is no such module in the forward pass or its output has no grid of positions.

@@ -1,5 +1,4 @@
-"""
-Where the backbone is read, and reading it during a forward pass.
+"""Where the backbone is read, and reading it during a forward pass.
 
 The grid of positions in a layer's output may be (B, C, h, w), (B, h, w, C) or (B, tokens, C).
 """
@@ -19,8 +18,7 @@ Hook = Callable[[nn.Module, Any, Any], None]
 
 @dataclass(frozen=True)
 class TapPoint:
-    """
-    One place in the backbone that is read.
+    """One place in the backbone that is read.
 
     Attributes:
         module: the module's name in the backbone.
@@ -45,8 +43,7 @@ class TapPoint:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TapPoint":
-        """
-        The inverse of [`to_dict`].
+        """The inverse of [`to_dict`].
 
         Raises:
             ValueError: if a key is unknown or the layout is none of the three.
@@ -104,8 +101,7 @@ def grid_of_tokens(tokens: int, image_size: tuple[int, int], stride: tuple[float
 def find_layout(
     output: Any, image_size: tuple[int, int], channels: int | None = None, prefix_tokens: int = 0
 ) -> dict[str, Any] | None:
-    """
-    Finds the grid of positions in a module's output for a single image.
+    """Finds the grid of positions in a module's output for a single image.
 
     Args:
         output: what the module returned; of a tuple or list the last tensor with a grid is taken.
@@ -187,8 +183,7 @@ def forward_with_taps(
     call: Callable[[], Any],
     image_size: tuple[int, int],
 ) -> tuple[Any, list[Tensor]]:
-    """
-    Runs the backbone and reads its taps on the way.
+    """Runs the backbone and reads its taps on the way.
 
     What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
     copies made meanwhile in another thread leave them out ([`copies_without_taps`]). `torch.compile` cannot follow
@@ -268,8 +263,7 @@ _TAP = "antehoc_tap"
 
 
 def copies_without_taps(modules: Iterable[nn.Module]) -> None:
-    """
-    Sees to it that copies and pickles of such modules, alone or as parts of another, leave out the hooks of forward
+    """Sees to it that copies and pickles of such modules, alone or as parts of another, leave out the hooks of forward
     passes that are running in other threads.
 
     `copyreg` is where `copy` and `pickle` look for how objects of a class are taken apart. What they write is the same

@@ -65,8 +65,7 @@ class TimmPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _from_options(cls, make_config: Any, backbone: str, pretrained: bool | str, options: dict[str, Any]) -> Any:
-        """
-        A new model.
+        """A new model.
 
         Args:
             make_config: the configuration's class, or what makes one of the same options.
@@ -110,9 +109,8 @@ class TimmPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """
-        As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it is
-        loaded); weights that do not fit are an error, and they end up in aligned memory of their own.
+        """As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it
+        is loaded); weights that do not fit are an error, and they end up in aligned memory of their own.
 
         Weights that stay mapped from the file lie at odd addresses, where the CPU's matrix kernels round otherwise
         (1e-8): a reloaded model would not give the very same numbers.
@@ -143,8 +141,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         return False
 
     def _checked_pixels(self, pixel_values: Tensor) -> Tensor:
-        """
-        The images as the kind of number that the backbone's weights are.
+        """The images as the kind of number that the backbone's weights are.
 
         Raises:
             ValueError: unless the images are (B, 3, H, W) in floating point, and of the size that the model takes
@@ -180,9 +177,8 @@ class TimmPreTrainedModel(PreTrainedModel):
 
 
 def plain(values: Any, name: str, like: Tensor) -> Tensor:
-    """
-    Numbers as a tensor that can be computed with: of lists, arrays, and tensors of any layout, also those made within
-    `torch.inference_mode`.
+    """Numbers as a tensor that can be computed with: of lists, arrays, and tensors of any layout, also those made
+    within `torch.inference_mode`.
 
     Args:
         values: any of these.
@@ -224,8 +220,7 @@ def load_pretrained_backbone(
     source: bool | str | PathLike[str],
     weights: dict[str, Any] | None = None,
 ) -> None:
-    """
-    Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
+    """Puts timm's pretrained weights into `backbone`. A classifier of another size keeps its initial weights.
 
     Args:
         backbone, config, num_outputs: the network, its configuration, and the size of its classifier.
@@ -262,8 +257,7 @@ def _unavailable(what: str, error: Exception) -> OSError:
 
 
 def _weights_in_file(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """
-    The tensors in a file of weights; None where timm alone can read it.
+    """The tensors in a file of weights; None where timm alone can read it.
 
     Raises:
         OSError: if the file cannot be read.
@@ -295,8 +289,7 @@ def _classes_in(weights: dict[str, Any] | None, backbone: str) -> int | None:
 
 
 def pretrained_labels(backbone: str, weights: dict[str, Any] | None = None) -> dict[str, Any]:
-    """
-    `id2label` and `label2id` of the data set a timm tag was trained on; the number of classes alone where timm does
+    """`id2label` and `label2id` of the data set a timm tag was trained on; the number of classes alone where timm does
     not know their names, or `weights` of a file have another number; empty where nothing is known.
     """
     cfg = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
@@ -319,8 +312,7 @@ def pretrained_labels(backbone: str, weights: dict[str, Any] | None = None) -> d
 
 @contextmanager
 def explained_damage(name: Any) -> Iterator[None]:
-    """
-    Turns the failure to read a checkpoint's weights into one sentence.
+    """Turns the failure to read a checkpoint's weights into one sentence.
 
     Args:
         name: folder or Hub name of the checkpoint.
@@ -346,8 +338,7 @@ def explained_damage(name: Any) -> Iterator[None]:
 
 
 def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> str:
-    """
-    What to say of weights of another shape than the model's.
+    """What to say of weights of another shape than the model's.
 
     Args:
         name: folder or Hub name of the checkpoint.
@@ -369,8 +360,7 @@ def forget_fresh_values(model: nn.Module) -> None:
 
 
 def restore_missing(model: nn.Module, module: nn.Module, build: Callable[[], nn.Module]) -> None:
-    """
-    Fills the parameters and buffers of `module` that no checkpoint filled from a freshly built model.
+    """Fills the parameters and buffers of `module` that no checkpoint filled from a freshly built model.
 
     transformers builds on the meta device and leaves non-persistent buffers (blur kernels, position indices) and
     missing parameters without value; a generic initialisation would be wrong for many timm families.

@@ -1,5 +1,4 @@
-"""
-A map for each word of a caption, from the same network: an extension of ours. The paper has one map an image.
+"""A map for each word of a caption, from the same network: an extension of ours. The paper has one map an image.
 
 Where each word has contributions of its own, words are targets like classes, and what they are worth is the logarithm
 of their probability. The rest of this file makes something of a single map an image.
@@ -27,9 +26,8 @@ _ROWS = 1024
 
 
 def checked_token_ids(ids: Any, config: Any, name: str, like: Tensor, count: int | None = None) -> Tensor:
-    """
-    Token ids (B, T) int64 of words, on the device of `like`. They are looked at on the CPU alone: on a GPU this would
-    wait for the device at every step.
+    """Token ids (B, T) int64 of words, on the device of `like`. They are looked at on the CPU alone: on a GPU this
+    would wait for the device at every step.
 
     Args:
         ids: tensor, array or lists of whole numbers.
@@ -62,8 +60,7 @@ def checked_token_ids(ids: Any, config: Any, name: str, like: Tensor, count: int
 
 
 def word_worth(logits: Tensor, labels: Tensor) -> Tensor:
-    """
-    The log-probability of each word, given those before it.
+    """The log-probability of each word, given those before it.
 
     Args:
         logits (`Tensor`): (B, T, V).
@@ -79,8 +76,7 @@ def word_worth(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def word_targets(logits: Tensor, labels: Tensor, read: Tensor, weight: Tensor, pad_token_id: int) -> Targets:
-    """
-    Words as targets of a map, all of which are explained together unless one is named.
+    """Words as targets of a map, all of which are explained together unless one is named.
 
     Args:
         logits (`Tensor`): (B, T, V).
@@ -96,8 +92,7 @@ def word_targets(logits: Tensor, labels: Tensor, read: Tensor, weight: Tensor, p
 
 
 def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """
-    What the backbone's pooling makes of each position alone.
+    """What the backbone's pooling makes of each position alone.
 
     Args:
         backbone: timm's network, without classifier.
@@ -124,8 +119,7 @@ def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[in
 
 
 def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, sequences: Tensor) -> Tensor:
-    """
-    How much likelier each word becomes when the decoder is given a position's feature for the image's.
+    """How much likelier each word becomes when the decoder is given a position's feature for the image's.
 
     Args:
         decoder (`CaptionDecoder`): reads the words before it (teacher forcing).
@@ -150,8 +144,7 @@ def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, se
 
 
 def word_maps(evidence: Tensor, grid: tuple[int, int], interpretation_map: Tensor) -> Tensor:
-    """
-    The interpretation map, weighted by each word's evidence.
+    """The interpretation map, weighted by each word's evidence.
 
     Args:
         evidence (`Tensor`): (B, T, h·w).

@@ -17,8 +17,7 @@ from typing import Any
 
 
 class Client:
-    """
-    A process that runs pieces of code; starting one costs seconds, so that several tests share it.
+    """A process that runs pieces of code; starting one costs seconds, so that several tests share it.
 
     Args:
         home: its working folder, made here.

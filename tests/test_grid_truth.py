@@ -30,8 +30,7 @@ class SeesQuadrants(nn.Module):
 
 
 def test_shapley_values_by_hand(comparison):
-    """
-    Two players: alone 1 and 2, together 6, nobody 0. First in half of the orders each: (1 + (6 − 2)) / 2 = 2.5 and
+    """Two players: alone 1 and 2, together 6, nobody 0. First in half of the orders each: (1 + (6 − 2)) / 2 = 2.5 and
     (2 + (6 − 1)) / 2 = 3.5.
     """
     coalition_truth = comparison("coalition_truth")

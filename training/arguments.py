@@ -37,9 +37,8 @@ SEQUENTIAL_FP16 = (
 
 @dataclass
 class AnteHocTrainingArguments(TrainingArguments):
-    """
-    `transformers.TrainingArguments` and what every second pass needs on top. What the map learns from has options of
-    its own: see [`EnergyOptions`] and [`CoalitionOptions`].
+    """`transformers.TrainingArguments` and what every second pass needs on top. What the map learns from has options
+    of its own: see [`EnergyOptions`] and [`CoalitionOptions`].
 
     The inherited `learning_rate`, `weight_decay`, `max_grad_norm` and so on belong to the first pass, i.e. to the
     backbone and its head, and mean exactly what they mean to the stock Trainer. The learning rate schedule and the

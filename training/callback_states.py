@@ -19,8 +19,7 @@ def restore_callbacks(state: TrainerState, callbacks: Sequence[TrainerCallback])
 
 
 def has_ended(state: TrainerState, max_steps: int | None, callbacks: Sequence[TrainerCallback]) -> bool:
-    """
-    Whether a checkpoint is the end of its training, be it the last step or a callback's decision, and neither more
+    """Whether a checkpoint is the end of its training, be it the last step or a callback's decision, and neither more
     steps nor more patience is asked for now.
 
     Args:

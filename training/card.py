@@ -43,8 +43,7 @@ _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([0-9a-f]{40})/")
 def describe_training(
     args: AnteHocTrainingArguments, objective: Objective | None, augmentation: str | None = None
 ) -> dict[str, object]:
-    """
-    Seed, precision, hardware, the hyperparameters of each pass, and what the objective says of itself.
+    """Seed, precision, hardware, the hyperparameters of each pass, and what the objective says of itself.
 
     Args:
         args: the trainer's.
@@ -131,8 +130,7 @@ class RunRecord:
 
 
 def describe_provenance(dataset: object) -> dict[str, object]:
-    """
-    Name and revision of a data set on the Hub, and how many images are used, as far as the data set knows them.
+    """Name and revision of a data set on the Hub, and how many images are used, as far as the data set knows them.
 
     Args:
         dataset: a `datasets.Dataset`, one of [`load_image_data`], or any other with `info`.

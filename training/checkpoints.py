@@ -1,5 +1,4 @@
-"""
-Checkpoints that are whole or not there.
+"""Checkpoints that are whole or not there.
 
 A checkpoint is written into `_partial/`, flushed to the disk, given a list of its files with their digests, and only
 then renamed to `checkpoint-N`. Whatever kills the run, a folder of that name with all the files on its list is whole;
@@ -54,8 +53,7 @@ class _Marker:
 
 
 def seal(folder: Path, step: int, resumable: bool = True) -> None:
-    """
-    Flushes every file of `folder` to the disk and writes the list that makes it a whole checkpoint.
+    """Flushes every file of `folder` to the disk and writes the list that makes it a whole checkpoint.
 
     Args:
         folder (`Path`): the checkpoint.
@@ -78,8 +76,7 @@ def seal(folder: Path, step: int, resumable: bool = True) -> None:
 
 
 def damaged_files(folder: str | Path, thorough: bool = True) -> list[str]:
-    """
-    What keeps `folder` from being a whole checkpoint.
+    """What keeps `folder` from being a whole checkpoint.
 
     Args:
         folder: the checkpoint.
@@ -103,10 +100,7 @@ def damaged_files(folder: str | Path, thorough: bool = True) -> list[str]:
 
 
 def check_whole(folder: str | Path) -> None:
-    """
-    Raises:
-        RunFolderError: if `folder` is not a whole checkpoint of this trainer, or holds a model only.
-    """
+    """Raises a RunFolderError if `folder` is not a whole checkpoint of this trainer, or holds a model only."""
     folder = Path(folder)
     damaged = damaged_files(folder)
     if damaged:
@@ -123,10 +117,7 @@ def check_whole(folder: str | Path) -> None:
 
 
 def check_best(folder: str | Path) -> None:
-    """
-    Raises:
-        RunFolderError: if `folder`, the best checkpoint of a run, is not whole.
-    """
+    """Raises a RunFolderError if `folder`, the best checkpoint of a run, is not whole."""
     damaged = damaged_files(folder)
     if damaged:
         raise RunFolderError(
@@ -136,8 +127,7 @@ def check_best(folder: str | Path) -> None:
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
-    """
-    The whole checkpoint of the highest step in `output_dir`; damaged ones of higher steps are passed over with a
+    """The whole checkpoint of the highest step in `output_dir`; damaged ones of higher steps are passed over with a
     warning that names them and their files.
 
     Returns:
@@ -190,8 +180,7 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
-    """
-    Deletes the oldest whole checkpoints beyond `limit`, never the newest nor the best.
+    """Deletes the oldest whole checkpoints beyond `limit`, never the newest nor the best.
 
     Args:
         output_dir (`str`): where they are.
@@ -214,8 +203,7 @@ def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
 
 @contextmanager
 def explained_full_disk(staged: Path, output_dir: str | Path) -> Iterator[None]:
-    """
-    Turns "no space left" while saving into one sentence; the unfinished folder is removed, older ones stay.
+    """Turns "no space left" while saving into one sentence; the unfinished folder is removed, older ones stay.
 
     Raises:
         OSError: with the errno of the failure, if the disk (or a quota) is full.

@@ -7,8 +7,7 @@ from antehoc_hf.training.arguments import DEEPSPEED, SEQUENTIAL_FP16, AnteHocTra
 
 
 def check_launch(args: AnteHocTrainingArguments, accelerator: Accelerator, trains_task: bool = False) -> None:
-    """
-    Looks at what the launcher and its environment have decided; the arguments have checked themselves.
+    """Looks at what the launcher and its environment have decided; the arguments have checked themselves.
 
     Args:
         args (`AnteHocTrainingArguments`): the trainer's.

@@ -27,8 +27,7 @@ class MeterState(TypedDict):
 
 
 class TrainingMeter(TrainerCallback):
-    """
-    Averages since the last report, over micro-batches and processes; as a callback it knows when training pauses.
+    """Averages since the last report, over micro-batches and processes; as a callback it knows when training pauses.
 
     Sums stay on the device; the only wait for it is the one with which the stock Trainer inspects its loss, too.
     """
@@ -89,8 +88,7 @@ class TrainingMeter(TrainerCallback):
                 self._parts[name] = self._parts.get(name, 0) + value.detach().float()
 
     def add_second_pass(self, result: SecondPassResult, share: float) -> None:
-        """
-        Adds a second pass.
+        """Adds a second pass.
 
         Args:
             result (`SecondPassResult`): of one micro-batch.
@@ -124,8 +122,7 @@ class TrainingMeter(TrainerCallback):
             logger.warning(message)
 
     def report(self, accelerator: Accelerator) -> dict[str, float]:
-        """
-        The averages since the last report; starts anew. To be called by all processes.
+        """The averages since the last report; starts anew. To be called by all processes.
 
         Returns:
             `dict`: the parts of the task's loss; `interpretation_loss`, `map_mean` in [0, 1] and `degenerate_share` in
@@ -179,8 +176,7 @@ class MapMeter:
 
     @contextmanager
     def watching(self, model: nn.Module, gather: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """
-        Reads the maps off the model's outputs within.
+        """Reads the maps off the model's outputs within.
 
         Args:
             model: whatever is called.

@@ -25,9 +25,9 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def mean_average_precision(prediction: EvalPrediction) -> dict[str, float]:
-    """
-    `mean_average_precision`: the mean over the classes that occur of the precision at each image of the class, ranked
-    by its logit; `exact_match`: share of images whose whole set of classes is right at probability 0.5. All in [0, 1].
+    """`mean_average_precision`: the mean over the classes that occur of the precision at each image of the class,
+    ranked by its logit; `exact_match`: share of images whose whole set of classes is right at probability 0.5. All in
+    [0, 1].
     """
     logits, labels = _arrays(prediction)
     truth = labels > 0.5

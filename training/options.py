@@ -10,8 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_arg
 
 @dataclass(frozen=True)
 class Range:
-    """
-    The numbers that an option takes.
+    """The numbers that an option takes.
 
     Args:
         low, high (`float`): its limits.
@@ -63,7 +62,8 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 
 def check_options(options: Options, inherited: Mapping[str, Range] | None = None) -> None:
-    """
+    """Holds every option against the range or the choices that its type states.
+
     Args:
         options: a dataclass.
         inherited: ranges of fields whose types do not say them; None is in all of these.
@@ -106,8 +106,7 @@ def flags_of(kind: type[Options]) -> dict[str, str]:
 
 
 def build_options(kind: type[O], given: O | None, values: Mapping[str, object]) -> O:
-    """
-    Options from an object, from keywords, or from an object with some of its values replaced.
+    """Options from an object, from keywords, or from an object with some of its values replaced.
 
     Raises:
         ValueError: if there is no such option, or a value is out of range.

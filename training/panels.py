@@ -19,8 +19,7 @@ Draw = Callable[[nn.Module, Mapping[str, Tensor]], Callable[[str], Figure]]
 
 
 class PanelCallback(TrainerCallback):
-    """
-    Saves a picture of what the model makes of fixed images to `output_dir/panels/step-000123.png`.
+    """Saves a picture of what the model makes of fixed images to `output_dir/panels/step-000123.png`.
 
     Args:
         batch (`dict`): as the data loader gives it, with `pixel_values` (N, 3, H, W), normalised.

@@ -31,8 +31,7 @@ class Saveable(Protocol):
 
 
 class HubPusher:
-    """
-    Pushes for a trainer, while it trains (`hub_strategy`) and at the end.
+    """Pushes for a trainer, while it trains (`hub_strategy`) and at the end.
 
     The stock Trainer copies the model out of the checkpoint over the one in `output_dir`, leaves out its code, and
     uploads whatever else lies there, including the pickled arguments that hold the token. Here a folder of links is
@@ -48,8 +47,7 @@ class HubPusher:
         self._args, self._complete = args, complete
 
     def create(self, token: str | None = None, private: bool | None = None) -> str:
-        """
-        Makes the repository, or finds it made: `hub_model_id`, or the name of `output_dir`.
+        """Makes the repository, or finds it made: `hub_model_id`, or the name of `output_dir`.
 
         Returns:
             `str`: its full name.
@@ -67,8 +65,7 @@ class HubPusher:
     def push(
         self, repo_id: str, message: str, blocking: bool = True, token: str | None = None, revision: str | None = None
     ) -> "Pushed | Future[Pushed]":
-        """
-        Pushes `output_dir` as it is.
+        """Pushes `output_dir` as it is.
 
         Raises:
             PushError: if the Hub did not take it.
@@ -85,8 +82,7 @@ class HubPusher:
     def push_checkpoint(
         self, checkpoint: Path, step: int, repo_id: str, running: PushInProgress | None
     ) -> PushInProgress | None:
-        """
-        The model of a checkpoint, and with a `hub_strategy` of checkpoints also what resuming needs.
+        """The model of a checkpoint, and with a `hub_strategy` of checkpoints also what resuming needs.
 
         Args:
             checkpoint (`Path`): a whole one.

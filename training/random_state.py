@@ -20,8 +20,7 @@ class RandomState(TypedDict):
 
 @contextmanager
 def preserved_random_state(device: torch.device) -> Iterator[None]:
-    """
-    Whatever is drawn inside from torch's generators (CPU and `device`) does not show afterwards.
+    """Whatever is drawn inside from torch's generators (CPU and `device`) does not show afterwards.
 
     Cheap: a few kilobytes of host memory, no waiting for the device.
     """
@@ -60,8 +59,7 @@ def set_random_state(state: RandomState) -> None:
 
 
 class ReplayableDataset(Dataset[object]):
-    """
-    A data set that knows from which random state its last batch was drawn, and can draw it again.
+    """A data set that knows from which random state its last batch was drawn, and can draw it again.
 
     Data loading runs one batch ahead of training: when a checkpoint is written, the next batch is already augmented,
     with random numbers from before the checkpoint's. Resuming from the checkpoint's random state alone would augment

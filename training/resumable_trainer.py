@@ -38,8 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableTrainer(Trainer):
-    """
-    What a long run needs of the stock Trainer; knows nothing of the two passes.
+    """What a long run needs of the stock Trainer; knows nothing of the two passes.
 
     - A checkpoint is whole or not there, whatever kills the run (see `checkpoints`).
     - A run resumed from a checkpoint goes on bit for bit as if it had not been interrupted (on one kind of machine),
@@ -102,8 +101,7 @@ class ResumableTrainer(Trainer):
         trial: object = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """
-        As in the stock Trainer, in a folder that is this run's.
+        """As in the stock Trainer, in a folder that is this run's.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): a whole checkpoint, or `True` for the last whole one
@@ -332,8 +330,7 @@ class ResumableTrainer(Trainer):
         private: bool | None = None,
         **kwargs: object,
     ) -> "Pushed | Future[Pushed] | None":
-        """
-        Saves the model to `output_dir`, writes its card and pushes both.
+        """Saves the model to `output_dir`, writes its card and pushes both.
 
         Args:
             commit_message (`str`, *optional*): of the commit.

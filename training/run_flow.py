@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunFlow(TrainerCallback):
-    """
-    When a run saves, and when it stops; the last of its callbacks, so that it sees what the others decide.
+    """When a run saves, and when it stops; the last of its callbacks, so that it sees what the others decide.
 
     Whoever ends a training early, its last checkpoint says so, and knows the end by it when it is resumed.
 
@@ -52,8 +51,7 @@ class RunFlow(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """
-        A checkpoint at the end of an epoch is saved after what else is done there, since a resumed run begins with
+        """A checkpoint at the end of an epoch is saved after what else is done there, since a resumed run begins with
         the next epoch.
         """
         if self._stop_asked:

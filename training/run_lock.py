@@ -29,8 +29,7 @@ _held: dict[Path, int] = {}
 
 @contextmanager
 def run_lock(folder: str | Path) -> Iterator[None]:
-    """
-    Holds `folder` for this process. May be nested. Does nothing on file systems without locks.
+    """Holds `folder` for this process. May be nested. Does nothing on file systems without locks.
 
     Args:
         folder: must exist.

@@ -23,8 +23,7 @@ from antehoc_hf.training.resumable_trainer import ResumableTrainer
 
 
 class AnteHocTrainer(ResumableTrainer):
-    """
-    Trains an ante-hoc model in two passes a step, and is the stock Trainer in everything else.
+    """Trains an ante-hoc model in two passes a step, and is the stock Trainer in everything else.
 
     First pass: the image; the backbone and its head learn their task, exactly as the stock Trainer would train them.
     Second pass: only the map head learns, from what the objective makes of the frozen network: image ⊙ map for energy
@@ -122,8 +121,7 @@ class AnteHocTrainer(ResumableTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """
-        Both passes of one micro-batch (with `update_order="sequential"` the second waits for the optimizer step).
+        """Both passes of one micro-batch (with `update_order="sequential"` the second waits for the optimizer step).
 
         Returns:
             `Tensor`: the task's loss, as the stock Trainer has it.
@@ -185,8 +183,7 @@ class AnteHocTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """
-        As in the stock Trainer; the first pass's outputs are kept for the second. Where the task is not trained,
+        """As in the stock Trainer; the first pass's outputs are kept for the second. Where the task is not trained,
         images need no labels.
         """
         if self.args.train_task or any(inputs.get(name) is not None for name in self.label_names):
@@ -230,8 +227,7 @@ class AnteHocTrainer(ResumableTrainer):
     # -- optimizer ----------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """
-        The stock optimizer over the first pass's parameters, and the map head's as groups of their own.
+        """The stock optimizer over the first pass's parameters, and the map head's as groups of their own.
 
         Raises:
             ValueError: if an optimizer was given that does not hold the map head's parameters.
@@ -308,9 +304,8 @@ class AnteHocTrainer(ResumableTrainer):
     # -- logging and evaluation ---------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """
-        As in the stock Trainer; a training log also holds what [`TrainingMeter`] has measured, and nothing of a first
-        pass that trains nothing.
+        """As in the stock Trainer; a training log also holds what [`TrainingMeter`] has measured, and nothing of a
+        first pass that trains nothing.
         """
         if "loss" in logs and self.is_in_train:
             if not self.args.train_task:

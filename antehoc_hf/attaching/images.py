@@ -29,9 +29,8 @@ _KEYS = ("image", "img", "pixel_values")
 
 @dataclass(frozen=True)
 class Pictures:
-    """
-    Images: some to fit the map; others, which it never sees, to judge it; and where several maps are fitted, further
-    ones to choose among them.
+    """Images: some to fit the map; others, which it never sees, to judge it; and where several maps are fitted,
+    further ones to choose among them.
 
     Args:
         name (`str`): what to call them.
@@ -51,8 +50,7 @@ class Pictures:
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """
-    Images as the network takes them, read when they are asked for.
+    """Images as the network takes them, read when they are asked for.
 
     Args:
         values: what [`decode_image`] reads; a tensor is taken as it is, normalised already.
@@ -95,8 +93,7 @@ def load_pictures(
     split: str | None = None,
     seed: int = 0,
 ) -> Pictures:
-    """
-    Finds images, leaves out those that cannot be read, and sets some aside.
+    """Finds images, leaves out those that cannot be read, and sets some aside.
 
     Args:
         source: a folder, a file, a data set's name or the data set itself, with labels or without; or an iterable of

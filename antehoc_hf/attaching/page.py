@@ -21,8 +21,7 @@ def save_page(
     config: Any,
     without_evidence: Sequence[bool],
 ) -> None:
-    """
-    A row for each image: the image, then its overlay with the map of each method.
+    """A row for each image: the image, then its overlay with the map of each method.
 
     Args:
         path (`Path`): of the picture.

@@ -30,8 +30,7 @@ from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
 
 @dataclass(frozen=True)
 class AttachOptions:
-    """
-    How a map is put on a finished classifier.
+    """How a map is put on a finished classifier.
 
     Args:
         max_images (`int`): images that the map is fitted to.
@@ -71,8 +70,7 @@ class AttachOptions:
 
 @dataclass(frozen=True)
 class Attached:
-    """
-    A finished classifier with its map.
+    """A finished classifier with its map.
 
     Args:
         model (`AnteHocForImageClassification`): in evaluation mode.
@@ -101,8 +99,7 @@ def attach(
     token: str | None = None,
     **config: Any,
 ) -> Attached:
-    """
-    Puts a map on a finished classifier, whose predictions stay the same to the bit.
+    """Puts a map on a finished classifier, whose predictions stay the same to the bit.
 
     Args:
         source: a network in memory, a timm name, a folder, a Hub name or a file of weights; see `read_classifier`.
@@ -206,9 +203,8 @@ def _fitted(
     folder: Path | None,
     say: Callable[[str], None],
 ) -> tuple[FitReport, list[dict[str, Any]]]:
-    """
-    The best of one fit or several, by images that do not judge it in the end. The first map is saved at once, another
-    one when it is known to be better.
+    """The best of one fit or several, by images that do not judge it in the end. The first map is saved at once,
+    another one when it is known to be better.
     """
     best: FitReport | None = None
     state: dict[str, Tensor] = {}

@@ -14,8 +14,7 @@ Trust = Literal["more", "as much", "less", "nothing", "not compared"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """
-    What held-out images say.
+    """What held-out images say.
 
     Args:
         trust (`str`): `"more"` than Grad-CAM, `"as much"`, `"less"`, or `"nothing"`: no better than a map that shows
@@ -37,8 +36,7 @@ class Verdict:
 
 
 def judge(report: MapReport) -> Verdict:
-    """
-    Compares insertion − deletion, which brightness cannot buy, image by image.
+    """Compares insertion − deletion, which brightness cannot buy, image by image.
 
     Args:
         report (`MapReport`): with a row for our map, for the controls and, where it can explain the network, Grad-CAM.

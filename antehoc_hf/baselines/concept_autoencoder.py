@@ -10,8 +10,7 @@ _LEAST = 16
 
 
 def concept_grid(image_size: Sequence[int]) -> tuple[int, int]:
-    """
-    Height and width of a concept's grid, S/4 - 3 for a side of S pixels: 5 for 32, 29 for 128.
+    """Height and width of a concept's grid, S/4 - 3 for a side of S pixels: 5 for 32, 29 for 128.
 
     Two convolutions of 5×5 without padding, each halved by pooling, give it; the decoder's three transposed
     convolutions go from d back to 4d + 12 = S.
@@ -32,8 +31,8 @@ def _nearest(image_size: Sequence[int]) -> list[int]:
 
 
 class ConceptEncoder(nn.Module):
-    """
-    SENN's concept encoder: image (B, 3, H, W) → concepts (B, k), each read off a map of its own by one layer for all.
+    """SENN's concept encoder: image (B, 3, H, W) → concepts (B, k), each read off a map of its own by one layer for
+    all.
 
     Args:
         num_concepts (`int`): k.
@@ -54,8 +53,7 @@ class ConceptEncoder(nn.Module):
 
 
 class ConceptDecoder(nn.Module):
-    """
-    Concepts (B, k) → image (B, 3, H, W) in [-1, 1].
+    """Concepts (B, k) → image (B, 3, H, W) in [-1, 1].
 
     Args:
         num_concepts (`int`): k.
@@ -81,8 +79,7 @@ class ConceptDecoder(nn.Module):
 
 
 def reconstruction_target(pixel_values: Tensor, config: object) -> Tensor:
-    """
-    What the decoder's image is compared with.
+    """What the decoder's image is compared with.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W), normalised by the configuration's mean and std.

@@ -9,8 +9,7 @@ PRESETS = ("paper", "released_code")
 
 
 class BaselineConfig(BackboneConfig):
-    r"""
-    What every baseline's configuration holds: a timm backbone and the images it takes.
+    r"""What every baseline's configuration holds: a timm backbone and the images it takes.
 
     Args:
         backbone (`str`, *optional*, defaults to `"resnet18"`):
@@ -52,8 +51,7 @@ class PlainConfig(BaselineConfig):
 
 
 class SennConfig(BaselineConfig):
-    r"""
-    Configuration of [`SennForImageClassification`].
+    r"""Configuration of [`SennForImageClassification`].
 
     Source of the method: Alvarez-Melis, Jaakkola, "Towards Robust Interpretability with Self-Explaining Neural
     Networks", NeurIPS 2018. `SennConfig.released_code()` has the values of the authors' code.
@@ -133,8 +131,7 @@ class SennConfig(BaselineConfig):
 
 
 class CbahConfig(BaselineConfig):
-    r"""
-    Configuration of [`CbahForImageClassification`].
+    r"""Configuration of [`CbahForImageClassification`].
 
     Source of the method: Sarkar, Vijaykeerthy, Sarkar, Balasubramanian, "A Framework for Learning Ante-hoc
     Explainable Models via Concepts", CVPR 2022. `CbahConfig.released_code()` has the weights of the authors' code.

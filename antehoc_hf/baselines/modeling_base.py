@@ -28,8 +28,7 @@ class BaselineForImageClassification(TimmPreTrainedModel):
     def from_backbone(
         cls, backbone: str = "resnet18", pretrained: bool | str = False, preset: str = "paper", **config: Any
     ) -> Any:
-        """
-        A new model around a timm backbone.
+        """A new model around a timm backbone.
 
         Args:
             backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.

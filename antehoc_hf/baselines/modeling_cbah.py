@@ -13,8 +13,7 @@ from antehoc_hf.modeling.image_classification import classification_loss
 
 
 class CbahForImageClassification(ConceptModel):
-    """
-    The backbone with its own head, and next to the head k concepts of its feature: one linear layer each to the
+    """The backbone with its own head, and next to the head k concepts of its feature: one linear layer each to the
     concepts and from them to the classes, and a decoder from the concepts to the image.
 
     Sarkar, Vijaykeerthy, Sarkar, Balasubramanian, "A Framework for Learning Ante-hoc Explainable Models via
@@ -45,8 +44,7 @@ class CbahForImageClassification(ConceptModel):
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, output_reconstruction: bool = False
     ) -> CbahOutput:
-        """
-        Of normalised images (B, 3, H, W) and class indices (B,), see [`SennForImageClassification.forward`].
+        """Of normalised images (B, 3, H, W) and class indices (B,), see [`SennForImageClassification.forward`].
 
         Raises:
             ValueError: if the images have a wrong shape or a label is none of the classes.
@@ -110,8 +108,7 @@ class CbahForImageClassification(ConceptModel):
 
 
 def fidelity_loss(logits: Tensor, concept_logits: Tensor, kind: str = "kl") -> Tensor:
-    """
-    How far the concepts' prediction is from the head's. Nothing of it reaches the head through `logits`.
+    """How far the concepts' prediction is from the head's. Nothing of it reaches the head through `logits`.
 
     Args:
         logits (`Tensor`): (B, K), the head's.

@@ -21,7 +21,8 @@ class PlainForImageClassification(BaselineForImageClassification):
 
     @can_return_tuple
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> PlainOutput:
-        """
+        """Scores of the classes and, with labels, their loss.
+
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W).
             labels (`Tensor`, *optional*): (B,) class indices; (B, num_labels) of 0 and 1 for several labels an image;

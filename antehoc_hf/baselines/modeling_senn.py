@@ -21,8 +21,7 @@ _ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda rel
 
 
 class SennForImageClassification(ConceptModel):
-    """
-    f(x) = Σ_i θ_i(x) h_i(x): k concepts h from a small encoder, their relevances θ for K classes from the backbone.
+    """f(x) = Σ_i θ_i(x) h_i(x): k concepts h from a small encoder, their relevances θ for K classes from the backbone.
 
     Alvarez-Melis, Jaakkola, NeurIPS 2018. The explanation of a prediction are its concepts and relevances; where in
     the image a concept lies, SENN does not say.
@@ -49,7 +48,8 @@ class SennForImageClassification(ConceptModel):
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, output_reconstruction: bool = False
     ) -> SennOutput:
-        """
+        """Scores of the classes with the concepts and relevances that they are the sum of, and with labels their loss.
+
         Args:
             pixel_values (`Tensor`): normalised images, (B, 3, H, W), of the configuration's size.
             labels (`Tensor`, *optional*): (B,) class indices. In training mode the loss then holds the robustness

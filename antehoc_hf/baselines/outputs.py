@@ -8,8 +8,7 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class PlainOutput(ModelOutput):
-    """
-    Output of [`PlainForImageClassification`].
+    """Output of [`PlainForImageClassification`].
 
     Args:
         loss (`Tensor`, *optional*): a scalar, if labels were given.
@@ -31,8 +30,7 @@ class _ConceptOutput(PlainOutput):
 
 @dataclass
 class SennOutput(_ConceptOutput):
-    """
-    Output of [`SennForImageClassification`].
+    """Output of [`SennForImageClassification`].
 
     Args:
         loss: as in [`PlainOutput`].
@@ -50,8 +48,7 @@ class SennOutput(_ConceptOutput):
 
 @dataclass
 class CbahOutput(_ConceptOutput):
-    """
-    Output of [`CbahForImageClassification`].
+    """Output of [`CbahForImageClassification`].
 
     Args:
         loss, reconstruction: as in [`SennOutput`].

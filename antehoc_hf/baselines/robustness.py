@@ -11,9 +11,8 @@ Output = Literal["logits", "log_softmax"]
 def jacobian_gap(
     pixel_values: Tensor, concepts: Tensor, relevances: Tensor, direction: Tensor, output: Output = "logits"
 ) -> Tensor:
-    """
-    Σ_c r_c (J_x f_c - Σ_i θ_ic J_x h_i), for f = Σ_i θ_i h_i or its log-softmax: how the prediction changes with the
-    image beyond what fixed relevances account for (Alvarez-Melis and Jaakkola 2018, Eq. 3 and section 3).
+    """Σ_c r_c (J_x f_c - Σ_i θ_ic J_x h_i), for f = Σ_i θ_i h_i or its log-softmax: how the prediction changes with
+    the image beyond what fixed relevances account for (Alvarez-Melis and Jaakkola 2018, Eq. 3 and section 3).
 
     One vector-Jacobian product gives it: by the product rule J_x f - J_x h θ = Σ_i h_i J_x θ_i, so that h_i r_c is
     the cotangent of θ_ic, and f itself is never differentiated. It can be differentiated once more, by h as by θ.
@@ -60,8 +59,7 @@ def exact_directions(images: int, classes: int, like: Tensor) -> list[Tensor]:
 
 
 def random_signs(images: int, classes: int, like: Tensor) -> list[Tensor]:
-    """
-    One (B, K) of random signs, for which E‖Jᵀr‖² = ‖J‖² (Frobenius).
+    """One (B, K) of random signs, for which E‖Jᵀr‖² = ‖J‖² (Frobenius).
 
     Each image has its own: batch norm lets the images of a batch reach one another's gradient, and between signs that
     know nothing of each other this comes to nothing on average but for terms of the order 1/B.
@@ -78,8 +76,7 @@ def robustness_penalty(
     output: Output = "logits",
     norm: Literal["squared", "frobenius"] = "squared",
 ) -> Tensor:
-    """
-    The size of [`jacobian_gap`] over all directions.
+    """The size of [`jacobian_gap`] over all directions.
 
     Args:
         pixel_values, concepts, relevances, output: as there.

@@ -1,4 +1,3 @@
-"""
-The commands of the command line, one file each, with two functions: `parse` reads the options and imports nothing
+"""The commands of the command line, one file each, with two functions: `parse` reads the options and imports nothing
 heavy, `run` does what they ask for.
 """

@@ -73,8 +73,7 @@ def parse(argv: Sequence[str]) -> AttachArguments:
 
 
 def run(options: AttachArguments) -> None:
-    """
-    Fits, saves, measures and shows.
+    """Fits, saves, measures and shows.
 
     Raises:
         ValueError: one sentence on what is wrong with source, images or options.

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 
 def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:
-    """
-    Trains what is missing, measures what is missing, and writes `tables.md`, `tables.json`, a picture of each table
+    """Trains what is missing, measures what is missing, and writes `tables.md`, `tables.json`, a picture of each table
     and the figures. Start it again after an interruption: trained networks, checkpoints and finished cells are kept.
 
     Args:

@@ -45,8 +45,7 @@ def parse(argv: Sequence[str]) -> DemoArguments:
 
 
 def run(options: DemoArguments) -> None:
-    """
-    Opens the page and waits until it is interrupted, or writes a Space.
+    """Opens the page and waits until it is interrupted, or writes a Space.
 
     Raises:
         ValueError: for options that make no sense, or if gradio is not installed, in one sentence.

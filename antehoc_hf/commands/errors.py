@@ -12,10 +12,7 @@ class UsageError(ValueError):
 
 
 def check_least(options: object, least: Mapping[str, float]) -> None:
-    """
-    Raises:
-        UsageError: if an option, or one of its numbers, is below what it has to be at least; None is not.
-    """
+    """Raises a UsageError if an option, or one of its numbers, is below what it has to be at least; None is not."""
     for name, low in least.items():
         value = getattr(options, name)
         for number in value if isinstance(value, list) else [value]:
@@ -24,8 +21,7 @@ def check_least(options: object, least: Mapping[str, float]) -> None:
 
 
 def need(package: str, extra: str, what: str) -> None:
-    """
-    Before any work starts.
+    """Before any work starts.
 
     Raises:
         UsageError: if a package is not installed, with the command that installs it.

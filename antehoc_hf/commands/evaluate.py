@@ -58,8 +58,7 @@ class EvaluateOptions:
 
 
 def parse(argv: Sequence[str]) -> EvaluateOptions:
-    """
-    The options.
+    """The options.
 
     Raises:
         UsageError: if there is no model or no data set; see [`OptionParser`] for other errors.

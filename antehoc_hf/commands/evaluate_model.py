@@ -46,9 +46,8 @@ if TYPE_CHECKING:
 
 
 def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
-    """
-    Evaluates on the test split, or else on the validation split, or else on all there is. Returns what `results.json`
-    holds.
+    """Evaluates on the test split, or else on the validation split, or else on all there is. Returns what
+    `results.json` holds.
 
     Raises:
         ValueError: for options or data that make no sense, in one sentence.
@@ -132,10 +131,7 @@ def _normalisation(processor: Any) -> dict[str, Any]:
 
 
 def _check_robustness(options: EvaluateArguments, task: AnyTask, model: Any) -> None:
-    """
-    Raises:
-        UsageError: if stability or sanity is asked for where it is not defined, or of no map.
-    """
+    """Raises a UsageError if stability or sanity is asked for where it is not defined, or of no map."""
     asked = options.noise_shares or options.sanity_images
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
     if asked and not (one_of_several and task.name == ImageClassification.name):

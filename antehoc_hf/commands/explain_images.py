@@ -26,8 +26,7 @@ EXPLANATIONS_FILE = "explanations.json"
 
 
 def explain_images(options: ExplainArguments) -> dict[str, Any]:
-    """
-    Explains images one batch at a time: however many there are, only a batch of them is in memory.
+    """Explains images one batch at a time: however many there are, only a batch of them is in memory.
 
     Writes `figures/NAME.png`, `maps/NAME.npz` (an array (H, W) float32 in [0, 1] for each method) and
     `explanations.json` (for each image its file, prediction and, for each method, seconds, passes and whether it found
@@ -78,10 +77,7 @@ def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Pa
 
 
 def explainer_named(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
-    """
-    Raises:
-        UsageError: if a package that it needs is missing.
-    """
+    """Raises a UsageError if a package that it needs is missing."""
     one_layer = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "score-cam", "integrated-grad-cam")
     try:
         chosen = {"layer": layer} if layer and name in one_layer else {}

@@ -1,5 +1,5 @@
-"""
-Explanations of many images as a table in parts, which several processes share and an interrupted run takes up again.
+"""Explanations of many images as a table in parts, which several processes share and an interrupted run takes up
+again.
 """
 
 from __future__ import annotations
@@ -48,10 +48,7 @@ class Share:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> Share:
-        """
-        Raises:
-            UsageError: if RANK and WORLD_SIZE are not such numbers.
-        """
+        """Raises a UsageError if RANK and WORLD_SIZE are not such numbers."""
         rank, world_size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         if not (rank.isdigit() and world_size.isdigit() and int(rank) < int(world_size)):
             raise UsageError(
@@ -90,10 +87,9 @@ class _Column:
 
 
 def explain_table(options: ExplainArguments) -> list[Path]:
-    """
-    Explains images part by part. A part is written whole or not at all, and one that is there is left as it is: a run
-    that was stopped goes on with the parts that are missing. Processes share the parts by number and need not know of
-    each other.
+    """Explains images part by part. A part is written whole or not at all, and one that is there is left as it is: a
+    run that was stopped goes on with the parts that are missing. Processes share the parts by number and need not know
+    of each other.
 
     Writes `part-00000-of-00020.parquet` and so on, with a row for each image: `row`, `file`, `prediction`, `error`
     (why it could not be read) and, for each method, `NAME` (H, W) float16 in [0, 1] and `NAME_degenerate`.

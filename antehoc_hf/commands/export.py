@@ -40,8 +40,7 @@ def parse(argv: Sequence[str]) -> ExportArguments:
 
 
 def run(options: ExportArguments) -> None:
-    """
-    Exports the model.
+    """Exports the model.
 
     Raises:
         ValueError: if it is not a model of ours, or the packages that ONNX needs are missing.

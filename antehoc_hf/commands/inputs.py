@@ -28,8 +28,7 @@ from antehoc_hf.training.data.images import decode_image
 
 
 def image_files(given: Sequence[str]) -> list[Path]:
-    """
-    Files, and all images within folders, in order.
+    """Files, and all images within folders, in order.
 
     Raises:
         UsageError: if there are none, or one does not exist.
@@ -48,8 +47,7 @@ def image_files(given: Sequence[str]) -> list[Path]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """
-    File names that differ from each other, on file systems that ignore case as well.
+    """File names that differ from each other, on file systems that ignore case as well.
 
     Args:
         names: what the files would be called; the first of several that are equal keeps its name, the others get
@@ -69,8 +67,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def model_config(name: str | Path) -> Any:
-    """
-    The configuration of a model, by its folder or its name on the Hub.
+    """The configuration of a model, by its folder or its name on the Hub.
 
     Raises:
         UsageError: if there is no such folder, or it holds no model, as that of a training that has not ended.
@@ -102,8 +99,7 @@ def model_config(name: str | Path) -> Any:
 
 
 def load_model(name: str) -> tuple[Any, Any]:
-    """
-    A model and its image processor: one of ours with its head, or any image classifier of transformers.
+    """A model and its image processor: one of ours with its head, or any image classifier of transformers.
 
     Raises:
         UsageError: if the weights are not the model's, see [`antehoc_hf.model_weights.load_weights`].
@@ -116,10 +112,7 @@ def load_model(name: str) -> tuple[Any, Any]:
 
 
 def _class_of(config: Any) -> Any:
-    """
-    Raises:
-        UsageError: if it is one of our models, but without a head.
-    """
+    """Raises a UsageError if it is one of our models, but without a head."""
     names = getattr(config, "architectures", None) or ["model of unknown kind"]
     for model_class in (AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocForImageCaptioning):
         if model_class.__name__ in names:
@@ -130,8 +123,7 @@ def _class_of(config: Any) -> Any:
 
 
 def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) -> Iterator[tuple[Path, Image.Image]]:
-    """
-    Files with their images; the reasons of those left out are added to `skipped`.
+    """Files with their images; the reasons of those left out are added to `skipped`.
 
     Raises:
         BadImageError: if one cannot be read and `on_bad_image` is "stop".
@@ -148,8 +140,7 @@ def opened_images(paths: Sequence[Path], on_bad_image: str, skipped: list[str]) 
 def batches(
     paths: Sequence[Path], size: int, on_bad_image: str, skipped: list[str], description: str
 ) -> Iterator[list[tuple[Path, Image.Image]]]:
-    """
-    Files with their images, `size` at a time, with a bar; so that only these are in memory. See [`opened_images`].
+    """Files with their images, `size` at a time, with a bar; so that only these are in memory. See [`opened_images`].
 
     Raises:
         BadImageError: if one cannot be read and `on_bad_image` is "stop".

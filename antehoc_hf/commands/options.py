@@ -23,8 +23,7 @@ _WIDTH, _NAME_WIDTH = 100, 34
 def option(
     default: Any = MISSING, help: str = "", *, everyday: bool = False, positional: str = "", short: str = ""
 ) -> Any:
-    """
-    A field of a dataclass of options.
+    """A field of a dataclass of options.
 
     Args:
         default: its value where none is given; left out: the option is required. A list is copied.
@@ -60,8 +59,7 @@ class Option:
 
 
 def options_of(cls: type) -> list[Option]:
-    """
-    The options that a dataclass declares: its fields with a help text, of a type that a command line can give.
+    """The options that a dataclass declares: its fields with a help text, of a type that a command line can give.
 
     An option has the field's name, or that of its metadata's `"flag"`, or that of an object with a `name` which
     `Annotated` adds to its type.
@@ -84,8 +82,7 @@ def _flag_name(declared: dataclasses.Field[Any], hint: Any) -> str:
 
 
 class OptionParser(argparse.ArgumentParser):
-    """
-    Dataclasses as options; a mistake raises one sentence.
+    """Dataclasses as options; a mistake raises one sentence.
 
     An option that several dataclasses declare stands there once, as the first of them has it.
 
@@ -117,8 +114,7 @@ class OptionParser(argparse.ArgumentParser):
                 self.add_argument(*names, dest=declared.name, **arguments)
 
     def read(self, argv: Sequence[str]) -> dict[str, Any]:
-        """
-        Option → value, of those that the command line gives and no others.
+        """Option → value, of those that the command line gives and no others.
 
         Raises:
             UsageError: for an unknown option or a value of the wrong type.
@@ -151,8 +147,7 @@ class OptionParser(argparse.ArgumentParser):
         return [self.build(cls, values) for cls in classes]
 
     def build(self, cls: type[T], values: Mapping[str, Any], **others: Any) -> T:
-        """
-        An instance of a dataclass from the values of options.
+        """An instance of a dataclass from the values of options.
 
         Raises:
             UsageError: if one is required and missing.
@@ -253,8 +248,7 @@ def as_words(name: str, value: Any) -> list[str]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """
-    A JSON object given as text.
+    """A JSON object given as text.
 
     Raises:
         argparse.ArgumentTypeError: if it is not one.

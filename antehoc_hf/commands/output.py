@@ -24,8 +24,7 @@ def check_output_folder(
     name: str = "output_dir",
     flag: str = "overwrite",
 ) -> None:
-    """
-    Whether results may be written into a folder; it is not there afterwards if it was not before.
+    """Whether results may be written into a folder; it is not there afterwards if it was not before.
 
     Args:
         folder (`Path`): where.
@@ -58,8 +57,7 @@ def check_output_folder(
 def output_folder(
     folder: Path, results: Iterable[str | os.PathLike[str]], overwrite: bool, **names: str
 ) -> Iterator[None]:
-    """
-    A folder for results, checked before any work and made; a failure leaves no empty folders. Takes and raises what
+    """A folder for results, checked before any work and made; a failure leaves no empty folders. Takes and raises what
     [`check_output_folder`] does.
     """
     check_output_folder(folder, results, overwrite, **names)

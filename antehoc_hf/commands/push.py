@@ -41,8 +41,7 @@ class PushOptions:
 
 
 def parse(argv: Sequence[str]) -> PushOptions:
-    """
-    The options.
+    """The options.
 
     Raises:
         UsageError: if there is no folder, or the file of the citation cannot be read; see [`OptionParser`] for others.
@@ -54,8 +53,7 @@ def parse(argv: Sequence[str]) -> PushOptions:
 
 
 def run(given: PushOptions) -> None:
-    """
-    Writes the card and pushes what others need to load the model. Nothing in the folder is changed but the card.
+    """Writes the card and pushes what others need to load the model. Nothing in the folder is changed but the card.
 
     Raises:
         ValueError: for options that make no sense, in one sentence.

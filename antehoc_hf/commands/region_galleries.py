@@ -27,8 +27,7 @@ REGIONS_FILE = "regions.json"
 
 
 def region_galleries(options: RegionArguments) -> dict[str, Any]:
-    """
-    Finds the connected parts of each image where its map is high, by the class that is predicted.
+    """Finds the connected parts of each image where its map is high, by the class that is predicted.
 
     Writes `CLASS.png`, a gallery of the strongest regions, and `regions.json`: for each image its file, class and
     boxes (left, top, right, bottom, in pixels of the model's input). Only the galleries' crops stay in memory.

@@ -13,8 +13,7 @@ def parse(argv: Sequence[str]) -> Sequence[str]:
 
 
 def run(argv: Sequence[str]) -> None:
-    """
-    Trains; see `antehoc_hf.training.runs.train` for what comes of it.
+    """Trains; see `antehoc_hf.training.runs.train` for what comes of it.
 
     Raises:
         ValueError: for options or data that make no sense, in one sentence.

@@ -16,8 +16,7 @@ from antehoc_hf.modeling.taps import TapPoint
 
 
 class LayerFeatures:
-    """
-    One layer of a classifier, cut in two: images → features, features → logits.
+    """One layer of a classifier, cut in two: images → features, features → logits.
 
     Args:
         model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
@@ -59,8 +58,7 @@ class LayerFeatures:
 
     @contextmanager
     def tail(self, images: Tensor) -> Iterator[Any]:
-        """
-        Inside, a function from features (N, C, h, w) to logits (N, K), differentiable.
+        """Inside, a function from features (N, C, h, w) to logits (N, K), differentiable.
 
         Args:
             images (`Tensor`): one or more images; only their size matters.

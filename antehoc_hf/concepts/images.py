@@ -21,8 +21,7 @@ from antehoc_hf.training.data.sources import load_source
 def concept_images(
     source: str | Path, processor: Any, *, count: int | None = None, seed: int = 0, split: str = "train"
 ) -> Tensor:
-    """
-    Images that show a concept, or random ones to tell it from, as the model sees them.
+    """Images that show a concept, or random ones to tell it from, as the model sees them.
 
     Args:
         source (`str` or `Path`): a folder of images (also within folders of it), or the name of a data set.

@@ -15,8 +15,7 @@ from antehoc_hf.explainers.extras import needed
 
 @dataclass(frozen=True)
 class Region:
-    """
-    One connected part.
+    """One connected part.
 
     Attributes:
         box (`tuple[int, int, int, int]`): left, top, right, bottom in pixels; right and bottom are outside.
@@ -34,8 +33,7 @@ class Region:
         return int(self.mask.sum())
 
     def crop(self, image: NDArray[Any], least: float = 0.0) -> NDArray[Any]:
-        """
-        The region cut out of an image (H, W, …).
+        """The region cut out of an image (H, W, …).
 
         Args:
             image: the map's image, of any size.
@@ -61,9 +59,8 @@ def _stretched(low: int, high: int, side: int, length: int, least: float) -> tup
 def dominant_regions(
     maps: Tensor, threshold: float = 0.8, least_area: float = 0.0, most: int | None = None
 ) -> list[list[Region]]:
-    """
-    The parts of each image where its map, stretched to [0, 1], reaches a threshold (the paper, section 3.1): connected
-    components, neighbours at corners included.
+    """The parts of each image where its map, stretched to [0, 1], reaches a threshold (the paper, section 3.1):
+    connected components, neighbours at corners included.
 
     Args:
         maps (`Tensor`): (B, 1, H, W).

@@ -18,8 +18,7 @@ from antehoc_hf.explainers.extras import needed
 
 @dataclass(frozen=True)
 class TcavResult:
-    """
-    How a class depends on a concept.
+    """How a class depends on a concept.
 
     Attributes:
         concept (`str`), target (`int`), layer (`str`): what was measured, and where.
@@ -52,8 +51,7 @@ class TcavResult:
 
 
 class TCAV:
-    """
-    Testing with concept activation vectors (Kim et al., ICML 2018).
+    """Testing with concept activation vectors (Kim et al., ICML 2018).
 
     Every concept is classified against each of several sets of random images, and each random set against the others:
     a score counts only if it differs from what random sets give.
@@ -76,7 +74,8 @@ class TCAV:
     def __call__(
         self, images: Tensor, target: int, concepts: Mapping[str, Tensor], random_sets: Sequence[Tensor]
     ) -> list[TcavResult]:
-        """
+        """The score of each concept for one class, and whether it differs from that of random images.
+
         Args:
             images (`Tensor`): (N, 3, H, W) images of the class, normalised.
             target (`int`): the class.
@@ -117,9 +116,8 @@ class TCAV:
 
 
 def p_of_difference(scores: Sequence[float], random_scores: Sequence[float], hypotheses: int = 1) -> float:
-    """
-    Two-sided t-test of two samples, times the number of hypotheses (Bonferroni), at most 1; NaN if neither varies and
-    they are equal, 0 if neither varies and they differ.
+    """Two-sided t-test of two samples, times the number of hypotheses (Bonferroni), at most 1; NaN if neither varies
+    and they are equal, 0 if neither varies and they differ.
     """
     if len(set(scores)) == 1 and len(set(random_scores)) == 1:
         return math.nan if scores[0] == random_scores[0] else 0.0

@@ -14,8 +14,7 @@ _EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class ConceptVector:
-    """
-    A concept's direction and the range of its strength (Visual-TCAV: "emblems").
+    """A concept's direction and the range of its strength (Visual-TCAV: "emblems").
 
     Attributes:
         vector (`Tensor`): (C,), the mean of the concept's pooled features less that of the random images'; of any
@@ -33,8 +32,7 @@ class ConceptVector:
 
 
 def mean_difference(positive: Tensor, negative: Tensor) -> ConceptVector:
-    """
-    Visual-TCAV's vector (De Santis et al., "Visual-TCAV: Concept-based Attribution and Saliency Maps for Post-hoc
+    """Visual-TCAV's vector (De Santis et al., "Visual-TCAV: Concept-based Attribution and Saliency Maps for Post-hoc
     Explainability in Image Classification", 2024): v = mean of pooled features of the concept − that of random images,
     not normalised; emblems are medians over images of the contraharmonic mean of the projections.
 
@@ -67,8 +65,7 @@ def _median(values: Tensor) -> float:
 
 
 def linear_direction(positive: Tensor, negative: Tensor, seed: int = 0) -> tuple[Tensor, float]:
-    """
-    TCAV's vector (Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
+    """TCAV's vector (Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
     Activation Vectors", ICML 2018): the normal of a linear classifier, with captum's settings (hinge loss, alpha 0.01,
     at most 1,000 epochs, a third of the images held out). scikit-learn is called directly: captum takes no seed.
 

@@ -19,8 +19,7 @@ _EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class LocalExplanation:
-    """
-    One concept in a batch of images.
+    """One concept in a batch of images.
 
     Attributes:
         concept (`str`), layer (`str`): which, and where it was looked for.
@@ -38,8 +37,7 @@ class LocalExplanation:
 
 @dataclass(frozen=True)
 class GlobalExplanation:
-    """
-    One concept over many images of a class.
+    """One concept over many images of a class.
 
     Attributes:
         concept (`str`), layer (`str`), target (`int`): what was measured, and where.
@@ -63,8 +61,7 @@ class GlobalExplanation:
 
 
 class VisualTCAV:
-    """
-    Visual-TCAV (De Santis et al., 2024).
+    """Visual-TCAV (De Santis et al., 2024).
 
     Args:
         model: one of ours, a network of timm or torchvision, or any `…ForImageClassification` of transformers.
@@ -96,8 +93,7 @@ class VisualTCAV:
         self.concepts: dict[str, ConceptVector] = {}
 
     def add_concept(self, name: str, images: Tensor) -> ConceptVector:
-        """
-        Learns a concept from its images (N, 3, H, W).
+        """Learns a concept from its images (N, 3, H, W).
 
         Raises:
             ValueError: if there is none.
@@ -117,8 +113,7 @@ class VisualTCAV:
         return vector
 
     def local(self, images: Tensor, targets: Tensor | int | None = None) -> list[LocalExplanation]:
-        """
-        Every concept in each image.
+        """Every concept in each image.
 
         Args:
             images (`Tensor`): (B, 3, H, W), normalised.
@@ -142,8 +137,7 @@ class VisualTCAV:
         return explained
 
     def global_(self, images: Tensor, target: int) -> list[GlobalExplanation]:
-        """
-        Every concept over images of one class, none left out.
+        """Every concept over images of one class, none left out.
 
         Raises:
             ValueError: as in [`local`], or if there is no image.
@@ -181,8 +175,7 @@ class VisualTCAV:
 
 
 def concept_maps(features: Tensor, concept: ConceptVector) -> Tensor:
-    """
-    Where a concept is: its projection, from the random images' median strength (0) to its own (1).
+    """Where a concept is: its projection, from the random images' median strength (0) to its own (1).
 
     Args:
         features (`Tensor`): (B, C, h, w).
@@ -197,9 +190,8 @@ def concept_maps(features: Tensor, concept: ConceptVector) -> Tensor:
 
 
 def class_evidence(tail: Any, features: Tensor, classes: Tensor, steps: int, batch_size: int) -> Tensor:
-    """
-    The share of each feature in its class: integrated gradients from a tensor of zeros, their positive part, scaled so
-    that it sums to the class's share among all logits that rise.
+    """The share of each feature in its class: integrated gradients from a tensor of zeros, their positive part, scaled
+    so that it sums to the class's share among all logits that rise.
 
     Args:
         tail: features → logits.
@@ -239,8 +231,7 @@ def _class_share(tail: Any, features: Tensor, target: int) -> float:
 
 
 def attribution(evidence: Tensor, maps: Tensor, concept: ConceptVector, features: Tensor) -> Tensor:
-    """
-    How much a class owes to a concept: the evidence where the concept is, of the channels that speak for it.
+    """How much a class owes to a concept: the evidence where the concept is, of the channels that speak for it.
 
     Args:
         evidence, features (`Tensor`): (B, C, h, w).

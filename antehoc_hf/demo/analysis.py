@@ -40,8 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Classes:
-    """
-    What a classifier says.
+    """What a classifier says.
 
     Attributes:
         top (`tuple[tuple[str, float], ...]`): all classes and their probabilities in [0, 1], the most likely first;
@@ -59,8 +58,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Points:
-    """
-    The landmarks that were found.
+    """The landmarks that were found.
 
     Attributes:
         names (`tuple[str, ...]`): K names.
@@ -94,8 +92,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Analysis:
-    """
-    One image as one model sees it.
+    """One image as one model sees it.
 
     Attributes:
         answer: what it says.
@@ -121,8 +118,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Compared:
-    """
-    What one method says.
+    """What one method says.
 
     Attributes:
         name (`str`): of the method.
@@ -139,8 +135,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """
-    How much of the answer survives where a map says it matters.
+    """How much of the answer survives where a map says it matters.
 
     Attributes:
         name (`str`): of the map.
@@ -162,8 +157,7 @@ class Measured:
 
 
 def read_photo(source: str | Path | bytes) -> Image.Image:
-    """
-    An image, upright.
+    """An image, upright.
 
     Args:
         source: what a visitor sent, or the path of a file of whoever runs the page.
@@ -183,8 +177,7 @@ def read_photo(source: str | Path | bytes) -> Image.Image:
 
 @torch.no_grad()
 def analyse(loaded: DemoModel, photo: Image.Image) -> Analysis:
-    """
-    The model's answer and its map, timed as in [`compare`].
+    """The model's answer and its map, timed as in [`compare`].
 
     Args:
         loaded: the model.
@@ -221,8 +214,7 @@ def analyse(loaded: DemoModel, photo: Image.Image) -> Analysis:
 
 @torch.no_grad()
 def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
-    """
-    The same image, with the map of another class; everything measured from it is of that class too.
+    """The same image, with the map of another class; everything measured from it is of that class too.
 
     Args:
         loaded: a model with a map for each class, see [`DemoModel.map_per_target`].
@@ -248,8 +240,7 @@ def explain_class(loaded: DemoModel, analysis: Analysis, rank: int) -> Analysis:
 
 
 def compare(loaded: DemoModel, analysis: Analysis, names: Sequence[str]) -> list[Compared]:
-    """
-    What several methods say the model looked at, one at a time, for its own answer.
+    """What several methods say the model looked at, one at a time, for its own answer.
 
     A method that needs a package or cannot explain this model says so in its note. What takes less than a second is
     computed twice and the shorter time reported: the first time pays for what is set up once. The model's own map is
@@ -284,8 +275,7 @@ def _own_map(analysis: Analysis) -> Compared:
 
 @torch.no_grad()
 def measure(loaded: DemoModel, analysis: Analysis, area: float = AREA) -> Measured | None:
-    """
-    What is left of the model's answer on this image where its map, a blob in the centre, or chance says it matters.
+    """What is left of the model's answer on this image where its map, a blob in the centre, or chance says it matters.
 
     The answer is the predicted class, the caption, or the points (their confidence falls with the distance they move,
     see [`antehoc_hf.explainers.targets.PointTarget`]). Insertion and deletion put the image's pixels in, or take them
@@ -322,8 +312,7 @@ def measure(loaded: DemoModel, analysis: Analysis, area: float = AREA) -> Measur
 
 
 class _Confidence:
-    """
-    The model's confidence in the answer it gave to one image, on versions of that image: (N, 3, H, W) → (N,).
+    """The model's confidence in the answer it gave to one image, on versions of that image: (N, 3, H, W) → (N,).
 
     The model is free between two calls, so that another visitor need not wait for all of them.
     """

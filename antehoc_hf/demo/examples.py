@@ -14,8 +14,7 @@ _SIDE, _LARGEST = 256, 1024
 
 
 def example_files(folder: str | Path, images: Sequence[str | Path] | None = None) -> list[str]:
-    """
-    Copies of the examples, so that the page opens no folder of the user's to its visitors.
+    """Copies of the examples, so that the page opens no folder of the user's to its visitors.
 
     Args:
         folder: where they go.

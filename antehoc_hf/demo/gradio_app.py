@@ -16,7 +16,8 @@ INSTALL = "The demo page needs gradio: install it with `pip install 'antehoc-hf[
 
 def launch_options() -> dict[str, Any]:
     """How the page is meant to be launched: its looks, nothing fetched from elsewhere, no large files, no entrance to
-    what the page does not need."""
+    what the page does not need.
+    """
     gradio = needed_gradio()
     from starlette.middleware import Middleware
 
@@ -46,8 +47,7 @@ def launch_options() -> dict[str, Any]:
 
 
 def needed_gradio() -> Any:
-    """
-    The module gradio, which shall send nothing home and keep uploads in a folder of this process alone.
+    """The module gradio, which shall send nothing home and keep uploads in a folder of this process alone.
 
     Raises:
         UsageError: if it is not installed.

@@ -49,8 +49,7 @@ def limited_time(seconds: float | None = None) -> Iterator[None]:
 
 
 def time_left() -> float | None:
-    """
-    Seconds of this thread's request; None outside of one.
+    """Seconds of this thread's request; None outside of one.
 
     Raises:
         TimeIsUpError: if there are none.

@@ -26,8 +26,7 @@ _LONGEST_VERDICT = 300  # characters
 
 @dataclass(frozen=True)
 class DemoModel:
-    """
-    A model with what belongs to it.
+    """A model with what belongs to it.
 
     Attributes:
         name (`str`): folder or Hub name.
@@ -63,8 +62,8 @@ class DemoModel:
 
 
 def load_demo_model(name: str) -> DemoModel:
-    """
-    A model, its image processor and, for captions, its tokenizer; tried once, so that the first visitor need not wait.
+    """A model, its image processor and, for captions, its tokenizer; tried once, so that the first visitor need not
+    wait.
 
     Args:
         name (`str`): folder or Hub name of one of our models: classification, landmarks or captions.
@@ -113,8 +112,7 @@ def _verdict_of(name: str) -> str:
 
 
 def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:
-    """
-    The models by the name a visitor chooses them by: the end of each name where that tells them apart.
+    """The models by the name a visitor chooses them by: the end of each name where that tells them apart.
 
     Raises:
         ValueError, OSError: see [`load_demo_model`].

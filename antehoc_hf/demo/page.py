@@ -51,8 +51,7 @@ class Looked:
 
 
 def build_page(models: Sequence[str] | Mapping[str, DemoModel], examples: Sequence[str | Path] | None = None) -> Any:
-    """
-    The page, not yet open: `build_page(["org/name"]).launch()`.
+    """The page, not yet open: `build_page(["org/name"]).launch()`.
 
     Args:
         models: folders or Hub names of our models; or models by the name they are chosen by.
@@ -83,8 +82,7 @@ def open_page(
     examples: Sequence[str | Path] | None = None,
     wait: bool = True,
 ) -> Any:
-    """
-    Opens the page.
+    """Opens the page.
 
     Args:
         models: see [`build_page`].
@@ -337,7 +335,8 @@ def _path_of(payload: Any) -> str | None:
 
 def _tried(work: Callable[[], T], otherwise: Callable[[str], T]) -> T:
     """What the work gives, within the time a request may take, or a user's mistake as one sentence; a bug is logged
-    for whoever runs the page."""
+    for whoever runs the page.
+    """
     try:
         with limited_time():
             return work()

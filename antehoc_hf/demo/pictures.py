@@ -29,8 +29,7 @@ _MOST_NUMBERS = 20  # of points; more would hide the image
 
 @dataclass(frozen=True)
 class View:
-    """
-    What the threshold makes of an image.
+    """What the threshold makes of an image.
 
     Attributes:
         picture (`PIL.Image.Image`): for the page.
@@ -44,8 +43,7 @@ class View:
 
 
 def view(analysis: Analysis, threshold: float = 0.0, opacity: float = 1.0) -> View:
-    """
-    The map in colour over the image. With a threshold only where the map, stretched to [0, 1], reaches it, with its
+    """The map in colour over the image. With a threshold only where the map, stretched to [0, 1], reaches it, with its
     connected parts numbered; the rest is black. With opacity 0 that is the energy map, binarised.
 
     Args:

@@ -41,8 +41,7 @@ The map does not prove a cause. Made by `antehoc demo --export_space`.
 def export_space(
     folder: str | Path, models: Sequence[str], *, package: str = PACKAGE, overwrite: bool = False
 ) -> list[Path]:
-    """
-    Writes `app.py`, `requirements.txt` and `README.md` (with the Space's settings), ready to be pushed.
+    """Writes `app.py`, `requirements.txt` and `README.md` (with the Space's settings), ready to be pushed.
 
     Args:
         folder: where to; made if it is not there.

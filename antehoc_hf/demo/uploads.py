@@ -1,5 +1,4 @@
-"""
-What a visitor's request may name: an image uploaded to the page, and nothing else of the machine it runs on.
+"""What a visitor's request may name: an image uploaded to the page, and nothing else of the machine it runs on.
 
 A request reaches the page's functions with whatever JSON its sender wrote. Gradio itself looks into file objects that
 are marked as such, fetches them where their path is a URL, and passes others on unseen, so values are checked before
@@ -34,8 +33,7 @@ class RefusedError(ValueError):
 
 @cache
 def upload_folder() -> Path:
-    """
-    Where gradio keeps what visitors upload: a folder of this process alone, removed at its end, instead of one that
+    """Where gradio keeps what visitors upload: a folder of this process alone, removed at its end, instead of one that
     all pages on the machine share; or the one that the variable GRADIO_TEMP_DIR names.
     """
     named = os.environ.get("GRADIO_TEMP_DIR")
@@ -48,8 +46,7 @@ def upload_folder() -> Path:
 
 
 def read_upload(path: object) -> bytes:
-    """
-    The content of an uploaded file.
+    """The content of an uploaded file.
 
     Raises:
         RefusedError: unless it is a regular file within [`upload_folder`], reached by no link, of at most
@@ -77,8 +74,7 @@ def is_full() -> bool:
 
 
 def checked_value(value: object, kind: Kind) -> object:
-    """
-    A component's value as a request has it: for an image, None or the path of an upload, without the other entries
+    """A component's value as a request has it: for an image, None or the path of an upload, without the other entries
     of gradio's file objects (such as `url`); for other components, a text or a number, or `"several"` of these.
 
     Raises:

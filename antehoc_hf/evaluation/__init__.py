@@ -1,5 +1,4 @@
-"""
-How far maps can be trusted: functions on tensors, reports that print every score next to those of maps that explain
+"""How far maps can be trusted: functions on tensors, reports that print every score next to those of maps that explain
 nothing, and one registry of metrics.
 
 `evaluate_maps` takes models of all three tasks; `register_metric` adds a metric to every report, card and to

@@ -14,8 +14,7 @@ _DRAWS = 4_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """
-    A mean with its bootstrap interval.
+    """A mean with its bootstrap interval.
 
     Attributes:
         value (`float`): the mean; NaN if there was nothing to average.
@@ -35,8 +34,7 @@ class Estimate:
 
 
 def bootstrap_mean(values: Tensor, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """
-    Mean of `values` with its percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13).
+    """Mean of `values` with its percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13).
 
     Args:
         values (`Tensor`): (N,), one for each image.
@@ -60,8 +58,7 @@ def bootstrap_mean(values: Tensor, level: float = 0.95, resamples: int = 1000, s
 def bootstrap_means(
     values: Tensor, included: Tensor, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> list[Estimate]:
-    """
-    Means of several measures of the same N images, with intervals from the same draws of images.
+    """Means of several measures of the same N images, with intervals from the same draws of images.
 
     A measure may be a mean over some of the images only (those that lost probability, say). The images are resampled
     then, not the terms, so that the uncertain number of terms is part of the interval.
@@ -102,8 +99,7 @@ def bootstrap_means(
 def paired_difference(
     first: Tensor, second: Tensor, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """
-    Mean of `first − second` over the images on which both are defined, with its interval.
+    """Mean of `first − second` over the images on which both are defined, with its interval.
 
     Two methods seen on the same images are compared image by image: the interval is that of the difference, much
     narrower than two intervals side by side suggest. If it holds 0, the images don't tell the two apart.
@@ -131,8 +127,7 @@ def paired_difference(
 def mean_change(
     values: Tensor, included: Tensor, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """
-    Size of the difference of two means over the same N images, `|mean(second column) − mean(first column)|`.
+    """Size of the difference of two means over the same N images, `|mean(second column) − mean(first column)|`.
 
     Each column may leave out images of its own, as the paper's Drop does; the images are resampled, not the terms. The
     interval is that of the signed difference without its sign, so it begins at 0 where there may be no change. (The

@@ -1,5 +1,4 @@
-"""
-Captions: how near they come to what people wrote, and how probable they are.
+"""Captions: how near they come to what people wrote, and how probable they are.
 
 Source: Papineni et al., "BLEU", ACL 2002.
 """
@@ -40,8 +39,7 @@ def normalise_caption(caption: str) -> str:
 
 
 def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """
-    BLEU-1 to BLEU-4 of a corpus, against all references of each image.
+    """BLEU-1 to BLEU-4 of a corpus, against all references of each image.
 
     Captions and references are normalised by [`normalise_caption`] and split at spaces; n-grams are clipped by the
     reference that has most of them, the brevity penalty takes the reference nearest in length, and nothing is
@@ -80,8 +78,7 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
 
 
 def unlearned_words(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """
-    Words that are said whatever the image shows: most of the images they are said of have them in no reference, and
+    """Words that are said whatever the image shows: most of the images they are said of have them in no reference, and
     they fit no better (within two standard errors) than they would fit images drawn by chance.
 
     Args:
@@ -117,8 +114,7 @@ def not_learned(words: Sequence[str]) -> str:
 
 
 def caption_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """
-    Length-normalised probability of each caption: exp of the mean of its tokens' log-probabilities.
+    """Length-normalised probability of each caption: exp of the mean of its tokens' log-probabilities.
 
     Args:
         logits (`Tensor`): (B, T, V), of each token given those before it.

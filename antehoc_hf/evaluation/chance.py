@@ -4,8 +4,7 @@ import math
 
 
 def close_to_chance(right: float, classes: int, images: int) -> str:
-    """
-    A sentence if a classifier is hardly better than guessing: what it looks at then says nothing.
+    """A sentence if a classifier is hardly better than guessing: what it looks at then says nothing.
 
     Close is within three standard errors of 1 / `classes`, and in any case within half of it (at most 0.1).
 

@@ -1,5 +1,4 @@
-"""
-How much a map shows: its mean, and whether its values are spread over the image or gathered in few places.
+"""How much a map shows: its mean, and whether its values are spread over the image or gathered in few places.
 
 A small explanation is easier to read, not more faithful: these never stand in for the other metrics.
 Sources: Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI 2020 (entropy, as
@@ -19,8 +18,7 @@ from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 def map_mean(maps: Tensor) -> Tensor:
-    """
-    Mean value of each map: how bright the energy map is left, which Drop, Inc and Win reward.
+    """Mean value of each map: how bright the energy map is left, which Drop, Inc and Win reward.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite.
@@ -35,8 +33,7 @@ def map_mean(maps: Tensor) -> Tensor:
 
 
 def map_entropy(maps: Tensor) -> Tensor:
-    """
-    Entropy of the map as a distribution over pixels, `−Σ q log q / log(H·W)` with `q = map / Σ map`.
+    """Entropy of the map as a distribution over pixels, `−Σ q log q / log(H·W)` with `q = map / Σ map`.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite and not negative.
@@ -56,8 +53,7 @@ def map_entropy(maps: Tensor) -> Tensor:
 
 
 def map_gini(maps: Tensor) -> Tensor:
-    """
-    Gini index of the map's values: `Σ (2i − n − 1) v_i / (n Σ v)` over the n values sorted upwards, i = 1 … n.
+    """Gini index of the map's values: `Σ (2i − n − 1) v_i / (n Σ v)` over the n values sorted upwards, i = 1 … n.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite and not negative.

@@ -1,5 +1,4 @@
-"""
-Maps that explain nothing. A measure that prefers one of them to an explanation measures something else.
+"""Maps that explain nothing. A measure that prefers one of them to an explanation measures something else.
 
 Each takes normalised images (B, 3, H, W) and gives maps (B, 1, H, W) float32 in [0, 1] on the same device.
 """
@@ -16,8 +15,7 @@ from antehoc_hf.evaluation.maps import image_seeds, minmax_maps
 
 
 def constant_map(pixel_values: Tensor, value: float = 1.0) -> Tensor:
-    """
-    The same `value` everywhere: dims the image and explains nothing.
+    """The same `value` everywhere: dims the image and explains nothing.
 
     Raises:
         ValueError: for a value outside [0, 1].
@@ -34,8 +32,7 @@ def black_map(pixel_values: Tensor) -> Tensor:
 
 
 def random_map(pixel_values: Tensor, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    Independent uniform values, the same for an image however the data are batched and on any device.
+    """Independent uniform values, the same for an image however the data are batched and on any device.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W).
@@ -50,8 +47,7 @@ def random_map(pixel_values: Tensor, seed: int = 0, first_index: int = 0) -> Ten
 
 
 def center_map(pixel_values: Tensor, sigma: float = 0.25) -> Tensor:
-    """
-    A Gaussian blob in the centre, where photographers put things: `exp(−(u² + v²) / 2σ²)`.
+    """A Gaussian blob in the centre, where photographers put things: `exp(−(u² + v²) / 2σ²)`.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W).
@@ -71,9 +67,8 @@ def center_map(pixel_values: Tensor, sigma: float = 0.25) -> Tensor:
 
 
 def sobel_map(pixel_values: Tensor) -> Tensor:
-    """
-    Edges: the length of the Sobel gradient of the mean over channels, stretched to [0, 1] for each image (Adebayo et
-    al., "Sanity Checks for Saliency Maps", NeurIPS 2018: edges look like an explanation and know no model).
+    """Edges: the length of the Sobel gradient of the mean over channels, stretched to [0, 1] for each image (Adebayo
+    et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: edges look like an explanation and know no model).
 
     An image of one colour has no edges, and a map of zeros.
     """

@@ -17,8 +17,7 @@ def curves(
     version: Callable[[Tensor, Tensor], Tensor],
     chunk_size: int,
 ) -> Tensor:
-    """
-    Probability of the target class on `points` versions of each image, (B, points).
+    """Probability of the target class on `points` versions of each image, (B, points).
 
     Args:
         predict: images (N, 3, H, W) → probabilities (N, K).
@@ -37,10 +36,7 @@ def curves(
 
 
 def check_curves(pixel_values: Tensor, maps: Tensor, target: Tensor, chunk_size: int) -> None:
-    """
-    Raises:
-        ValueError: if shapes don't fit, maps are not finite, or chunks are empty.
-    """
+    """Raises a ValueError if shapes don't fit, maps are not finite, or chunks are empty."""
     check_maps(maps)
     batch, height, width = len(pixel_values), *pixel_values.shape[-2:]
     if pixel_values.ndim != 4 or maps.shape != (batch, 1, height, width) or target.shape != (batch,):

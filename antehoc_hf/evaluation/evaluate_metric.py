@@ -23,8 +23,7 @@ _OF_EVALUATE = ("keep_in_memory", "cache_dir", "hash", "experiment_id", "max_con
 
 
 class MapMetric(evaluate.Metric):
-    """
-    A metric of maps for `evaluate`.
+    """A metric of maps for `evaluate`.
 
     Each batch is scored when it is added, and one number for each image is kept in memory. (`evaluate` itself would
     write every map to a file and read it back as nested lists.) `compute` gives `<name>`, the ends of its interval
@@ -72,8 +71,7 @@ class MapMetric(evaluate.Metric):
         self._module_info.module_name = config_name
 
     def add_batch(self, *, predictions: object = None, references: object = None, **inputs: object) -> None:
-        """
-        Scores a batch and keeps one number for each image.
+        """Scores a batch and keeps one number for each image.
 
         Args:
             inputs: the arrays of the metric, by name: tensors, numpy arrays or lists.
@@ -102,8 +100,7 @@ class MapMetric(evaluate.Metric):
         return arrays[0]
 
     def add(self, *, prediction: object = None, reference: object = None, **inputs: object) -> None:
-        """
-        Scores one image: the arrays of `add_batch` without their first axis.
+        """Scores one image: the arrays of `add_batch` without their first axis.
 
         Raises:
             ValueError: see `add_batch`.
@@ -116,8 +113,7 @@ class MapMetric(evaluate.Metric):
     def compute(
         self, *, predictions: object = None, references: object = None, **inputs: object
     ) -> dict[str, float | int]:
-        """
-        The metric over all that was added (and a last batch, if given), which is forgotten then.
+        """The metric over all that was added (and a last batch, if given), which is forgotten then.
 
         Args:
             inputs: see `add_batch`. Arrays that only other metrics take are passed over, for `evaluate.combine`.

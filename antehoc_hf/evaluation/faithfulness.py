@@ -1,5 +1,5 @@
-"""
-How much of the prediction survives in the energy map: the measures of the ante-hoc paper and those of the literature.
+"""How much of the prediction survives in the energy map: the measures of the ante-hoc paper and those of the
+literature.
 
 All are functions of two probabilities of one class, that of the image and that of the energy map. They reward bright
 maps (a constant 0.9 beats Grad-CAM), so read them next to the controls, or on masks of equal area.
@@ -22,8 +22,7 @@ IncDenominator = Literal["energy", "image"]
 
 
 def class_probability(logits: Tensor, target: Tensor) -> Tensor:
-    """
-    Probability of each image's target class.
+    """Probability of each image's target class.
 
     Args:
         logits (`Tensor`): (B, K).
@@ -77,8 +76,7 @@ def avg_drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) ->
 
 
 def drop_cond(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
-    """
-    The paper's Drop: `100 / |D| · Σ_D (p_image − p_energy) / p_image` over the images D that lost probability.
+    """The paper's Drop: `100 / |D| · Σ_D (p_image − p_energy) / p_image` over the images D that lost probability.
 
     As printed the two symbols are swapped: that form is negative and unbounded, and the paper's tables lie in
     [0, 100]. It is a mean over the images that lost, not over all, hence not the literature's Average Drop:
@@ -100,8 +98,7 @@ def drop_cond(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tens
 def inc_cond(
     p_image: Tensor, p_energy: Tensor, denominator: IncDenominator = "energy", tolerance: float = 0.0
 ) -> Tensor:
-    """
-    The paper's Inc: `100 / |I| · Σ_I (p_energy − p_image) / p_energy` over the images I that gained probability.
+    """The paper's Inc: `100 / |I| · Σ_I (p_energy − p_image) / p_energy` over the images I that gained probability.
 
     A size, not a count: the literature's Increase in Confidence is `inc_conf`.
 
@@ -119,8 +116,7 @@ def inc_cond(
 
 
 def win(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
-    """
-    The paper's Win: share of all images with `p_energy > p_image`, percent; higher is better.
+    """The paper's Win: share of all images with `p_energy > p_image`, percent; higher is better.
 
     A map of ones never wins. It is the literature's Increase in Confidence (`inc_conf`), not the pairwise Win of
     Grad-CAM++. Arguments and errors are those of `drop_cond`; NaN for no image at all.
@@ -129,8 +125,7 @@ def win(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
 
 
 def avg_drop(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:
-    """
-    Average Drop of the literature: `100 / N · Σ max(0, p_image − p_energy) / p_image` over all images, percent in
+    """Average Drop of the literature: `100 / N · Σ max(0, p_image − p_energy) / p_image` over all images, percent in
     [0, 100]; lower is better. Arguments and errors are those of `drop_cond`; NaN for no image at all.
     """
     return avg_drop_terms(p_image, p_energy, tolerance).mean()

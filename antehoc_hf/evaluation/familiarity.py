@@ -30,8 +30,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Familiarity:
-    """
-    What the features of familiar pictures are like. Features are means and standard deviations, over the positions,
+    """What the features of familiar pictures are like. Features are means and standard deviations, over the positions,
     of every channel that the map head reads.
 
     Attributes:
@@ -47,8 +46,7 @@ class Familiarity:
 
     @classmethod
     def of(cls, model: Any, train: Rows, held_out: Rows) -> Familiarity:
-        """
-        Calibrates, on at most 400 images of each.
+        """Calibrates, on at most 400 images of each.
 
         Args:
             model: one of ours, in evaluation mode.
@@ -92,8 +90,7 @@ class Familiarity:
         return along.square().mean(dim=1).sqrt()
 
     def times_the_limit(self, model: Any, pixel_values: Tensor) -> float:
-        """
-        How far one picture lies from the training images, in units of `limit`: above 1 it is unlike them.
+        """How far one picture lies from the training images, in units of `limit`: above 1 it is unlike them.
 
         Args:
             model: the calibrated one.

@@ -1,5 +1,5 @@
-"""
-Missing pixels filled in from their neighbours, so that a hole neither shows its shape nor leaves the natural images.
+"""Missing pixels filled in from their neighbours, so that a hole neither shows its shape nor leaves the natural
+images.
 
 Source: Rong, Leemann, Borisov, Kasneci, Kasneci, "A Consistent and Efficient Evaluation Strategy for Attribution
 Methods", ICML 2022 ("noisy linear imputation").
@@ -22,9 +22,8 @@ _CHECK_EVERY = 10
 
 @torch.no_grad()
 def linear_imputation(pixel_values: Tensor, missing: Tensor) -> Tensor:
-    """
-    Each missing pixel becomes the weighted mean of its eight neighbours, 1/6 for the four direct and 1/12 for the four
-    diagonal ones. At the image's border the weights are scaled to sum to 1.
+    """Each missing pixel becomes the weighted mean of its eight neighbours, 1/6 for the four direct and 1/12 for the
+    four diagonal ones. At the image's border the weights are scaled to sum to 1.
 
     The missing pixels are the unknowns of one linear system an image; its matrix is a graph Laplacian, hence positive
     definite as soon as one pixel is known, and is solved by conjugate gradients on the device of the images.
@@ -62,8 +61,7 @@ def linear_imputation(pixel_values: Tensor, missing: Tensor) -> Tensor:
 def noisy_linear_imputation(
     pixel_values: Tensor, missing: Tensor, noise: float = 0.01, seed: int = 0, first_index: int = 0
 ) -> Tensor:
-    """
-    `linear_imputation` plus Gaussian noise on the missing pixels, so that smoothness doesn't give them away.
+    """`linear_imputation` plus Gaussian noise on the missing pixels, so that smoothness doesn't give them away.
 
     Args:
         pixel_values, missing (`Tensor`): see `linear_imputation`.
@@ -82,10 +80,7 @@ def noisy_linear_imputation(
 
 
 def check_noise(noise: float) -> None:
-    """
-    Raises:
-        ValueError: unless `noise` is a standard deviation.
-    """
+    """Raises a ValueError unless `noise` is a standard deviation."""
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise={noise!r} must be a standard deviation, 0 or more.")
 

@@ -1,5 +1,5 @@
-"""
-Insertion and deletion: put the image's pixels in, or take them out, in the order of the map, and watch the prediction.
+"""Insertion and deletion: put the image's pixels in, or take them out, in the order of the map, and watch the
+prediction.
 
 Only the order of the pixels counts, so brightness buys nothing: a constant or random map scores 0 on the difference.
 Source: Petsiuk, Das, Saenko, "RISE", BMVC 2018, Sec. 4.2 (deletion to a colour, insertion from a blur); here both run
@@ -25,8 +25,7 @@ from antehoc_hf.passes import images_a_pass
 
 @dataclass(frozen=True)
 class InsertionDeletion:
-    """
-    Curves and their areas, for each image.
+    """Curves and their areas, for each image.
 
     Attributes:
         fractions (`Tensor`): (S + 1,) part of the pixels inserted or deleted, from 0 to 1.
@@ -67,8 +66,7 @@ def insertion_deletion(
     first_index: int = 0,
     chunk_size: int = 64,
 ) -> InsertionDeletion:
-    """
-    Insertion and deletion curves of maps.
+    """Insertion and deletion curves of maps.
 
     Args:
         predict: images (N, 3, H, W), normalised as the model expects them → probabilities (N, K). It is called

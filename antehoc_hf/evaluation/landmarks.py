@@ -16,8 +16,7 @@ _ROUNDING = 1e-9  # square pixels
 
 
 def nme(found: Tensor, labels: Tensor, normalizer: Tensor) -> Tensor:
-    """
-    Normalised mean error of each image: the mean distance of its known points, in units of a length of the object.
+    """Normalised mean error of each image: the mean distance of its known points, in units of a length of the object.
 
     Args:
         found, labels (`Tensor`): (B, K, 2), in one unit; a point with NaN in `labels` is unknown.
@@ -43,8 +42,7 @@ def nme(found: Tensor, labels: Tensor, normalizer: Tensor) -> Tensor:
 
 
 def auc(errors: Tensor, limit: float = LIMIT) -> float:
-    """
-    Area under the curve "share of images with at most this error" from 0 to `limit`, as a part of the whole area.
+    """Area under the curve "share of images with at most this error" from 0 to `limit`, as a part of the whole area.
 
     It is exact, the integral of a step function: the mean of `max(0, 1 − error / limit)`.
 
@@ -64,8 +62,7 @@ def auc(errors: Tensor, limit: float = LIMIT) -> float:
 
 
 def failure_rate(errors: Tensor, limit: float = LIMIT) -> float:
-    """
-    Share of images whose error exceeds `limit`, in [0, 1]; NaN for no errors.
+    """Share of images whose error exceeds `limit`, in [0, 1]; NaN for no errors.
 
     Args:
         errors (`Tensor`): (N,), see [`nme`]; NaN is left out.
@@ -75,8 +72,7 @@ def failure_rate(errors: Tensor, limit: float = LIMIT) -> float:
 
 
 def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[str, float]:
-    """
-    What an evaluation reports, all but `auc_8` in percent.
+    """What an evaluation reports, all but `auc_8` in percent.
 
     `nme_interocular` and `nme_box` (each where its length is known), and for the first of them `auc_8` (in [0, 1]) and
     `failure_rate_8`, both with the limit at 8 %.
@@ -97,8 +93,8 @@ def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[
 
 
 def normalizers(points: Tensor, unit: tuple[float, float], eyes: tuple[int, int] | None) -> Tensor:
-    """
-    What an error of one image is multiplied by to be in units of its inter-ocular distance and of its box's diagonal.
+    """What an error of one image is multiplied by to be in units of its inter-ocular distance and of its box's
+    diagonal.
 
     Args:
         points (`Tensor`): (K, 2), all annotated points in pixels, whichever of them a model finds; NaN where missing.
@@ -117,8 +113,7 @@ def normalizers(points: Tensor, unit: tuple[float, float], eyes: tuple[int, int]
 
 
 def hull_mask(points: Tensor, height: int, width: int) -> Tensor:
-    """
-    The pixels whose centre lies in the convex hull of points, edges included.
+    """The pixels whose centre lies in the convex hull of points, edges included.
 
     Args:
         points (`Tensor`): (N, 2), x and y in units of width and height, (i + 0.5) / W the centre of pixel i.
@@ -147,8 +142,7 @@ def hull_mask(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def hulls_mask(pieces: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """
-    The union of the hulls of a part's convex pieces, such as two eyes; see [`hull_mask`].
+    """The union of the hulls of a part's convex pieces, such as two eyes; see [`hull_mask`].
 
     Empty if one of them is: half a part would be no measure of a map.
     """

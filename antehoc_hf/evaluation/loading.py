@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 
 def load_metric(name: str, **options: Any) -> MapMetric:
-    """
-    A metric of Hugging Face `evaluate`, fed batch by batch, without network or files.
+    """A metric of Hugging Face `evaluate`, fed batch by batch, without network or files.
 
         metric = load_metric("pointing_game", tolerance=3)
         for maps, masks in batches:

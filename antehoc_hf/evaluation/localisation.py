@@ -1,5 +1,4 @@
-"""
-Whether the map lies on the object, where a mask of the object is known.
+"""Whether the map lies on the object, where a mask of the object is known.
 
 A network may rightly look at something else than the object, so these measure agreement with the mask; on synthetic
 images, where nothing but the object carries the class, they measure the explanation.
@@ -16,8 +15,7 @@ from antehoc_hf.evaluation.metric import Metric, register_metric
 
 
 def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
-    """
-    Part of the map's sum that lies inside the mask: the energy-based pointing game (Wang et al., "Score-CAM", CVPR
+    """Part of the map's sum that lies inside the mask: the energy-based pointing game (Wang et al., "Score-CAM", CVPR
     workshops 2020, Sec. 4.3).
 
     It is also known as relevance mass accuracy (Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022).
@@ -41,8 +39,7 @@ def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def energy_share_over_area(maps: Tensor, masks: Tensor) -> Tensor:
-    """
-    `energy_share` divided by the mask's share of the image: 1 is chance, the score of any constant map.
+    """`energy_share` divided by the mask's share of the image: 1 is chance, the score of any constant map.
 
     The plain share favours large masks, which a constant map fills as well.
 
@@ -60,8 +57,7 @@ def energy_share_over_area(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def pointing_game(maps: Tensor, masks: Tensor, tolerance: int = 0, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    1 where the map's largest value lies inside the mask (Zhang et al., "Top-down Neural Attention by Excitation
+    """1 where the map's largest value lies inside the mask (Zhang et al., "Top-down Neural Attention by Excitation
     Backprop", ECCV 2016).
 
     Among equal largest values one is drawn at random, so that a constant map scores the mask's area and not 1.
@@ -89,9 +85,8 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: int = 0, seed: int = 0
 
 
 def relevance_rank(maps: Tensor, masks: Tensor, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    Relevance rank accuracy: of the K pixels with the largest values the part inside the mask, K being the mask's size
-    (Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022).
+    """Relevance rank accuracy: of the K pixels with the largest values the part inside the mask, K being the mask's
+    size (Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022).
 
     Among equal values a random order is drawn, so that a constant map scores the mask's area.
 
@@ -113,8 +108,7 @@ def relevance_rank(maps: Tensor, masks: Tensor, seed: int = 0, first_index: int 
 
 
 def iou(maps: Tensor, masks: Tensor, threshold: float | None = None, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    Intersection over union of the mask and the binarised map.
+    """Intersection over union of the mask and the binarised map.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite.

@@ -10,8 +10,7 @@ _FLAT = 1e-5
 
 
 def check_maps(maps: Tensor, name: str = "maps") -> Tensor:
-    """
-    Returns `maps` if they are (B, 1, H, W) and finite.
+    """Returns `maps` if they are (B, 1, H, W) and finite.
 
     Raises:
         ValueError: if the shape is another one, or if a value is not finite (a comparison with NaN is false, so such
@@ -29,8 +28,7 @@ def check_maps(maps: Tensor, name: str = "maps") -> Tensor:
 
 
 def measurable_maps(maps: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """
-    Maps as they are and as they are measured, on the images' device.
+    """Maps as they are and as they are measured, on the images' device.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), whatever an explainer gave.
@@ -51,8 +49,7 @@ def measurable_maps(maps: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor]
 
 
 def degenerate_maps(maps: Tensor) -> Tensor:
-    """
-    Which maps show nothing: constant, or not finite somewhere.
+    """Which maps show nothing: constant, or not finite somewhere.
 
     Args:
         maps (`Tensor`): (B, 1, H, W).
@@ -67,8 +64,7 @@ def degenerate_maps(maps: Tensor) -> Tensor:
 
 
 def minmax_maps(maps: Tensor) -> Tensor:
-    """
-    Each map stretched to [0, 1] by itself; a constant map becomes zero, as there is nothing in it to show.
+    """Each map stretched to [0, 1] by itself; a constant map becomes zero, as there is nothing in it to show.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite.
@@ -88,8 +84,7 @@ def image_seeds(count: int, seed: int, first_index: int) -> list[int]:
 
 
 def rank_pixels(maps: Tensor, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    The rank of each pixel, 0 for the largest value. Equal values are put in a random order drawn from the seed.
+    """The rank of each pixel, 0 for the largest value. Equal values are put in a random order drawn from the seed.
 
     Without random ties a constant map would be ranked from the top left corner, which is a map of its own.
 
@@ -116,8 +111,7 @@ def rank_pixels(maps: Tensor, seed: int = 0, first_index: int = 0) -> Tensor:
 
 
 def binarise(maps: Tensor, threshold: float = 0.8) -> Tensor:
-    """
-    1 where the map, stretched to [0, 1], is at least `threshold`, else 0 (Sec. 4 of the ante-hoc paper; the paper
+    """1 where the map, stretched to [0, 1], is at least `threshold`, else 0 (Sec. 4 of the ante-hoc paper; the paper
     thresholds the energy map, read here as: threshold the map, then multiply the image).
 
     Args:
@@ -136,8 +130,7 @@ def binarise(maps: Tensor, threshold: float = 0.8) -> Tensor:
 
 
 def binarise_equal_area(maps: Tensor, area: float = 0.2, seed: int = 0, first_index: int = 0) -> Tensor:
-    """
-    1 on the `area · H · W` pixels with the largest values, else 0: the same area for every method and image.
+    """1 on the `area · H · W` pixels with the largest values, else 0: the same area for every method and image.
 
     Only the order of the pixels counts, so brightness buys nothing, and any increasing transform of the map gives the
     same mask. This is the quantile reading, `quantile = 1 − area`, of the paper's threshold of 0.8.

@@ -1,5 +1,4 @@
-"""
-A metric of maps is one object, and everything that prints or computes metrics reads it from one registry.
+"""A metric of maps is one object, and everything that prints or computes metrics reads it from one registry.
 
     def distance_from_centre(maps: Tensor) -> Tensor: ...  # (B, 1, H, W) → (B,)
 
@@ -26,8 +25,7 @@ _PLACE = ("seed", "first_index")
 
 @dataclass(frozen=True)
 class Metric:
-    """
-    What is measured of a map.
+    """What is measured of a map.
 
     Args:
         name (`str`): in reports and for `load_metric`.
@@ -97,8 +95,7 @@ def given_scores(scores: Tensor) -> Tensor:
 
 
 def register_metric(*metrics: Metric) -> None:
-    """
-    Makes metrics known to reports, cards and `load_metric`.
+    """Makes metrics known to reports, cards and `load_metric`.
 
     Raises:
         ValueError: if there is one of that name.
@@ -110,8 +107,7 @@ def register_metric(*metrics: Metric) -> None:
 
 
 def metric_named(name: str | None) -> Metric:
-    """
-    The metric of that name.
+    """The metric of that name.
 
     Raises:
         ValueError: if there is none.
@@ -124,8 +120,7 @@ def metric_named(name: str | None) -> Metric:
 
 
 def metric_path(name: str) -> str:
-    """
-    The script for `evaluate.load(metric_path(name), name)`: it holds all metrics, hence the name as the second
+    """The script for `evaluate.load(metric_path(name), name)`: it holds all metrics, hence the name as the second
     argument, `evaluate`'s `config_name`.
 
     Raises:

@@ -35,8 +35,7 @@ def body_of(model: nn.Module) -> nn.Module:
 
 
 def normalisation_of(model: nn.Module) -> tuple[Sequence[float], Sequence[float]] | None:
-    """
-    Mean and standard deviation of the colours (pixels in [0, 1]), three numbers each, as far as the model's
+    """Mean and standard deviation of the colours (pixels in [0, 1]), three numbers each, as far as the model's
     configuration or timm's says them; None where neither does: it must be asked for and not guessed.
     """
     model = unwrapped(model)
@@ -50,8 +49,7 @@ def normalisation_of(model: nn.Module) -> tuple[Sequence[float], Sequence[float]
 def black_pixel(
     model: nn.Module, image_mean: Sequence[float] | None = None, image_std: Sequence[float] | None = None
 ) -> Tensor:
-    """
-    Black as the model sees it, (1, 3, 1, 1): pixel 0 after its normalisation.
+    """Black as the model sees it, (1, 3, 1, 1): pixel 0 after its normalisation.
 
     Args:
         model: one of ours, of timm, of torchvision or of transformers.

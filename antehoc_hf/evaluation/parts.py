@@ -1,5 +1,5 @@
-"""
-How important a map calls the parts of an object, and whether that agrees with what the parts are worth to the network.
+"""How important a map calls the parts of an object, and whether that agrees with what the parts are worth to the
+network.
 
 Nothing is chosen by looking at the results: the area that counts is fixed beforehand and the same for every method.
 Source: Hesse, Schaub-Meyer, Roth, "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI
@@ -21,8 +21,7 @@ from antehoc_hf.evaluation.rank_correlation import spearman
 
 
 def part_importance(maps: Tensor, masks: Tensor, dilation: int = 2, over_area: bool = True) -> Tensor:
-    """
-    How important a map calls each part: its sum over the part's mask.
+    """How important a map calls each part: its sum over the part's mask.
 
     Args:
         maps (`Tensor`): (B, 1, H, W), finite.
@@ -48,8 +47,7 @@ def part_importance(maps: Tensor, masks: Tensor, dilation: int = 2, over_area: b
 
 @dataclass(frozen=True)
 class ImportanceCorrelation:
-    """
-    How well the importance of parts agrees with what their removal does.
+    """How well the importance of parts agrees with what their removal does.
 
     Attributes:
         correlation (`Tensor`): (B,) in [−1, 1]; 0 where the map calls all parts equally important, which is no
@@ -63,8 +61,7 @@ class ImportanceCorrelation:
 
 
 def importance_correlation(importance: Tensor, effects: Tensor, tolerance: float = 1e-5) -> ImportanceCorrelation:
-    """
-    Spearman's rank correlation, image by image, between the importance of parts and the effect of their removal.
+    """Spearman's rank correlation, image by image, between the importance of parts and the effect of their removal.
 
     Args:
         importance (`Tensor`): (B, P), see `part_importance`; NaN for parts that can't be seen, which are left out.
@@ -103,8 +100,7 @@ def importance_correlation(importance: Tensor, effects: Tensor, tolerance: float
 def important_parts(
     maps: Tensor, masks: Tensor, area: float = 0.2, coverage: float = 0.5, seed: int = 0, first_index: int = 0
 ) -> Tensor:
-    """
-    Which parts a map points out: those that lie, for at least `coverage` of their pixels, in its largest `area`.
+    """Which parts a map points out: those that lie, for at least `coverage` of their pixels, in its largest `area`.
 
     The area is the same for every map, so a map can neither call everything important nor, by being dim, nothing.
 

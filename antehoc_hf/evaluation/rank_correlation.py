@@ -7,8 +7,7 @@ from torch import Tensor
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """
-    Ranks from 0, upwards; equal values share the mean of their ranks.
+    """Ranks from 0, upwards; equal values share the mean of their ranks.
 
     Args:
         values (`Tensor`): (B, N), no NaN.
@@ -27,8 +26,8 @@ def average_ranks(values: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """
-    Spearman's rank correlation of each row of `first` with that of `second`: Pearson's correlation of average ranks.
+    """Spearman's rank correlation of each row of `first` with that of `second`: Pearson's correlation of average
+    ranks.
 
     Args:
         first, second (`Tensor`): (B, N), no NaN.

@@ -37,8 +37,7 @@ def evaluate_maps(
     scorer: Scorer | None = None,
     progress: bool = True,
 ) -> MapReport:
-    """
-    Scores maps of a model's predictions: its own, if it explains itself, other explainers' and the controls'.
+    """Scores maps of a model's predictions: its own, if it explains itself, other explainers' and the controls'.
 
     Every map is multiplied into the image and the same network judges it, in evaluation mode without gradients; the
     model is left in the mode it was in. Images keep their identity through the seed, so the result doesn't depend on
@@ -92,8 +91,7 @@ def evaluate_maps(
 
 
 def row_kinds(explainers: Mapping[str, Explainer], explains_itself: bool) -> dict[str, str]:
-    """
-    Name and kind of every row: the model's own map, explainers, controls.
+    """Name and kind of every row: the model's own map, explainers, controls.
 
     Raises:
         ValueError: if an explainer has the name of another row.
@@ -112,10 +110,7 @@ def with_progress(batches: Iterable[T], title: str, progress: bool) -> Iterable[
 
 
 def check_count(images: int) -> None:
-    """
-    Raises:
-        ValueError: if there was no image.
-    """
+    """Raises a ValueError if there was no image."""
     if not images:
         raise ValueError("There is nothing to evaluate: the batches held no image.")
 

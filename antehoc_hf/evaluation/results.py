@@ -13,8 +13,7 @@ from antehoc_hf.evaluation.views import Column
 
 @dataclass(frozen=True)
 class MapRow:
-    """
-    The scores of one kind of map.
+    """The scores of one kind of map.
 
     Attributes:
         name (`str`): `"antehoc"`, the name of an explainer or of a control.
@@ -49,8 +48,7 @@ class MapRow:
 
 @dataclass(frozen=True)
 class MapReport:
-    """
-    The scores of maps, next to those of maps that explain nothing.
+    """The scores of maps, next to those of maps that explain nothing.
 
     Attributes:
         num_images (`int`): images seen.
@@ -78,8 +76,7 @@ class MapReport:
     in_one_table: bool = False
 
     def row(self, name: str) -> MapRow:
-        """
-        The row of that name.
+        """The row of that name.
 
         Raises:
             KeyError: if there is none.

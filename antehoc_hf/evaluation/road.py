@@ -1,5 +1,4 @@
-"""
-ROAD: take pixels out in the order of the map, fill the holes in from their surroundings, and watch the prediction.
+"""ROAD: take pixels out in the order of the map, fill the holes in from their surroundings, and watch the prediction.
 
 Only the order of the pixels counts: a constant or random map scores 0. Source: Rong, Leemann, Borisov, Kasneci,
 Kasneci, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
@@ -22,8 +21,7 @@ from antehoc_hf.passes import images_a_pass
 
 @dataclass(frozen=True)
 class Road:
-    """
-    Probabilities on images with pixels filled in, for each image.
+    """Probabilities on images with pixels filled in, for each image.
 
     Attributes:
         percentages (`Tensor`): (P,) how much was taken out.
@@ -55,8 +53,7 @@ def road(
     first_index: int = 0,
     chunk_size: int = 64,
 ) -> Road:
-    """
-    Remove and debias, without retraining, for every image given.
+    """Remove and debias, without retraining, for every image given.
 
     Exactly the asked percentage is taken out, whatever the map: among equal values the order is drawn at random. (A
     threshold at the percentile, as elsewhere, takes out nothing or everything of a binary map.)

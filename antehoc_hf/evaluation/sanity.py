@@ -1,5 +1,4 @@
-"""
-Does the map depend on what the network has learned? If not, it is a picture of the image, not an explanation.
+"""Does the map depend on what the network has learned? If not, it is a picture of the image, not an explanation.
 
 Weights are randomised from the head downwards, one stage after the other, and the maps compared with those of the
 trained network; the same comparison (`map_similarity`) serves for two targets, and for networks trained on true and on
@@ -33,8 +32,7 @@ _NEARLY_ALL = 0.8
 
 
 def randomisation_steps(model: nn.Module) -> list[tuple[str, tuple[str, ...]]]:
-    """
-    The steps of cascading randomisation, from the head down to the input.
+    """The steps of cascading randomisation, from the head down to the input.
 
     Args:
         model: one of ours (its backbone is meant), a network of timm, or any other (its children are the
@@ -50,8 +48,7 @@ def randomisation_steps(model: nn.Module) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def randomised(model: nn.Module, parameters: Iterable[str], seed: int = 0) -> nn.Module:
-    """
-    A copy of the model in which some parameters carry no knowledge any more; the model itself is not touched.
+    """A copy of the model in which some parameters carry no knowledge any more; the model itself is not touched.
 
     The entries of each tensor are shuffled. That is a random network whose every tensor has the distribution of the
     trained one, so that numbers stay in range in any architecture (the source draws from the initialiser, which a
@@ -75,8 +72,7 @@ def randomised(model: nn.Module, parameters: Iterable[str], seed: int = 0) -> nn
 
 
 def cascade(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """
-    Cascading randomisation: after each step (its name, the network with this and all earlier steps randomised).
+    """Cascading randomisation: after each step (its name, the network with this and all earlier steps randomised).
 
     One copy is used throughout and changes from step to step; the model itself is not touched.
 
@@ -93,8 +89,7 @@ def cascade(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
 def randomisation_similarity(
     model: nn.Module, make_explainer: MakeExplainer, pixel_values: Tensor, target: Tensor | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
-    """
-    How much the maps of increasingly randomised networks resemble those of the trained one.
+    """How much the maps of increasingly randomised networks resemble those of the trained one.
 
     Args:
         model: see `randomisation_steps`; it is not touched.
@@ -119,8 +114,7 @@ def randomisation_similarity(
 
 
 def target_similarity(explain: Explain, pixel_values: Tensor, target: Tensor, other_target: Tensor) -> Tensor:
-    """
-    How much the maps of two classes in one image resemble each other.
+    """How much the maps of two classes in one image resemble each other.
 
     Args:
         explain: `(pixel_values, target) -> maps`.
@@ -141,8 +135,7 @@ def target_similarity(explain: Explain, pixel_values: Tensor, target: Tensor, ot
 
 @torch.no_grad()
 def logits_of(model: nn.Module, pixel_values: Tensor) -> Tensor:
-    """
-    Scores of the classes, (B, K); the model comes back in the mode it was in.
+    """Scores of the classes, (B, K); the model comes back in the mode it was in.
 
     Raises:
         ValueError: if the model gives no logits (B, K).

@@ -32,10 +32,9 @@ def evaluate_sanity(
     seed: int = 0,
     progress: bool = True,
 ) -> MapReport:
-    """
-    Rank correlation of maps before and after each step of randomising the network from the head down, and of the maps
-    of the likeliest and the second likeliest class; and the largest relative change of a map in a small box around
-    the image.
+    """Rank correlation of maps before and after each step of randomising the network from the head down, and of the
+    maps of the likeliest and the second likeliest class; and the largest relative change of a map in a small box
+    around the image.
 
     A map that explains this network's prediction changes when the network forgets; a map of the image alone (edges)
     does not. A map that depends on no class scores 1 for another class: that is its design, and must be known.

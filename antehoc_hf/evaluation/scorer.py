@@ -1,5 +1,4 @@
-"""
-The seam between tasks and metrics: what a model makes of images, and of what a map leaves of them.
+"""The seam between tasks and metrics: what a model makes of images, and of what a map leaves of them.
 
 Metrics know arrays alone (`Metric`); a scorer gives them those of its task. `evaluate_maps` has one for classifiers,
 landmark models and captioners, and takes any other.
@@ -20,8 +19,7 @@ from antehoc_hf.evaluation.settings import EvaluationSettings
 
 @dataclass(frozen=True)
 class MapForm:
-    """
-    One form in which a map is measured.
+    """One form in which a map is measured.
 
     Attributes:
         form (`str`): its name in `Metric.columns`.
@@ -45,8 +43,7 @@ class MapForm:
 
 @dataclass(frozen=True)
 class Masked:
-    """
-    What a model makes of masked images.
+    """What a model makes of masked images.
 
     Attributes:
         arrays (`dict[str, Tensor]`): (B,) each, by the names of metrics' inputs.
@@ -61,8 +58,7 @@ class Masked:
 
 @dataclass
 class Batch:
-    """
-    What a model makes of a batch of images.
+    """What a model makes of a batch of images.
 
     Attributes:
         pixel_values (`Tensor`): (B, 3, H, W) on the model's device.
@@ -92,8 +88,7 @@ class Batch:
 
 
 class Scorer(ABC):
-    """
-    How one task is scored.
+    """How one task is scored.
 
     Args:
         settings (`EvaluationSettings`): how to measure; what the task does not use is switched off.
@@ -110,8 +105,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
-        """
-        The model's prediction on a batch.
+        """The model's prediction on a batch.
 
         Raises:
             ValueError: if the batch lacks something, or shapes don't fit.
@@ -135,10 +129,7 @@ class Scorer(ABC):
 
 
 def require(batch: Mapping[str, Tensor], *names: str) -> None:
-    """
-    Raises:
-        ValueError: if the batch lacks one of them.
-    """
+    """Raises a ValueError if the batch lacks one of them."""
     for name in names:
         if batch.get(name) is None:
             held = ", ".join(map(repr, batch)) or "nothing"

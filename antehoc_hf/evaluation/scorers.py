@@ -25,8 +25,7 @@ _FORM_HEADINGS = {"pixel-mean": "{}", "pixel-blur": "{}, to blur", "patch-mean":
 
 
 class ClassificationScorer(Scorer):
-    """
-    The probability of one class: of the label, or of the model's prediction.
+    """The probability of one class: of the label, or of the model's prediction.
 
     Args:
         model (`nn.Module`): one of our classifiers, a network that gives scores (B, K), or any
@@ -176,8 +175,7 @@ class ClassificationScorer(Scorer):
 
 
 class LandmarkScorer(Scorer):
-    """
-    The error of the points, in percent of a length of the object, and agreement with the parts of the object.
+    """The error of the points, in percent of a length of the object, and agreement with the parts of the object.
 
     Args:
         model (`AnteHocForLandmarkDetection`): used on the device it is on.
@@ -243,8 +241,7 @@ class LandmarkScorer(Scorer):
 
 
 class CaptionScorer(Scorer):
-    """
-    The length-normalised probability of a caption: the label's, or of the model's own greedy caption.
+    """The length-normalised probability of a caption: the label's, or of the model's own greedy caption.
 
     Args:
         model (`AnteHocForImageCaptioning`): used on the device it is on.
@@ -304,8 +301,7 @@ def scorer_of(
     image_mean: Sequence[float] | None = None,
     image_std: Sequence[float] | None = None,
 ) -> Scorer:
-    """
-    The scorer of a model's task.
+    """The scorer of a model's task.
 
     Args:
         model: one of ours, or any other classifier.

@@ -21,8 +21,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """
-    How maps are measured. Each task uses some of these; a report lists which.
+    """How maps are measured. Each task uses some of these; a report lists which.
 
     Args:
         target (`str`): what is watched: the `"label"` (the paper), a class or the words of a caption, or the model's
@@ -95,8 +94,7 @@ class EvaluationSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be at least {least}.")
 
     def patch_size_of(self, size: tuple[int, ...]) -> int:
-        """
-        Side of a ranked patch in pixels, for images of this (height, width).
+        """Side of a ranked patch in pixels, for images of this (height, width).
 
         Raises:
             ValueError: if the patches do not fill the image.

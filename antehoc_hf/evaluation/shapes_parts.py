@@ -1,5 +1,4 @@
-"""
-Whether the network needs the parts that a map points out: on `shapes`, where a part can truly be removed.
+"""Whether the network needs the parts that a map points out: on `shapes`, where a part can truly be removed.
 
 The scene is drawn again without the part, and what lay behind it shows instead, so that no image is unnatural.
 Source: Hesse, Schaub-Meyer, Roth, "FunnyBirds", ICCV 2023 (preservation check, deletion check, target sensitivity).
@@ -27,8 +26,7 @@ Predict = Callable[[Tensor], Tensor]
 
 
 def region_masks(part_masks: Sequence[object], regions: Sequence[str] = REGIONS) -> Tensor:
-    """
-    Masks of regions from the `part_masks` of rows of `shapes`.
+    """Masks of regions from the `part_masks` of rows of `shapes`.
 
     Args:
         part_masks: B of them, as in the column: PIL images or uint8 arrays (H, W).
@@ -46,8 +44,7 @@ def region_masks(part_masks: Sequence[object], regions: Sequence[str] = REGIONS)
 
 
 def images_without(scenes: Sequence[str], without: Sequence[Collection[str]], prepare: Prepare) -> Tensor:
-    """
-    The images of scenes, each drawn again without its own regions, with the true background in their place.
+    """The images of scenes, each drawn again without its own regions, with the true background in their place.
 
     Args:
         scenes: B texts of the `scene` column.
@@ -70,8 +67,7 @@ def images_without(scenes: Sequence[str], without: Sequence[Collection[str]], pr
 def removal_effects(
     predict: Predict, scenes: Sequence[str], target: Tensor, prepare: Prepare, regions: Sequence[str] = REGIONS
 ) -> Tensor:
-    """
-    What each region is worth to the network: `p(image) − p(image without the region)` of the target class.
+    """What each region is worth to the network: `p(image) − p(image without the region)` of the target class.
 
     Args:
         predict, prepare: see `Predict`, `Prepare`.
@@ -96,8 +92,7 @@ def removal_effects(
 
 @dataclass(frozen=True)
 class Completeness:
-    """
-    Whether the parts that a map points out are enough, and needed.
+    """Whether the parts that a map points out are enough, and needed.
 
     Attributes:
         preserved (`Tensor`): (B,) float32, 1 where the prediction stays when all other parts are removed (the source's
@@ -113,8 +108,7 @@ class Completeness:
 def part_completeness(
     predict: Predict, scenes: Sequence[str], important: Tensor, prepare: Prepare, regions: Sequence[str] = REGIONS
 ) -> Completeness:
-    """
-    Removes the parts a map points out, and all others, and looks whether the network's own prediction changes.
+    """Removes the parts a map points out, and all others, and looks whether the network's own prediction changes.
 
     Args:
         predict, prepare: see `Predict`, `Prepare`.
@@ -146,8 +140,7 @@ def part_completeness(
 
 
 def sharing_classes(labels: Tensor) -> Tensor:
-    """
-    For each image of `shapes` and each of DECIDING (horn, wings, tail) the one other class with the same variant.
+    """For each image of `shapes` and each of DECIDING (horn, wings, tail) the one other class with the same variant.
 
     Args:
         labels (`Tensor`): (B,) int64.
@@ -166,8 +159,7 @@ def sharing_classes(labels: Tensor) -> Tensor:
 def target_contrast(
     explain: Callable[[Tensor, Tensor], Tensor], pixel_values: Tensor, masks: Tensor, labels: Tensor, dilation: int = 2
 ) -> Tensor:
-    """
-    Whether the map of a class lies on the parts that speak for this class.
+    """Whether the map of a class lies on the parts that speak for this class.
 
     Each deciding part of an image also belongs to one other class. Of two such classes, each one's map should give its
     own part a larger share than the other's map does. (The source's target sensitivity, on the classes of `shapes`.)

@@ -1,5 +1,4 @@
-"""
-How little a map changes when the image hardly does.
+"""How little a map changes when the image hardly does.
 
 A map that never changes is stable and explains nothing: compare with a constant map.
 """
@@ -28,8 +27,7 @@ def salt_and_pepper(
     seed: int = 0,
     first_index: int = 0,
 ) -> Tensor:
-    """
-    Images with a share of their pixels turned white or black, half of them each, all channels of a pixel together
+    """Images with a share of their pixels turned white or black, half of them each, all channels of a pixel together
     (the ante-hoc paper's Table 5).
 
     Exactly `share · H · W` pixels are hit (rounded), drawn without replacement; those of a smaller share are among
@@ -70,8 +68,7 @@ def salt_and_pepper(
 
 
 def map_similarity(maps: Tensor, other_maps: Tensor) -> Tensor:
-    """
-    Spearman's rank correlation of two maps of each image over its pixels, equal values sharing their mean rank.
+    """Spearman's rank correlation of two maps of each image over its pixels, equal values sharing their mean rank.
 
     A constant map orders nothing: with another constant map it agrees (1), with any other it has nothing in common
     (0). So a method that always gives the same map is found to give the same map.
@@ -106,8 +103,7 @@ def max_sensitivity(
     seed: int = 0,
     first_index: int = 0,
 ) -> Tensor:
-    """
-    Largest relative change of the map within a small box around the image, `max_k ‖A(x + δ_k) − A(x)‖ / ‖A(x)‖`,
+    """Largest relative change of the map within a small box around the image, `max_k ‖A(x + δ_k) − A(x)‖ / ‖A(x)‖`,
     Euclidean norms over pixels, δ_k uniform in [−radius, radius] (Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the
     (In)fidelity and Sensitivity of Explanations", NeurIPS 2019, Sec. 3, estimated by draws).
 
@@ -145,8 +141,7 @@ def max_sensitivity(
 def drop_pairs(
     p_image: Tensor, p_energy: Tensor, p_noisy_image: Tensor, p_noisy_energy: Tensor, tolerance: float = 0.0
 ) -> Tensor:
-    """
-    Terms of Drop without and with noise, (B, 2); the paper's CD is the size of the difference of their two means.
+    """Terms of Drop without and with noise, (B, 2); the paper's CD is the size of the difference of their two means.
 
     The noise comes first: the map and both probabilities of the noisy side are computed on the noisy image. The two
     means run over different images, those that lost on either side, as the paper's Drop does.

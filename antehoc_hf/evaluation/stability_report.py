@@ -33,8 +33,8 @@ def evaluate_stability(
     seed: int = 0,
     progress: bool = True,
 ) -> MapReport:
-    """
-    The paper's CD and CI, and the rank correlation of the maps with and without noise, for each share of noisy pixels.
+    """The paper's CD and CI, and the rank correlation of the maps with and without noise, for each share of noisy
+    pixels.
 
     CD and CI are absolute changes of Drop and Inc (percent). The noise comes first: map and probabilities are those of
     the noisy image, and the class watched is the label. A map that never changes has rank correlation 1 and explains

@@ -22,8 +22,7 @@ _ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 @dataclass(frozen=True)
 class Column:
-    """
-    A column of a report's tables.
+    """A column of a report's tables.
 
     Attributes:
         heading (`str`): with an arrow to where it is better.
@@ -40,8 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class MapValues:
-    """
-    What one kind of map scores on a batch.
+    """What one kind of map scores on a batch.
 
     Attributes:
         values (`dict[str, Tensor]`): column → (B,) on the CPU; NaN where it is not defined.
@@ -57,8 +55,7 @@ class MapValues:
 
 @torch.no_grad()
 def measure_maps(scorer: Scorer, batch: Batch, maps: Tensor, metrics: Iterable[Metric]) -> MapValues:
-    """
-    Every metric of one map for each image of a batch, in every form that the settings ask for.
+    """Every metric of one map for each image of a batch, in every form that the settings ask for.
 
     Args:
         scorer (`Scorer`): of the task.

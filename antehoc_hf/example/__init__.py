@@ -1,5 +1,4 @@
-"""
-A small trained classifier and two images for it, to try everything without a download.
+"""A small trained classifier and two images for it, to try everything without a download.
 
 The model knows the six bugs of [`antehoc_hf.shapes`] and nothing else; `make example` trains it and draws the images.
 """

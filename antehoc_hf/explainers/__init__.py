@@ -1,5 +1,4 @@
-"""
-Explanations of one model, one line each: `load_explainer("grad-cam", model)(pixel_values)`.
+"""Explanations of one model, one line each: `load_explainer("grad-cam", model)(pixel_values)`.
 
 Every method gives maps (B, 1, H, W) in [0, 1] for the same model and the same target, and leaves the model as it was.
 """

@@ -15,8 +15,7 @@ from antehoc_hf.modeling.taps import TapPoint
 
 @dataclass
 class Recorded:
-    """
-    What a pass left, in the order of the layers.
+    """What a pass left, in the order of the layers.
 
     Attributes:
         outputs (`Tensor`): of the network.
@@ -36,8 +35,7 @@ def record(
     score: Callable[[Tensor], Tensor] | None = None,
     positions: Tensor | None = None,
 ) -> Recorded:
-    """
-    One forward pass and, with `score`, one backward pass from it to the layers.
+    """One forward pass and, with `score`, one backward pass from it to the layers.
 
     Works for frozen networks, since gradients are taken of the layers' own output, and where the next module
     overwrites its input in place, since that is given a copy.

@@ -19,8 +19,7 @@ from antehoc_hf.modeling.taps import TapPoint
 
 @dataclass(frozen=True)
 class Attribution:
-    """
-    Maps, and what must be known to read them.
+    """Maps, and what must be known to read them.
 
     Attributes:
         maps (`Tensor`): (B, 1, H, W) float32 in [0, 1], at input size.
@@ -39,8 +38,7 @@ class Attribution:
 
 @dataclass
 class RawMaps:
-    """
-    What a method computes, before it is brought to size and scale.
+    """What a method computes, before it is brought to size and scale.
 
     Attributes:
         maps (`Tensor`): (B, h, w) or (B, 1, h, w), positive where there is evidence.
@@ -56,8 +54,7 @@ class RawMaps:
 
 
 class Explainer(ABC):
-    """
-    Explains the predictions of one model.
+    """Explains the predictions of one model.
 
     `explainer(pixel_values)` gives maps for the model's own predictions, `explainer(pixel_values, target)` for a
     target: a class (index or name) for all images or a list of one each; a landmark, a group of them; a caption or
@@ -84,8 +81,7 @@ class Explainer(ABC):
         self.network = Network(model, **options)
 
     def __call__(self, pixel_values: Tensor, target: object = None) -> Tensor:
-        """
-        Maps of a batch.
+        """Maps of a batch.
 
         Args:
             pixel_values (`Tensor`): (B, C, H, W), normalised as the model expects it.
@@ -111,8 +107,7 @@ class Explainer(ABC):
 
     @abstractmethod
     def raw_maps(self, question: Question) -> RawMaps:
-        """
-        The method itself; called without gradients, which it may switch on.
+        """The method itself; called without gradients, which it may switch on.
 
         Args:
             question: the images, a private copy of the model to run them through, and what is asked.

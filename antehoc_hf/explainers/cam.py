@@ -19,8 +19,7 @@ from antehoc_hf.modeling.taps import TapPoint
 
 
 class LayerExplainer(Explainer):
-    """
-    A method that reads one layer.
+    """A method that reads one layer.
 
     Args:
         layer (`str`, *optional*): name of the module; otherwise the last whole block whose grid the outputs depend on.
@@ -62,8 +61,7 @@ class _GradientCam(LayerExplainer):
 
 
 class GradCam(_GradientCam):
-    """
-    Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
+    """Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
     ICCV 2017, Eq. 1 and 2): w_k is the mean gradient of the logit over the positions of channel k.
     """
 
@@ -75,9 +73,8 @@ class GradCam(_GradientCam):
 
 
 class GradCamPlusPlus(_GradientCam):
-    """
-    Grad-CAM++ (Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
-    Networks", WACV 2018, Eq. 10 and 19, in the closed form for exp(score)).
+    """Grad-CAM++ (Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
+    Convolutional Networks", WACV 2018, Eq. 10 and 19, in the closed form for exp(score)).
     """
 
     name = "grad-cam++"
@@ -88,9 +85,8 @@ class GradCamPlusPlus(_GradientCam):
 
 
 class LayerCam(_GradientCam):
-    """
-    LayerCAM (Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 2021,
-    Eq. 6 and 7) of one layer: the weights are the positive part of the gradient, at each position its own.
+    """LayerCAM (Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP
+    2021, Eq. 6 and 7) of one layer: the weights are the positive part of the gradient, at each position its own.
     """
 
     name = "layer-cam"
@@ -101,8 +97,7 @@ class LayerCam(_GradientCam):
 
 
 class HiResCam(_GradientCam):
-    """
-    HiResCAM (Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    """HiResCAM (Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
     networks", 2020, Eq. 4): gradient times activation, summed over channels; as of Grad-CAM, its positive part.
     """
 
@@ -114,8 +109,7 @@ class HiResCam(_GradientCam):
 
 
 def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:
-    """
-    The channel weights of Grad-CAM++: Σ_ij α_ij ReLU(g_ij) with α = g² / (2 g² + g³ Σ_ab A_ab), 0 where g is 0.
+    """The channel weights of Grad-CAM++: Σ_ij α_ij ReLU(g_ij) with α = g² / (2 g² + g³ Σ_ab A_ab), 0 where g is 0.
 
     Args:
         features, gradients (`Tensor`): (B, C, h, w).
@@ -131,8 +125,7 @@ def plus_plus_weights(features: Tensor, gradients: Tensor) -> Tensor:
 
 
 class ScoreCam(LayerExplainer):
-    """
-    Score-CAM (Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
+    """Score-CAM (Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
     workshops 2020, Algorithm 1): channel weights are the softmax of the logits of image ⊙ upsampled channel.
 
     The channels are stretched to [0, 1] before they are brought to the image's size, as torchcam does it.

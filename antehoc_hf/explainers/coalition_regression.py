@@ -23,8 +23,7 @@ _SIGNALS = (0.1, 0.3, 1.0, 3.0, 30.0)
 
 
 class CoalitionRegression(Explainer):
-    """
-    The additive game nearest to what the network makes of this one image: a coalition of patches plays against the
+    """The additive game nearest to what the network makes of this one image: a coalition of patches plays against the
     patches that it leaves, and a Gaussian process (Rasmussen, Williams, "Gaussian Processes for Machine Learning",
     2006, Eq. 2.25 and 2.30) says what each patch adds to the difference in confidence.
 
@@ -94,8 +93,7 @@ def _neighbours(count: int, grid: tuple[int, int], generator: torch.Generator) -
 
 
 def additive_game(coalitions: Tensor, gains: Tensor) -> Tensor:
-    """
-    What each patch contributes, given what coalitions gain over their complements.
+    """What each patch contributes, given what coalitions gain over their complements.
 
     Args:
         coalitions (`Tensor`): (N, g, w) bool.

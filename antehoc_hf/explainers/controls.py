@@ -14,9 +14,8 @@ from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_ta
 
 
 class AnteHoc(Explainer):
-    """
-    The interpretation map of an ante-hoc model, from one forward pass: of the target, or, where the model has one map
-    for all targets, the same whatever the target.
+    """The interpretation map of an ante-hoc model, from one forward pass: of the target, or, where the model has one
+    map for all targets, the same whatever the target.
     """
 
     name = "antehoc"

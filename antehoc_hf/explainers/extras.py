@@ -5,8 +5,7 @@ from typing import Any
 
 
 def needed(module: str, extra: str = "explainers") -> Any:
-    """
-    A module of an extra package.
+    """A module of an extra package.
 
     Raises:
         ImportError: if it is not installed, with the command that installs it.

@@ -22,8 +22,7 @@ Baseline = Literal["black", "zero_input", "mean", "blur"]
 
 
 class IntegratedGradCam(LayerExplainer):
-    """
-    Integrated Grad-CAM (Sattarzadeh et al., "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep
+    """Integrated Grad-CAM (Sattarzadeh et al., "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep
     Convolutional Networks via Integrated Gradient-Based Scoring", ICASSP 2021).
 
     On the straight path x' + a (x − x') a Grad-CAM map is formed at each point and the maps are averaged:
@@ -128,8 +127,7 @@ def _batches(count: int) -> tuple[torch.Size, ...]:
 
 
 def path(steps: int, rule: Rule, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """
-    Points a in [0, 1] and weights, summing to 1, of a quadrature.
+    """Points a in [0, 1] and weights, summing to 1, of a quadrature.
 
     Returns:
         `tuple[Tensor, Tensor]`: `steps` of each; `"trapezoid"` has one more.

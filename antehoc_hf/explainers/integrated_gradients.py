@@ -15,8 +15,7 @@ from antehoc_hf.passes import images_a_pass
 
 
 class IntegratedGradients(Explainer):
-    """
-    Integrated gradients (Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017, Eq. 1) of the
+    """Integrated gradients (Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017, Eq. 1) of the
     logit, along the straight path from a black image; the absolute value of the sum over colours is the map.
 
     Args:

@@ -27,8 +27,7 @@ _WRAPPERS = ("_orig_mod", "module", "timm_model", "_checkpoint_wrapped_module")
 
 @dataclass(frozen=True)
 class Layer:
-    """
-    One grid of positions that a module hands on.
+    """One grid of positions that a module hands on.
 
     Attributes:
         point: where it is.
@@ -58,8 +57,7 @@ class Layer:
 
 
 def find_layers(question: Question) -> list[Layer]:
-    """
-    Every grid of at least 2×2 positions in the network, in the order in which the modules end.
+    """Every grid of at least 2×2 positions in the network, in the order in which the modules end.
 
     One forward and backward pass of a single image of noise: the layers do not depend on the images asked about.
     """
@@ -107,9 +105,8 @@ def _in_order(layers: list[Layer], body: nn.Module) -> list[Layer]:
 
 
 def last_layer(question: Question) -> TapPoint:
-    """
-    The last whole block whose output is a grid of the image that the network's outputs depend on: the last stage of a
-    CNN. In a transformer that reads its class token the patches of the last block lead nowhere, so that the block
+    """The last whole block whose output is a grid of the image that the network's outputs depend on: the last stage of
+    a CNN. In a transformer that reads its class token the patches of the last block lead nowhere, so that the block
     before is taken.
 
     Raises:
@@ -119,8 +116,7 @@ def last_layer(question: Question) -> TapPoint:
 
 
 def block_ends(question: Question) -> list[TapPoint]:
-    """
-    The last features at each resolution, fine to coarse: timm's stages where it names them (in a ResNet the stem's
+    """The last features at each resolution, fine to coarse: timm's stages where it names them (in a ResNet the stem's
     activation and layer1…layer4), else the last whole block before the grid shrinks (SISE, phase 1); before the first
     block there is the stem, whose last activation counts. Nothing that comes after [`last_layer`].
 
@@ -142,8 +138,7 @@ def block_ends(question: Question) -> list[TapPoint]:
 
 
 def named_layers(question: Question, names: Sequence[str]) -> list[TapPoint]:
-    """
-    Layers by the names of their modules, in the order given; what a wrapper adds to a name may be there or not.
+    """Layers by the names of their modules, in the order given; what a wrapper adds to a name may be there or not.
 
     Raises:
         ValueError: if there is no such module, or its output is not a grid of positions.
@@ -170,8 +165,7 @@ def _named(name: str, usable: dict[str, Layer], body: nn.Module) -> TapPoint:
 
 
 def _blocks(body: nn.Module, layers: list[Layer]) -> list[Layer]:
-    """
-    Whole blocks through which everything passes, or what comes nearest to it where there are none.
+    """Whole blocks through which everything passes, or what comes nearest to it where there are none.
 
     Raises:
         ValueError: if there is no layer with a grid.
@@ -302,8 +296,7 @@ class _Watched:
         return found
 
     def _layout_of_tokens(self, count: int) -> dict[str, Any] | None:
-        """
-        Tokens are the latest grid that fits: one that was seen before, or was halved by merging neighbours, or one
+        """Tokens are the latest grid that fits: one that was seen before, or was halved by merging neighbours, or one
         behind tokens that are not positions. Other tokens, such as learned queries, are not a grid.
         """
         latest = self._grids[::-1]
@@ -329,8 +322,7 @@ def _is_activation(module: nn.Module) -> bool:
 
 
 def _on_every_path(root: Node, leaf: Tensor) -> set[Node]:
-    """
-    The nodes of the autograd graph that lie on every path from the root to a leaf.
+    """The nodes of the autograd graph that lie on every path from the root to a leaf.
 
     In topological order a node lies on every path exactly if no edge jumps over it.
     """

@@ -15,8 +15,7 @@ from antehoc_hf.passes import images_a_pass
 def masked_outputs(
     question: Question, position: int, masks: Tensor, batch_size: int, baseline: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """
-    What the network makes of an image under each mask.
+    """What the network makes of an image under each mask.
 
     Args:
         question: the images and the model.

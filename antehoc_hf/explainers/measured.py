@@ -19,8 +19,7 @@ _PRINTED_ANYWAY = ("antehoc", "constant", "random", "center", "sobel")
 def measured_explainers(
     names: Sequence[str], model: nn.Module, **options: Unpack[ModelOptions]
 ) -> dict[str, Callable[..., Tensor]]:
-    """
-    Explainers of a model for `evaluate_maps`.
+    """Explainers of a model for `evaluate_maps`.
 
     Args:
         names: of `EXPLAINERS`. The model's own map and the controls are left out: the reports print them anyway.

@@ -27,8 +27,7 @@ Kind = Literal["classes", "landmarks", "captions"]
 
 
 class ModelOptions(TypedDict, total=False):
-    """
-    What every explainer can be told about a model that does not say so itself.
+    """What every explainer can be told about a model that does not say so itself.
 
     Keys:
         image_mean, image_std (`Sequence[float]`): the normalisation of its images, a number for each channel.
@@ -41,8 +40,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 class Network:
-    """
-    What explainers need to know of a model. Nothing here changes while it explains.
+    """What explainers need to know of a model. Nothing here changes while it explains.
 
     Args:
         model: one of ours, a network of timm or torchvision, any `…ForImageClassification` of transformers, or one of
@@ -80,8 +78,7 @@ class Network:
         return body_of(self.model)
 
     def checked(self, pixel_values: Tensor, float32: bool = False) -> Tensor:
-        """
-        A copy of the images on the model's device and in its type, or in float32.
+        """A copy of the images on the model's device and in its type, or in float32.
 
         Raises:
             ValueError: if they are not a batch of normalised images.
@@ -104,8 +101,7 @@ class Network:
             return pixel_values.to(device=weights.device, dtype=dtype, copy=True).detach()
 
     def black(self, pixel_values: Tensor) -> Tensor:
-        """
-        Black images of the same shape, normalised as the model expects it.
+        """Black images of the same shape, normalised as the model expects it.
 
         Raises:
             ValueError: if the normalisation of the model's images is not known.
@@ -121,8 +117,8 @@ class Network:
         return (-mean / std).view(1, -1, 1, 1).to(pixel_values).expand_as(pixel_values)
 
     def question(self, pixel_values: Tensor, target: object = None, float32: bool = False) -> Question:
-        """
-        What a user asks about these images (of [`checked`]), with a copy of the model in its precision or in float32.
+        """What a user asks about these images (of [`checked`]), with a copy of the model in its precision or in
+        float32.
 
         Raises:
             ValueError: if the model has no such class, landmark or word.
@@ -131,8 +127,7 @@ class Network:
 
 
 class Question:
-    """
-    One call of an explainer: the images, what is asked about them, and a private copy of the model to run.
+    """One call of an explainer: the images, what is asked about them, and a private copy of the model to run.
 
     `question(images)` gives what targets are read from: logits (N, K), coordinates (N, 2K) or, of captions, logits
     (N, T, V).
@@ -151,8 +146,7 @@ class Question:
         self._caption: CaptionTarget | None = None
 
     def __call__(self, images: Tensor, positions: Tensor | None = None) -> Tensor:
-        """
-        One forward pass.
+        """One forward pass.
 
         Args:
             images (`Tensor`): (N, C, H, W).
@@ -176,8 +170,7 @@ class Question:
             raise ValueError(f"{name} cannot take images of shape {shape}: {reason}") from error
 
     def target(self, outputs: Tensor) -> Target:
-        """
-        What is explained, given the outputs for the images themselves.
+        """What is explained, given the outputs for the images themselves.
 
         Raises:
             ValueError: if the outputs are not one score for each class, or there is no such class or landmark.

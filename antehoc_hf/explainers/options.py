@@ -4,8 +4,7 @@ from __future__ import annotations
 
 
 def at_least_one(**options: int) -> int:
-    """
-    A number of steps or images, if it is one.
+    """A number of steps or images, if it is one.
 
     Raises:
         ValueError: if it is below 1.
@@ -17,8 +16,7 @@ def at_least_one(**options: int) -> int:
 
 
 def one_of(allowed: tuple[str, ...], **options: object) -> None:
-    """
-    Checks a named choice.
+    """Checks a named choice.
 
     Raises:
         ValueError: if it is not one of those allowed.

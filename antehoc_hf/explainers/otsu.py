@@ -9,8 +9,7 @@ _BINS = 256
 
 
 def otsu(values: Tensor, exact: bool = False) -> float | None:
-    """
-    The threshold that separates numbers into two classes with the largest variance between them (Otsu, "A Threshold
+    """The threshold that separates numbers into two classes with the largest variance between them (Otsu, "A Threshold
     Selection Method from Gray-Level Histograms", 1979).
 
     Args:

@@ -20,10 +20,9 @@ from antehoc_hf.passes import images_a_pass
 
 
 class _PatchExplainer(Explainer):
-    """
-    A value for each patch; patches that are taken out show the image's mean colour, and the confidence is what counts.
-    Methods that draw hold a lock meanwhile: captum uses the process's generator, from which a thread that draws by
-    itself, such as one that trains, would take numbers.
+    """A value for each patch; patches that are taken out show the image's mean colour, and the confidence is what
+    counts. Methods that draw hold a lock meanwhile: captum uses the process's generator, from which a thread that
+    draws by itself, such as one that trains, would take numbers.
 
     Args:
         grid (`int`): patches along the shorter side.
@@ -98,9 +97,8 @@ def _drawing(seed: int, device: torch.device) -> Iterator[None]:
 
 
 class LeaveOneOut(_PatchExplainer):
-    """
-    Occlusion (Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, Sec. 4.2): what the
-    confidence loses when one patch is taken out. Nothing is drawn.
+    """Occlusion (Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, Sec. 4.2): what
+    the confidence loses when one patch is taken out. Nothing is drawn.
     """
 
     name = "leave-one-out"
@@ -115,8 +113,7 @@ class LeaveOneOut(_PatchExplainer):
 
 
 class ShapleySampling(_PatchExplainer):
-    """
-    Shapley values of the patches from `samples` permutations (Castro et al., "Polynomial calculation of the Shapley
+    """Shapley values of the patches from `samples` permutations (Castro et al., "Polynomial calculation of the Shapley
     value based on sampling", Computers & Operations Research, 2009), a pass for each patch of each.
     """
 
@@ -130,8 +127,7 @@ class ShapleySampling(_PatchExplainer):
 
 
 class KernelShap(_PatchExplainer):
-    """
-    KernelSHAP (Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS 2017, Sec. 4.1) with
+    """KernelSHAP (Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS 2017, Sec. 4.1) with
     `samples` coalitions.
     """
 

@@ -29,10 +29,7 @@ EXPLAINERS: dict[str, type[Explainer]] = {
 
 
 def check_explainer(name: str) -> None:
-    """
-    Raises:
-        ValueError: if there is no such method.
-    """
+    """Raises a ValueError if there is no such method."""
     if name not in EXPLAINERS:
         near = get_close_matches(name, EXPLAINERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
@@ -40,8 +37,7 @@ def check_explainer(name: str) -> None:
 
 
 def load_explainer(name: str, model: nn.Module, **options: Any) -> Explainer:
-    """
-    The explanation method of that name for a model.
+    """The explanation method of that name for a model.
 
     Args:
         name (`str`): a key of `EXPLAINERS`.

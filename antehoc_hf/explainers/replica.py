@@ -17,8 +17,7 @@ _CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "memory_effici
 
 
 def replica(model: nn.Module, float32: bool = False) -> nn.Module:
-    """
-    The same network once more: own modules, hooks and modes, the same storage of weights and buffers.
+    """The same network once more: own modules, hooks and modes, the same storage of weights and buffers.
 
     Another thread may run, train, copy or pickle the model meanwhile; the copy is in evaluation mode, its weights are
     frozen, compiled parts run as they were written and checkpointing is off. Hooks of the model are kept, since some

@@ -17,8 +17,7 @@ _DRAWN = 64  # masks at a time, whatever a pass takes: the same masks for every 
 
 
 class Rise(Explainer):
-    """
-    RISE (Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018,
+    """RISE (Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018,
     Eq. 6 and Sec. 3.2): Σ_i confidence(image ⊙ M_i) · M_i, divided by their number and the expected mask. Of a
     regression, the value less its mean under all masks.
 

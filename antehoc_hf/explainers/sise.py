@@ -22,8 +22,7 @@ _TAU, _FEW = 1.5, 0.1
 
 
 class Sise(Explainer):
-    """
-    SISE (Sattarzadeh et al., "Explaining Convolutional Neural Networks through Attribution-Based Input Sampling and
+    """SISE (Sattarzadeh et al., "Explaining Convolutional Neural Networks through Attribution-Based Input Sampling and
     Block-Wise Feature Aggregation", AAAI 2021).
 
     Of each block's last features those channels are kept whose summed gradient of the class's confidence exceeds
@@ -117,10 +116,9 @@ class Sise(Explainer):
 
 
 class AdaSise(Sise):
-    """
-    Ada-SISE (Sudhakar et al., "Ada-SISE: Adaptive Semantic Input Sampling for Efficient Explanation of Convolutional
-    Neural Networks", ICASSP 2021): SISE whose channels are chosen, image by image and layer by layer, by Otsu's
-    threshold of the positive summed gradients, so that fewer masks are tried.
+    """Ada-SISE (Sudhakar et al., "Ada-SISE: Adaptive Semantic Input Sampling for Efficient Explanation of
+    Convolutional Neural Networks", ICASSP 2021): SISE whose channels are chosen, image by image and layer by layer, by
+    Otsu's threshold of the positive summed gradients, so that fewer masks are tried.
 
     Args:
         exact_otsu (`bool`): try every split of the gradients, and not 256 bins.
@@ -147,8 +145,7 @@ class AdaSise(Sise):
 
 
 def layer_map(masks: Tensor, confidences: Tensor) -> Tensor:
-    """
-    Phase 3: V = MM(Σ_k s_k m_k / |m_k|).
+    """Phase 3: V = MM(Σ_k s_k m_k / |m_k|).
 
     Args:
         masks (`Tensor`): (N, 1, H, W) in [0, 1].
@@ -162,8 +159,7 @@ def layer_map(masks: Tensor, confidences: Tensor) -> Tensor:
 
 
 def fused(layers: list[Tensor], gate: str = "hard", otsu_rule: str = "plain") -> Tensor:
-    """
-    Phase 4: e_1 = V_1, e_l = (e_{l−1} + V_l) ⊙ O(V_l).
+    """Phase 4: e_1 = V_1, e_l = (e_{l−1} + V_l) ⊙ O(V_l).
 
     Args:
         layers (`list[Tensor]`): (H, W) maps in [0, 1], fine to coarse; a constant one is skipped.

@@ -42,9 +42,8 @@ class Target(ABC):
         """What masked images are judged by: (B,), in [0, 1] unless it is a value of a regression."""
 
     def rise(self, outputs: Tensor) -> Tensor:
-        """
-        What channels are chosen by, (B,): the logarithm of the confidence, whose gradient has the same signs and the
-        same order within an image, and does not underflow.
+        """What channels are chosen by, (B,): the logarithm of the confidence, whose gradient has the same signs and
+        the same order within an image, and does not underflow.
         """
         return self.score(outputs)
 
@@ -54,10 +53,9 @@ class Target(ABC):
 
 
 def activation_of(problem_type: str | None, num_outputs: int) -> Activation:
-    """
-    How confident a classifier is, for every method: softmax over its classes; a sigmoid of each output where an image
-    has several labels; with a single output a sigmoid of it (class 0) or of its negative (class 1, that it is not so);
-    the values themselves where it is a regression.
+    """How confident a classifier is, for every method: softmax over its classes; a sigmoid of each output where an
+    image has several labels; with a single output a sigmoid of it (class 0) or of its negative (class 1, that it is
+    not so); the values themselves where it is a regression.
 
     Args:
         problem_type: as in the configurations of transformers.
@@ -72,8 +70,7 @@ def activation_of(problem_type: str | None, num_outputs: int) -> Activation:
 
 @dataclass(frozen=True)
 class ClassTarget(Target):
-    """
-    A class, or a value of a regression, for each image.
+    """A class, or a value of a regression, for each image.
 
     Args:
         classes (`Tensor`): (B,) indices.
@@ -135,8 +132,7 @@ class AllValues(Target):
 
 @dataclass(frozen=True)
 class PointTarget(Target):
-    """
-    Landmarks, the same for all images.
+    """Landmarks, the same for all images.
 
     A regression has no class whose score could rise: gradients are taken of the sum of the points' coordinates, masked
     images are judged by how near the points stay to where they were, as exp(−mean distance / a tenth of the image).
@@ -173,8 +169,7 @@ class PointTarget(Target):
 
 @dataclass(frozen=True)
 class CaptionTarget(Target):
-    """
-    A caption an image, or one of its words, given the words before it.
+    """A caption an image, or one of its words, given the words before it.
 
     Args:
         sequences (`Tensor`): (B, 1 + T) ids, the start token first.
@@ -211,8 +206,7 @@ class CaptionTarget(Target):
 
 
 def chosen_classes(target: object, count: int, num_classes: int, names: Mapping[str, int]) -> Tensor | None:
-    """
-    Class indices from what a user calls a target.
+    """Class indices from what a user calls a target.
 
     Args:
         target: None, one class or one for each image, as indices or names.
@@ -237,8 +231,7 @@ def chosen_classes(target: object, count: int, num_classes: int, names: Mapping[
 
 
 def chosen_points(target: object, count: int, names: Mapping[str, int], groups: Mapping[str, Sequence[int]]) -> Tensor:
-    """
-    Indices of landmarks from what a user calls a target.
+    """Indices of landmarks from what a user calls a target.
 
     Args:
         target: None (all), an index, a name, a list of these, or the name of a group.
@@ -265,8 +258,7 @@ def chosen_points(target: object, count: int, names: Mapping[str, int], groups: 
 
 
 def chosen_caption(target: object, count: int, vocab_size: int, pad_token_id: int) -> CaptionTarget:
-    """
-    Captions, or one word of each, from what a user calls a target.
+    """Captions, or one word of each, from what a user calls a target.
 
     Args:
         target: ids of one caption or of one for each image, start token first, or `(ids, position of a word)`.

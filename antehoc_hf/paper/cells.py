@@ -23,8 +23,7 @@ CAPTION_IMAGES = 300
 
 @dataclass(frozen=True)
 class CellStore:
-    """
-    Finished cells in a folder.
+    """Finished cells in a folder.
 
     Args:
         folder (`Path`): where they are.
@@ -35,8 +34,7 @@ class CellStore:
     protocol: str
 
     def get(self, name: str, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """
-        The cell of that name, computed if it is not there.
+        """The cell of that name, computed if it is not there.
 
         Args:
             name (`str`): may have slashes.
@@ -68,8 +66,7 @@ class CellStore:
 
 @dataclass(frozen=True)
 class Bench:
-    """
-    Everything a table needs: networks, cells, and which other explanations are compared with ours.
+    """Everything a table needs: networks, cells, and which other explanations are compared with ours.
 
     Args:
         workshop: trains and opens networks.

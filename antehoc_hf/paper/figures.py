@@ -23,8 +23,7 @@ _COMPARED, _GALLERY_IMAGES, _GALLERY_CLASSES, _OF_EACH = 4, 200, 4, 8
 
 
 def draw(bench: Bench, number: int, key: str, source: DataSource, seed: int, folder: Path) -> list[str]:
-    """
-    One of the paper's figures.
+    """One of the paper's figures.
 
     Args:
         bench: networks; what is missing is trained.

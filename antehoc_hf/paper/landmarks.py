@@ -34,8 +34,7 @@ def _part_reports(bench: Bench, key: str, source: DataSource, seeds: Sequence[in
 
 
 def parts_table(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) -> Table:
-    """
-    Error of each part's model, and energy of its map within each part over the part's share of the image.
+    """Error of each part's model, and energy of its map within each part over the part's share of the image.
 
     Args:
         bench: networks and cells; what is missing is trained and measured.

@@ -17,8 +17,7 @@ _ROW, _PANEL = 0.26, 1.9
 
 
 def plot(table: Table) -> Figure:
-    """
-    Draws a table.
+    """Draws a table.
 
     Args:
         table: with at least one row.
@@ -31,8 +30,7 @@ def plot(table: Table) -> Figure:
 
 
 def plot_rows(rows: Mapping[str, Mapping[str, Value]], columns: Mapping[str, str], title: str, note: str) -> Figure:
-    """
-    Draws methods side by side.
+    """Draws methods side by side.
 
     Args:
         rows (`dict`): method → measure → value; at least one.

@@ -14,8 +14,7 @@ Role = Literal["classifier", "comparison", "captioner", "landmarks"]
 
 @dataclass(frozen=True)
 class DataSource:
-    """
-    A data set of the paper, or one of ours.
+    """A data set of the paper, or one of ours.
 
     Args:
         title (`str`): as tables call it.
@@ -44,8 +43,7 @@ DATA_SETS = {**LANDMARKS, **CAPTIONS, **CLASSIFICATION}
 
 @dataclass(frozen=True)
 class Protocol:
-    """
-    How much is done.
+    """How much is done.
 
     Args:
         name (`str`): of the recipe.
@@ -150,8 +148,7 @@ PROTOCOLS = {
 
 
 def protocol_named(name: str) -> Protocol:
-    """
-    The protocol of a recipe.
+    """The protocol of a recipe.
 
     Raises:
         UsageError: if there is none.

@@ -1,5 +1,4 @@
-"""
-The numbers that the paper prints, to be set against ours.
+"""The numbers that the paper prints, to be set against ours.
 
 Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation Maps", XAI4CV 2023, Tables 1 to 5. All
 at 128 × 128 pixels; percent. Seeds, spread and a plain network are not given there.

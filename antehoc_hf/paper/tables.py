@@ -17,8 +17,7 @@ NETWORKS = {"plain": "plain network", "senn": "SENN", "cbah": "CBAH", "antehoc":
 
 @dataclass(frozen=True)
 class Value:
-    """
-    One number of a table.
+    """One number of a table.
 
     Args:
         mean (`float`, *optional*): over seeds; None: there is nothing to average (no image lost probability, say).
@@ -33,8 +32,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Table:
-    """
-    A table of one data set.
+    """A table of one data set.
 
     Args:
         number (`int`): of the paper's table.
@@ -176,8 +174,7 @@ def stability(bench: Bench, key: str, source: DataSource, seeds: Sequence[int]) 
 def tables_of(
     bench: Bench, number: int, keys: Sequence[str], seeds: Sequence[int], sources: Mapping[str, DataSource]
 ) -> list[Table]:
-    """
-    The tables of that number, one for each of the data sets that it is about.
+    """The tables of that number, one for each of the data sets that it is about.
 
     Args:
         bench: networks and cells; what is missing is computed.

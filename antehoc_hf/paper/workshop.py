@@ -29,8 +29,7 @@ _OF_OURS = ("--map_head", "energy", "--map_eval_samples", "0", "--panel_images",
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """
-    A network that a table needs.
+    """A network that a table needs.
 
     Args:
         role: what it is for.
@@ -59,8 +58,7 @@ class TrainedNetwork:
 
 @dataclass
 class Workshop:
-    """
-    Trains networks that are missing and opens those that are there.
+    """Trains networks that are missing and opens those that are there.
 
     Args:
         root (`Path`): the benchmark's folder.
@@ -74,8 +72,7 @@ class Workshop:
     _data: dict[str, ImageData[Any]] = field(default_factory=dict)
 
     def results(self, network: TrainedNetwork) -> dict[str, Any]:
-        """
-        What training the network came to; it is trained, or its training resumed, if that is not finished.
+        """What training the network came to; it is trained, or its training resumed, if that is not finished.
 
         Raises:
             UsageError: if it was trained with other options.

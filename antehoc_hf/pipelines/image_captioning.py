@@ -11,8 +11,7 @@ from antehoc_hf.pipelines.images import ImagePipeline, Options, map_array
 
 
 class AnteHocImageCaptioningPipeline(ImagePipeline):
-    """
-    Captions, their probability and the map of each image, from one pass of the backbone.
+    """Captions, their probability and the map of each image, from one pass of the backbone.
 
     ```python
     describe = pipeline("antehoc-image-captioning", model="folder or Hub name")

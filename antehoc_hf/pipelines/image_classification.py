@@ -12,8 +12,7 @@ from antehoc_hf.pipelines.images import ImagePipeline, Options, map_array
 
 
 class AnteHocImageClassificationPipeline(ImagePipeline):
-    """
-    The most likely classes of images, and the map of each image, from one forward pass.
+    """The most likely classes of images, and the map of each image, from one forward pass.
 
     ```python
     see = pipeline("antehoc-image-classification", model="folder or Hub name")

@@ -40,10 +40,7 @@ class ImagePipeline(Pipeline):
         self.check()
 
     def check(self) -> None:
-        """
-        Raises:
-            ValueError: if the model is not of the pipeline's kind.
-        """
+        """Raises a ValueError if the model is not of the pipeline's kind."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; of no images there are no answers."""
@@ -67,8 +64,7 @@ class ImagePipeline(Pipeline):
 
 
 def open_image(image: object, timeout: float | None = None) -> Any:
-    """
-    A Pillow image, upright and fully read, from a path, a URL, the bytes of a file or a Pillow image; arrays and
+    """A Pillow image, upright and fully read, from a path, a URL, the bytes of a file or a Pillow image; arrays and
     tensors as they are.
 
     Args:
@@ -100,10 +96,9 @@ def open_image(image: object, timeout: float | None = None) -> Any:
 
 
 def without_ends(image: Any, processor: Any) -> Any:
-    """
-    An image for an image processor of transformers: the middle of a Pillow image more than 64 times as long as wide,
-    where the processor would bring its shorter side to a length, enlarge the rest and throw it away. Anything else as
-    it is.
+    """An image for an image processor of transformers: the middle of a Pillow image more than 64 times as long as
+    wide, where the processor would bring its shorter side to a length, enlarge the rest and throw it away. Anything
+    else as it is.
 
     Args:
         image: what the processor is to be given.

@@ -14,8 +14,7 @@ from antehoc_hf.pipelines.images import ImagePipeline, map_array, open_image
 
 
 class AnteHocLandmarkDetectionPipeline(ImagePipeline):
-    """
-    The points that a model finds in images, and the map of each image, from one pass of the backbone.
+    """The points that a model finds in images, and the map of each image, from one pass of the backbone.
 
     ```python
     find = pipeline("antehoc-landmark-detection", model="folder or Hub name")

@@ -112,8 +112,7 @@ def load_shapes(
 
 @contextmanager
 def _on_all_cores(total: int) -> Iterator[_Map]:
-    """
-    A `map` that keeps the order and, for many rows, uses every core that this process may run on.
+    """A `map` that keeps the order and, for many rows, uses every core that this process may run on.
 
     By forking alone, so on Linux: other ways start the user's script again in each process, which needs a guard there.
     Numpy and Pillow are all that the processes use.

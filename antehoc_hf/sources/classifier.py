@@ -14,8 +14,7 @@ from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProce
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """
-    How images become the network's input; None where the source does not say.
+    """How images become the network's input; None where the source does not say.
 
     Args:
         image_size (`list[int]`): height and width in pixels.
@@ -43,8 +42,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class FinishedClassifier:
-    """
-    A network that classifies, with all that is needed to build it again.
+    """A network that classifies, with all that is needed to build it again.
 
     Args:
         backbone (`str`): timm's name, or one with a prefix, see `antehoc_hf.modeling.other_network`.
@@ -69,8 +67,7 @@ class FinishedClassifier:
     network: nn.Module | None = field(default=None, repr=False)
 
     def model(self, **config: Any) -> AnteHocForImageClassification:
-        """
-        The ante-hoc model around it, in evaluation mode: the same network to the bit, and a map head to be taught.
+        """The ante-hoc model around it, in evaluation mode: the same network to the bit, and a map head to be taught.
 
         Args:
             config: options of [`AnteHocConfig`], e.g. `map_head="energy"`; they go before what the source says.
@@ -113,8 +110,7 @@ class FinishedClassifier:
         return model  # type: ignore[no-any-return]
 
     def processor(self, **options: Any) -> AnteHocImageProcessor:
-        """
-        The image processor that makes its input as the source does.
+        """The image processor that makes its input as the source does.
 
         Args:
             options: of [`AnteHocImageProcessor`]; they go before what the source says.
@@ -123,8 +119,7 @@ class FinishedClassifier:
 
 
 def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, backbone: str) -> None:
-    """
-    Puts weights into a network that has exactly these.
+    """Puts weights into a network that has exactly these.
 
     Raises:
         ValueError: if one is missing, left over, or of another shape.
@@ -151,8 +146,7 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
 
 @torch.no_grad()
 def check_same_predictions(network: nn.Module, model: AnteHocForImageClassification) -> None:
-    """
-    Compares logits on two images of noise, to the bit: those of a copy of the network that is, as the model, on the
+    """Compares logits on two images of noise, to the bit: those of a copy of the network that is, as the model, on the
     CPU, in float32, and in ordinary memory.
 
     Raises:

@@ -12,8 +12,7 @@ _WANTED = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safete
 
 
 def fetched(name: str, token: str | None = None) -> Path:
-    """
-    The folder of a repository's checkpoint, from the cache where it is there.
+    """The folder of a repository's checkpoint, from the cache where it is there.
 
     Raises:
         OSError: if it cannot be had.

@@ -24,8 +24,7 @@ def of_module(
     origin: str | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> FinishedClassifier:
-    """
-    A network of timm, torchvision or transformers, or one that has the weights of a timm architecture.
+    """A network of timm, torchvision or transformers, or one that has the weights of a timm architecture.
 
     Args:
         network (`nn.Module`): left as it is; wrappers (`DataParallel`, `torch.compile`) are looked into.

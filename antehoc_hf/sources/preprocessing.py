@@ -26,8 +26,7 @@ def of_timm(cfg: Mapping[str, Any]) -> Preprocessing:
 
 
 def of_transformers(values: Mapping[str, Any], origin: str) -> Preprocessing:
-    """
-    Of an image processor of transformers, as `preprocessor_config.json` has it.
+    """Of an image processor of transformers, as `preprocessor_config.json` has it.
 
     Raises:
         ValueError: if it does something to images that is not resizing, cropping and normalising.

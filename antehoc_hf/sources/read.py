@@ -37,8 +37,7 @@ def read_classifier(
     backbone_kwargs: dict[str, Any] | None = None,
     token: str | None = None,
 ) -> FinishedClassifier:
-    """
-    A finished classifier, wherever it is.
+    """A finished classifier, wherever it is.
 
     Args:
         source: a network in memory (timm's, torchvision's, or an image classifier of transformers); the folder or Hub
@@ -133,10 +132,7 @@ def _of_folder(folder: Path, origin: str, backbone_kwargs: dict[str, Any] | None
 
 
 def _refuse_what_is_elsewhere(folder: Path, origin: str) -> None:
-    """
-    Raises:
-        ValueError: if the weights are pickled, are an adapter to another model's, or lie outside the folder.
-    """
+    """Raises a ValueError if the weights are pickled, are an adapter to another model's, or lie outside the folder."""
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{origin} holds an adapter to another model: merge the two, and save the whole network.")
     for index in folder.glob("*.safetensors.index.json"):

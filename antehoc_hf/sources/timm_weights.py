@@ -23,8 +23,7 @@ def of_weights(
     cfg: Mapping[str, Any] | None = None,
     names: list[str] | None = None,
 ) -> FinishedClassifier:
-    """
-    Weights of a network of this name.
+    """Weights of a network of this name.
 
     Args:
         weights: as saved, with any prefix.

@@ -22,8 +22,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """
-    A state dictionary from a file: safetensors, or a pickle read without running any code of it.
+    """A state dictionary from a file: safetensors, or a pickle read without running any code of it.
 
     Raises:
         ValueError: if it holds something else than weights.
@@ -74,8 +73,7 @@ def _state_dict(content: Any) -> dict[str, Tensor] | None:
 
 
 def without_prefix(weights: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """
-    The weights under the names that a network has, where wrappers have put something before them (`module.`,
+    """The weights under the names that a network has, where wrappers have put something before them (`module.`,
     `_orig_mod.`, `model.`, `timm_model.`, several of them).
 
     Args:

@@ -18,8 +18,7 @@ _TEXT, _LINE_LENGTH = 3.0, 34  # inches, and the characters that fit into them
 
 @dataclass(frozen=True)
 class Described:
-    """
-    What is said of an image.
+    """What is said of an image.
 
     Attributes:
         caption (`str`): what the model says.
@@ -42,8 +41,7 @@ def caption_panel(
     columns: int = 1,
     colormap: str = COLORMAP,
 ) -> Figure:
-    """
-    A row for each image: image, map, overlay and caption.
+    """A row for each image: image, map, overlay and caption.
 
     Args:
         captions (`list[Described]`): N of them.
@@ -66,8 +64,7 @@ def caption_panel(
 def word_map_strip(
     image: Image, words: Sequence[str], maps: Tensor, whole_map: Tensor | None = None, *, colormap: str = COLORMAP
 ) -> Figure:
-    """
-    One image, and for each word of its caption where the decoder found it.
+    """One image, and for each word of its caption where the decoder found it.
 
     Args:
         image (`np.ndarray`): (H, W, 3) uint8.

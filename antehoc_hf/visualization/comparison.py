@@ -22,8 +22,7 @@ def comparison(
     colormap: str = COLORMAP,
     columns: int = 5,
 ) -> Figure:
-    """
-    The image, then its overlay with the map of each method, all on one colour scale from 0 to 1.
+    """The image, then its overlay with the map of each method, all on one colour scale from 0 to 1.
 
     Args:
         image (`np.ndarray`): (H, W, 3) uint8, of any size; see `photo_parts`.

@@ -13,8 +13,7 @@ _CELL, _GAP, _TITLE = 1.0, 0.08, 0.5  # inches
 
 
 def gallery(crops: Sequence[Image], *, title: str | None = None, columns: int = 8) -> Figure:
-    """
-    Pictures of any size, each fitted into a square of its own.
+    """Pictures of any size, each fitted into a square of its own.
 
     Args:
         crops: (h, w, 3) uint8 arrays.

@@ -21,8 +21,7 @@ Image = NDArray[np.uint8]
 
 
 def denormalise(pixel_values: Tensor, mean: Sequence[float], std: Sequence[float]) -> Image:
-    """
-    Normalised images back to pixels.
+    """Normalised images back to pixels.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W), `(pixels − mean) / std`.
@@ -44,8 +43,7 @@ def denormalise(pixel_values: Tensor, mean: Sequence[float], std: Sequence[float
 
 
 def photo_parts(photos: Sequence[PILImage.Image], processor: Any, short_side: int = 320) -> Image:
-    """
-    What a network is given of photographs, before they are made as small as it takes them.
+    """What a network is given of photographs, before they are made as small as it takes them.
 
     Args:
         photos: N images.
@@ -67,8 +65,7 @@ def photo_parts(photos: Sequence[PILImage.Image], processor: Any, short_side: in
 
 
 def overlay(image: Image, map_: Any, alpha: float = 0.75, colormap: str = COLORMAP) -> Image:
-    """
-    The map in colour over the image in grey: where the map is low the image shows, where it is high the colour.
+    """The map in colour over the image in grey: where the map is low the image shows, where it is high the colour.
 
     Args:
         image (`np.ndarray`): (H, W, 3) uint8.

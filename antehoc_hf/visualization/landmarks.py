@@ -33,8 +33,7 @@ def landmark_panel(
     title: str | None = None,
     columns: int = 1,
 ) -> Figure:
-    """
-    A row for each image: image, the points found in it, map and energy map.
+    """A row for each image: image, the points found in it, map and energy map.
 
     Args:
         images (`np.ndarray`): (N, H, W, 3) uint8, see `denormalise`.
@@ -77,8 +76,7 @@ def figure_of_landmarks(
     columns: int = 1,
     pictures: Image | None = None,
 ) -> Figure:
-    """
-    Points that a model finds in images, with their maps.
+    """Points that a model finds in images, with their maps.
 
     Args:
         model (`AnteHocForLandmarkDetection`): left in the mode it was in.
@@ -111,8 +109,7 @@ def figure_of_landmarks(
 def figure_of_parts(
     models: Mapping[str, nn.Module], pixel_values: Tensor, *, path: str | Path | None = None, title: str | None = None
 ) -> Figure:
-    """
-    The paper's Figure 4: the same images through a model of each part, a row for each part.
+    """The paper's Figure 4: the same images through a model of each part, a row for each part.
 
     Args:
         models (`dict`): part → model of its points. All take images of one size and normalisation.

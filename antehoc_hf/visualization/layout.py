@@ -26,8 +26,7 @@ Picture = NDArray[Any] | None
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    Positions in a figure. They are measured in inches from the top left; matplotlib counts from the bottom left.
+    """Positions in a figure. They are measured in inches from the top left; matplotlib counts from the bottom left.
 
     Attributes:
         count, columns (`int`): images, and how many stand side by side.
@@ -96,8 +95,7 @@ def draw_pictures(
     title: str | None = None,
     headings: bool = True,
 ) -> tuple[Figure, Layout]:
-    """
-    The pictures of each image by heading, with one scale of colours for all maps.
+    """The pictures of each image by heading, with one scale of colours for all maps.
 
     Returns:
         `tuple[Figure, Layout]`: a figure with a canvas of its own and no global state, its axes in the order of the

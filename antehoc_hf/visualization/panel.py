@@ -23,8 +23,7 @@ _SIGNS = {True: "✓ ", False: "✗ ", None: ""}
 
 @dataclass(frozen=True)
 class Caption:
-    """
-    A line of text next to an image, and a second, quieter line.
+    """A line of text next to an image, and a second, quieter line.
 
     Attributes:
         text (`str`): e.g. the predicted class and its probability.
@@ -49,8 +48,7 @@ def panel(
     colormap: str = COLORMAP,
     columns: int = 1,
 ) -> Figure:
-    """
-    A row for each image: image, map, overlay and, if given, energy map, with one scale of colours from 0 to 1.
+    """A row for each image: image, map, overlay and, if given, energy map, with one scale of colours from 0 to 1.
 
     Args:
         images (`np.ndarray`): (N, H, W, 3) uint8, see `denormalise`; or larger ones, see `photo_parts`.
@@ -87,8 +85,7 @@ def panel(
 def captioned(
     rows: Sequence[dict[str, Picture]], labels: Sequence[Caption], title: str | None, columns: int, colormap: str
 ) -> tuple[Figure, Layout]:
-    """
-    Pictures of each image with its caption above them.
+    """Pictures of each image with its caption above them.
 
     Raises:
         ValueError: for no columns.
@@ -110,8 +107,7 @@ def captioned(
 def pictures_of(
     images: Image, maps: Tensor, degenerate: Tensor | None = None, alpha: float = 0.75, colormap: str = COLORMAP
 ) -> list[tuple[Image, Picture, Image]]:
-    """
-    Image, map (None where it shows nothing) and overlay of each.
+    """Image, map (None where it shows nothing) and overlay of each.
 
     Raises:
         ValueError: if there is no image, or shapes don't fit.
@@ -133,8 +129,7 @@ def pictures_of(
 
 
 def as_captions(captions: Sequence[Caption | str] | None, count: int) -> list[Caption]:
-    """
-    One for each of so many images.
+    """One for each of so many images.
 
     Raises:
         ValueError: if there are more or fewer.

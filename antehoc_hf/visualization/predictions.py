@@ -30,8 +30,7 @@ def figure_of_predictions(
     title: str | None = None,
     pictures: Image | None = None,
 ) -> Figure:
-    """
-    Right and wrong predictions with their maps, right ones in green first, wrong ones in red below.
+    """Right and wrong predictions with their maps, right ones in green first, wrong ones in red below.
 
     Args:
         model (`AnteHocForImageClassification`): left in the mode it was in.

@@ -23,8 +23,7 @@ Aim = Literal["margins", "best", "none"]
 
 @dataclass(frozen=True)
 class Cell:
-    """
-    One measure.
+    """One measure.
 
     Args:
         name: as in the values of an image.
@@ -78,8 +77,7 @@ def interval(values: Tensor) -> Estimate:
 
 
 def difference(first: Tensor, second: Tensor) -> Estimate:
-    """
-    Mean of `first` less mean of `second`, both (N, S), with the interval of the difference, paired by image.
+    """Mean of `first` less mean of `second`, both (N, S), with the interval of the difference, paired by image.
 
     Drop and Inc are means over the images that lost or gained, which differ from map to map: there the images are
     drawn, and both means taken of each draw. Everything else is `paired_difference`.
@@ -99,8 +97,7 @@ def gain(ours: float, other: float, higher: bool) -> float:
 
 
 def verdict(cell: Cell, values: Mapping[str, Tensor], others: list[str], controls: list[str]) -> dict[str, Any]:
-    """
-    Ours against the best of the others.
+    """Ours against the best of the others.
 
     Args:
         cell: the measure.

@@ -1,6 +1,4 @@
-"""
-Exact Shapley values of a few players, and maps made of them: the truth that maps of patches are held against.
-"""
+"""Exact Shapley values of a few players, and maps made of them: the truth that maps of patches are held against."""
 
 from __future__ import annotations
 
@@ -18,8 +16,7 @@ def coalitions(players: int) -> list[tuple[bool, ...]]:
 
 
 def shapley(worth: Tensor) -> Tensor:
-    """
-    What each player is worth: Shapley's mean over all orders in which the players can come.
+    """What each player is worth: Shapley's mean over all orders in which the players can come.
 
     Args:
         worth: (2^P, ...), of each of `coalitions(P)`.

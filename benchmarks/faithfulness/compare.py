@@ -1,5 +1,4 @@
-"""
-The honest comparison: our maps for each class against all other methods, on the same classifiers and images.
+"""The honest comparison: our maps for each class against all other methods, on the same classifiers and images.
 
 For every seed one classifier is trained (or taken from OUTPUT/seed-N), and measured in parts:
 

@@ -1,5 +1,4 @@
-"""
-What the map costs with the recipe's coalitions: forward pass and training step against the plain timm network.
+"""What the map costs with the recipe's coalitions: forward pass and training step against the plain timm network.
 
 At 128 pixels networks take the time, not Python. How it is measured: see `benchmarks.cost`.
 """

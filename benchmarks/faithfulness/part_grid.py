@@ -1,5 +1,4 @@
-"""
-The grid pointing game: four images of four classes in one mosaic. Does the map of each class find its own image?
+"""The grid pointing game: four images of four classes in one mosaic. Does the map of each class find its own image?
 
 Source: Böhle, Fritz, Schiele, "Convolutional Dynamic Alignment Networks for Interpretable Classifications", CVPR 2021,
 Sec. 5. Chance, and any map that depends on no class, is 0.25.
@@ -29,8 +28,7 @@ class TooFewClassesError(ValueError):
 
 
 def mosaics(subject: Subject, count: int, confidence: float) -> tuple[Tensor, Tensor, float]:
-    """
-    Mosaics of images that the model is sure of.
+    """Mosaics of images that the model is sure of.
 
     Args:
         count: B, how many.
@@ -76,8 +74,7 @@ def quadrants(count: int, size: tuple[int, int]) -> Tensor:
 
 
 def play(maps: Sequence[Tensor]) -> dict[str, Any]:
-    """
-    The share of the positive energy in the right quadrant, and whether the maximum lies there, in [0, 1].
+    """The share of the positive energy in the right quadrant, and whether the maximum lies there, in [0, 1].
 
     Args:
         maps: (B, 1, H, W) of the class in each of the four quadrants, row by row.
@@ -99,8 +96,7 @@ def play(maps: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def quadrant_worth(model: Any, images: Tensor, classes: Tensor) -> Tensor:
-    """
-    What each quadrant is worth to each of the four classes, from all 16 images that show some of the quadrants and
+    """What each quadrant is worth to each of the four classes, from all 16 images that show some of the quadrants and
     the mosaic's mean colour elsewhere.
 
     Returns:
@@ -116,8 +112,7 @@ def quadrant_worth(model: Any, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def true_maps(model: Any, images: Tensor, classes: Tensor) -> dict[str, list[Tensor]]:
-    """
-    Maps that know the truth, of the class in each quadrant: `right quadrant` is on it and on nothing else, whatever
+    """Maps that know the truth, of the class in each quadrant: `right quadrant` is on it and on nothing else, whatever
     the network looks at; `quadrants' worth` gives each quadrant its Shapley value; `on patches`: as much of it as our
     map's patches can show.
     """

@@ -22,8 +22,7 @@ Values = dict[str, dict[str, Tensor]]
 
 
 def image_values(subject: Subject, methods: list[str], known: Mapping[str, Tensor] | None = None) -> Values:
-    """
-    What every method's map of every image scores; the target is the model's own prediction.
+    """What every method's map of every image scores; the target is the model's own prediction.
 
     Args:
         known: further maps that are there already, (N, 1, H, W).

@@ -30,8 +30,7 @@ def networks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
-    """
-    Rank correlations with the trained network's map of its prediction, in [−1, 1].
+    """Rank correlations with the trained network's map of its prediction, in [−1, 1].
 
     `same class` asks the randomised network about that same class, `own prediction` about its own. `second class` is
     the map of the second likeliest class; `another image` that of the predicted class of the next image, which tells

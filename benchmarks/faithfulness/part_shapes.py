@@ -1,5 +1,4 @@
-"""
-On `shapes`, where a part can truly be removed and the ground be exchanged: does the map show what the network uses?
+"""On `shapes`, where a part can truly be removed and the ground be exchanged: does the map show what the network uses?
 
 The background is exchanged by drawing the same bug and distractors on another family of ground: in the test split as
 in `test_swapped`; in the validation split, which has no such twin, by drawing the ground in the other mode
@@ -34,8 +33,7 @@ def on_another_ground(scene: str) -> tuple[Image.Image, bool]:
 
 
 def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """
-    How much the prediction depends on the ground, by intervention.
+    """How much the prediction depends on the ground, by intervention.
 
     Returns:
         Scores; the loss of the predicted class's probability on another ground, (N,); and which images count, (N,).
@@ -56,8 +54,7 @@ def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
 
 
 def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict[str, Any]:
-    """
-    What one kind of map scores.
+    """What one kind of map scores.
 
     Args:
         energy: (N, 1, H, W), not negative: what is summed.
@@ -100,8 +97,7 @@ def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
-    """
-    Energy in the mask of the deciding parts, agreement of part importance with removal, and the ground.
+    """Energy in the mask of the deciding parts, agreement of part importance with removal, and the ground.
 
     `antehoc` is the map as it is shown; `antehoc, contributions` takes the positive part of the contributions as
     energy, and ranks parts by the contributions with their sign.

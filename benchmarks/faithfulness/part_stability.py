@@ -13,8 +13,7 @@ SHARES = (0.1, 0.2, 0.3)
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
-    """
-    CD, CI and rank correlation of the maps at each share of noisy pixels.
+    """CD, CI and rank correlation of the maps at each share of noisy pixels.
 
     The class is the one predicted on the clean image, for every row but `antehoc`: that is the map which the model
     shows by itself, of what it predicts on the noisy image.

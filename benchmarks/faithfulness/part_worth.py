@@ -1,5 +1,5 @@
-"""
-What a map would score that knew what each patch is worth to the network, and how near the methods come to knowing it.
+"""What a map would score that knew what each patch is worth to the network, and how near the methods come to knowing
+it.
 
 A patch's worth is its Shapley value, of the game in which patches are shown one after the other and the network's
 probability of the predicted class is what they win. For 64 patches it takes thousands of passes an image to measure it
@@ -37,8 +37,7 @@ MISSING = {"mean colour": "mean", "black": "black"}
 def sampled_shapley(
     value: Callable[[Tensor], Tensor], players: int, orders: int, generator: torch.Generator
 ) -> Tensor:
-    """
-    What each player is worth: the mean of what is won when it comes, over random orders, each also taken backwards.
+    """What each player is worth: the mean of what is won when it comes, over random orders, each also taken backwards.
 
     Args:
         value: coalitions (M, P) bool → what they win, (M,).
@@ -67,8 +66,7 @@ def sampled_shapley(
 
 
 def patch_worth(subject: Subject, missing: str, orders: int) -> Tensor:
-    """
-    What every patch is worth to the predicted class.
+    """What every patch is worth to the predicted class.
 
     Args:
         subject: N images.

@@ -1,6 +1,5 @@
-"""
-The truth about `shapes` as numbers and as maps: what parts are worth to a network, and what a map that knew it would
-score. No map can be asked for more.
+"""The truth about `shapes` as numbers and as maps: what parts are worth to a network, and what a map that knew it
+would score. No map can be asked for more.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ def elsewhere(scene: str) -> Recipe:
 
 
 def shapley_values(subject: Subject) -> Tensor:
-    """
-    (N, P): what each region is worth to the predicted class, computed from all 2^P images of a scene. Removing one
+    """(N, P): what each region is worth to the predicted class, computed from all 2^P images of a scene. Removing one
     region alone misses what any two can do.
     """
     found = []
@@ -61,8 +59,7 @@ def shapley_values(subject: Subject) -> Tensor:
 
 
 def true_maps(subject: Subject, masks: dict[str, Tensor], shapley: Tensor) -> dict[str, tuple[Tensor, Any]]:
-    """
-    Maps that know the truth: energy (N, 1, H, W), and what ranks the parts: (N, 1, H, W), or (N, P) itself.
+    """Maps that know the truth: energy (N, 1, H, W), and what ranks the parts: (N, 1, H, W), or (N, P) itself.
 
     `true mask` is on all deciding parts and on nothing else; `true worth` gives each region its Shapley value; `on
     patches`: as much of it as our map's patches can show. `removals on another ground` is a second measurement of what

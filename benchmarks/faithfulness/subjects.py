@@ -32,8 +32,7 @@ Explain = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Subject:
-    """
-    A classifier and the N images it is asked about.
+    """A classifier and the N images it is asked about.
 
     Attributes:
         seed: of its training.
@@ -124,10 +123,7 @@ def trained(options: argparse.Namespace, seed: int) -> Path:
 
 
 def check_same(found: dict[str, Any], wanted: dict[str, Any], where: Path) -> None:
-    """
-    Raises:
-        SystemExit: naming the first setting with which the file was made and which is another one now.
-    """
+    """Raises a SystemExit naming the first setting with which the file was made and which is another one now."""
     for name, value in wanted.items():
         if name in found and found[name] != value:
             raise SystemExit(
@@ -136,8 +132,7 @@ def check_same(found: dict[str, Any], wanted: dict[str, Any], where: Path) -> No
 
 
 def images_of(options: argparse.Namespace, processor: Any, names: list[str]) -> ImageDataset:
-    """
-    The images of the split that was asked for, none of them trained on.
+    """The images of the split that was asked for, none of them trained on.
 
     `validation` is a part of the training split, the one that training holds out; of a data set with a validation
     split of its own it is that one. Where that is all there is besides the training images, one half of it, chosen at
@@ -192,9 +187,8 @@ def maps_of(explain: Explain, pixel_values: Tensor, target: Tensor, title: str |
 
 @torch.no_grad()
 def signed_map(model: Any, pixel_values: Tensor, target: Tensor) -> Tensor:
-    """
-    Our contributions to one class an image with their sign, (B, 1, H, W): bilinear to the input's size, as the map is,
-    but not stretched, so that 0 is a patch that changes nothing.
+    """Our contributions to one class an image with their sign, (B, 1, H, W): bilinear to the input's size, as the map
+    is, but not stretched, so that 0 is a patch that changes nothing.
     """
     contributions = model.interpretation(pixel_values, target=target).contributions
     size = (pixel_values.shape[-2], pixel_values.shape[-1])

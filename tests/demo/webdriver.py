@@ -24,8 +24,7 @@ KEYS = {"enter": "\ue007", "home": "\ue011", "end": "\ue010", "right": "\ue014",
 
 
 class Browser:
-    """
-    A headless Chromium with a profile of its own.
+    """A headless Chromium with a profile of its own.
 
     Args:
         profile: an empty folder.

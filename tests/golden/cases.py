@@ -1,5 +1,5 @@
-"""
-What must not change while the house is rebuilt: training, predictions, maps and reports of each task and kind of map.
+"""What must not change while the house is rebuilt: training, predictions, maps and reports of each task and kind of
+map.
 
 `python tests/golden/cases.py FILE` computes the values and writes them. Sums and a digest of the bits: the sums are
 compared everywhere, the bits where processor and packages are those on which the file was written.
@@ -78,8 +78,7 @@ def train(model: Any, task: str, folder: str) -> AnteHocTrainer:
 
 
 def values_of(case: str) -> dict[str, Any]:
-    """
-    All golden values of one case: number, sum and sum of magnitudes of each group of tensors, with a digest of its
+    """All golden values of one case: number, sum and sum of magnitudes of each group of tensors, with a digest of its
     bits, and every number of the report.
     """
     task = case.split("-")[0]

@@ -44,9 +44,8 @@ def test_nothing_changed(case: str) -> None:
 
 
 def _assert_same_start(found: Any, golden: Any) -> None:
-    """
-    On another processor a sum is rounded otherwise, and twenty steps make of 1e-7 up to some per cent (seen on two):
-    the first steps are the same to 0.1 %, and as many numbers of the same names come out at the end.
+    """On another processor a sum is rounded otherwise, and twenty steps make of 1e-7 up to some per cent (seen on
+    two): the first steps are the same to 0.1 %, and as many numbers of the same names come out at the end.
     """
     for losses in ("losses", "interpretation_losses"):
         assert found[losses][:5] == pytest.approx(golden[losses][:5], rel=1e-3)

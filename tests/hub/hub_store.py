@@ -71,8 +71,7 @@ class Repo:
 
 
 class Store:
-    """
-    Repositories, large files and users.
+    """Repositories, large files and users.
 
     Attributes:
         users: token → user; a user writes in a namespace of that name and in those of `members`.

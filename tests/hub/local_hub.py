@@ -1,5 +1,4 @@
-"""
-A small Hub on 127.0.0.1, for the stock clients of `huggingface_hub` and `transformers`.
+"""A small Hub on 127.0.0.1, for the stock clients of `huggingface_hub` and `transformers`.
 
 It takes pushes (create, preupload, large files, commits) and serves downloads (info, tree, resolve with redirects,
 ranges and ETags), knows private and gated repositories, and fails on demand: see [`Fault`].
@@ -45,8 +44,7 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
 
 @dataclass
 class Fault:
-    """
-    What goes wrong at the next requests of a route.
+    """What goes wrong at the next requests of a route.
 
     Args:
         route: `"commit"`, `"lfs-put"`, `"resolve"` (asking for a file), `"large"` (its content) and so on.

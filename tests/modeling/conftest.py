@@ -13,8 +13,7 @@ from antehoc_hf.modeling import AnteHocForImageClassification
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Any]:
-    """
-    A small classifier in evaluation mode: `build("test_resnet", num_labels=4, image_size=64, …)`.
+    """A small classifier in evaluation mode: `build("test_resnet", num_labels=4, image_size=64, …)`.
 
     `awake=True` moves the map head away from its start, where nothing has been learned.
     """

@@ -1,5 +1,4 @@
-"""
-transformers' own `ModelTesterMixin` on the three heads and both kinds of map.
+"""transformers' own `ModelTesterMixin` on the three heads and both kinds of map.
 
 transformers' wheel has no tests: unpack its sdist, install `parameterized`, and set `TRANSFORMERS_TESTS_DIR` to the
 folder with `test_modeling_common.py`.

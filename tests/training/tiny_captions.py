@@ -1,5 +1,4 @@
-"""
-A tiny training of a captioner, for the tests of this folder and, as a program, for two processes:
+"""A tiny training of a captioner, for the tests of this folder and, as a program, for two processes:
 `torchrun … tiny_captions.py spec.json` with `output_dir`, `batch_size` and `dump`.
 """
 

@@ -28,9 +28,8 @@ SIZE = 64
 
 
 class Images(Dataset):
-    """
-    Noise with a class-dependent offset; `augment` adds noise from all three global generators. With `points`, labels
-    are so many points instead, of which some are missing.
+    """Noise with a class-dependent offset; `augment` adds noise from all three global generators. With `points`,
+    labels are so many points instead, of which some are missing.
     """
 
     def __init__(self, length: int = 24, augment: bool = False, points: int = 0) -> None:
@@ -75,8 +74,7 @@ def build_args(output_dir: Any, **options: Any) -> AnteHocTrainingArguments:
 
 
 def build_trainer(model: Any, output_dir: Any, train_dataset: Any = None, parts: Any = None, **options: Any) -> Any:
-    """
-    With options of the arguments and, by their names on the command line, of the objective that suits the model.
+    """With options of the arguments and, by their names on the command line, of the objective that suits the model.
 
     Args:
         parts (`dict`, *optional*): keyword arguments of the trainer.

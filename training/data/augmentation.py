@@ -85,7 +85,8 @@ def train_transform(processor: ImageProcessor, augmentation: str = "crop-flip") 
 
 class NormalisedTensor:
     """An RGB image of uint8 → (3, H, W) float32, (pixel / 255 - mean) / std; a few times as fast as torchvision's
-    three steps, which matters for small images."""
+    three steps, which matters for small images.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean = 255 * torch.tensor(mean, dtype=torch.float32).view(3, 1, 1)

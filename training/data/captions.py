@@ -36,8 +36,8 @@ _NAMES = ({"caption", "captions"}, {"sentence", "sentences", "text", "texts", "d
 def find_caption_columns(
     features: datasets.Features, override: Sequence[str] | None = None, *, source: str = "the data set"
 ) -> list[str]:
-    """
-    The columns that hold the captions: one of text or of lists of texts, or several that are numbered (`caption_0` …).
+    """The columns that hold the captions: one of text or of lists of texts, or several that are numbered (`caption_0`
+    …).
 
     Args:
         features: the features of the data set.
@@ -86,8 +86,7 @@ def _holds_text(feature: object) -> bool:
 
 
 def build_tokenizer(captions: Sequence[str], min_word_count: int, max_caption_length: int) -> PreTrainedTokenizerBase:
-    """
-    A word-level tokenizer of the words that occur often enough; the rest become `<unk>`.
+    """A word-level tokenizer of the words that occur often enough; the rest become `<unk>`.
 
     It puts captions into lower case, drops punctuation and ends them with `<eos>`; `<bos>` is put before them by the
     model. It needs no code of ours: `AutoTokenizer` loads it.
@@ -130,8 +129,7 @@ def build_tokenizer(captions: Sequence[str], min_word_count: int, max_caption_le
 
 @dataclass(frozen=True)
 class CaptionSpace:
-    """
-    The captions of a data set, as `antehoc_hf.training.data.targets.Targets`.
+    """The captions of a data set, as `antehoc_hf.training.data.targets.Targets`.
 
     Attributes:
         columns: those of the captions.
@@ -155,8 +153,7 @@ class CaptionSpace:
         return [self.references(dict(zip(self.columns, row, strict=True))) for row in zip(*values, strict=True)]
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        """
-        Every image has a caption with a word in it.
+        """Every image has a caption with a word in it.
 
         Raises:
             DataError: naming the row and the split.
@@ -208,8 +205,7 @@ class CaptionSpace:
             )  # fmt: skip
 
     def encoder(self, processor: ImageProcessor, augmentation: str | None) -> Encode:
-        """
-        Items are {"pixel_values": (3, H, W) float32, "labels": (T,) int64}, one caption an image: in training one
+        """Items are {"pixel_values": (3, H, W) float32, "labels": (T,) int64}, one caption an image: in training one
         drawn at random whenever the image is read, else its first.
         """
         transform = train_transform(processor, augmentation) if augmentation else evaluation_transform(processor)
@@ -241,9 +237,8 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class CaptionCollator:
-    """
-    Items of different length as one batch: `pixel_values` (B, 3, H, W), `labels` (B, T) with -100 after the end, and
-    `decoder_input_ids` (B, T), the words before them.
+    """Items of different length as one batch: `pixel_values` (B, 3, H, W), `labels` (B, T) with -100 after the end,
+    and `decoder_input_ids` (B, T), the words before them.
 
     Args:
         pad_token_id, bos_token_id (`int`): of the tokenizer.

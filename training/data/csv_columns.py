@@ -14,8 +14,7 @@ _WHOLE = re.compile(r"[+-]?\d{1,15}")
 
 
 def codes_and_whole(paths: Sequence[str], delimiter: str = ",") -> tuple[set[str], set[str]]:
-    """
-    The columns of numbers with leading zeros, which are text ("01" is not 1), and those of whole numbers of which
+    """The columns of numbers with leading zeros, which are text ("01" is not 1), and those of whole numbers of which
     some cells are empty, for which pandas takes floating-point numbers.
 
     Args:

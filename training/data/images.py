@@ -44,7 +44,8 @@ def decode_image(value: object, where: str = "The image") -> Image.Image:
 
 def unreadable_reason(value: object) -> str | None:
     """Why `decode_image` can't read the value; None if it can. JPEG is decoded at an eighth of its size: the whole
-    file is read, so a truncated one is found, at a fraction of the cost."""
+    file is read, so a truncated one is found, at a fraction of the cost.
+    """
     try:
         with decoding():
             image = _open(value)
@@ -103,7 +104,8 @@ def find_unreadable(dataset: datasets.Dataset, image_column: str, label: str = "
 
 def raw_images(dataset: datasets.Dataset, image_column: str) -> datasets.Dataset:
     """The data set with its images as stored (bytes or path) and no format: decoding is ours, so that errors can
-    name the row and Pillow's result is not copied about."""
+    name the row and Pillow's result is not copied about.
+    """
     return dataset.with_format(None).cast_column(image_column, datasets.Image(decode=False))
 
 

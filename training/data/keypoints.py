@@ -33,8 +33,7 @@ _COCO_FLAGS = {0.0, 1.0, 2.0}
 
 @dataclass(frozen=True)
 class KeypointFormat:
-    """
-    How a column stores K points.
+    """How a column stores K points.
 
     Attributes:
         column: of the coordinates.
@@ -59,8 +58,7 @@ class KeypointFormat:
         return [self.column, *([self.visible_column] if self.visible_column is not None else [])]
 
     def read(self, value: object, visible: Sequence[float] | None = None) -> Points:
-        """
-        (K, 2) x and y in the data set's own unit; NaN where a point is missing.
+        """(K, 2) x and y in the data set's own unit; NaN where a point is missing.
 
         Raises:
             DataError: if there are no points, more or fewer than K, or a coordinate is infinite; without the row.
@@ -87,8 +85,7 @@ class KeypointFormat:
 def find_format(
     dataset: datasets.Dataset, image_column: str, column: str | None, order: str, unit: str, source: str
 ) -> KeypointFormat:
-    """
-    Finds the column of the points and how it stores them.
+    """Finds the column of the points and how it stores them.
 
     Args:
         dataset: a split of the data set.
@@ -167,8 +164,7 @@ def _shape(value: object) -> tuple[int, ...]:
 
 
 def _arranged(value: Any, layout: Layout) -> Points:
-    """
-    (K, 2) or (K, 3).
+    """(K, 2) or (K, 3).
 
     Raises:
         DataError: if the value is of another layout than the column's first; without the row.

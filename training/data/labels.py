@@ -66,7 +66,8 @@ class LabelSpace:
 
     def tensor(self, values: Sequence[object]) -> torch.Tensor:
         """A batch of labels: (B,) int64 for one class each, (B, K) float32 multi-hot or regression, (B,) float32
-        for regression on one number."""
+        for regression on one number.
+        """
         dtype = torch.int64 if self.kind == "index" else torch.float32
         return torch.tensor([self.encode(value) for value in values], dtype=dtype)
 
@@ -76,8 +77,7 @@ class LabelSpace:
         return [self.column]
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        """
-        Reads every label of a whole split once.
+        """Reads every label of a whole split once.
 
         Raises:
             LabelError: naming the row, the split and the value.

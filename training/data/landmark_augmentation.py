@@ -30,10 +30,7 @@ _JITTER = 0.25
 
 
 def check_augmentation(name: str, flip: Sequence[int] | None, group: str) -> None:
-    """
-    Raises:
-        DataError: if there is no such augmentation, or it mirrors points whose mirror images aren't known.
-    """
+    """Raises a DataError if there is no such augmentation, or it mirrors points whose mirror images aren't known."""
     if name not in LANDMARK_AUGMENTATIONS:
         raise DataError(f"augmentation={name!r} is unknown: use one of {', '.join(LANDMARK_AUGMENTATIONS)}.")
     if "flip" in name and flip is None:
@@ -51,9 +48,9 @@ def mirrored(points: Tensor, flip: Sequence[int]) -> Tensor:
 
 
 class RandomAffine:
-    """
-    Turns by up to ±20°, scales by up to 1.15 either way, shifts by up to 6 % of a side, all around the centre of the
-    input, and with `flip` mirrors half of the images; then changes light, contrast and saturation by up to a quarter.
+    """Turns by up to ±20°, scales by up to 1.15 either way, shifts by up to 6 % of a side, all around the centre of
+    the input, and with `flip` mirrors half of the images; then changes light, contrast and saturation by up to a
+    quarter.
 
     What comes in from outside the image is of the mean colour, which the network sees as 0.
 
@@ -73,7 +70,8 @@ class RandomAffine:
         self.jitter = transforms.ColorJitter(_JITTER, _JITTER, _JITTER)
 
     def __call__(self, image: Image.Image, points: Tensor, geometry: ImageGeometry) -> tuple[Tensor, Tensor]:
-        """
+        """An image and its points, changed alike.
+
         Args:
             image: as it was.
             points: (K, 2) in units of the input's width and height, as evaluation would have them.

@@ -41,8 +41,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class LandmarkScheme:
-    """
-    What the points of a data set are.
+    """What the points of a data set are.
 
     Attributes:
         names: of all points, in order.
@@ -62,8 +61,7 @@ class LandmarkScheme:
 def scheme_of(
     count: int, source: str, names: Sequence[str] | None = None, flip: Sequence[int] | None = None
 ) -> LandmarkScheme:
-    """
-    What is known about `count` points of a data set: 68 are a face; those of `shapes` have names of their own.
+    """What is known about `count` points of a data set: 68 are a face; those of `shapes` have names of their own.
 
     Args:
         count: points of an image.
@@ -93,8 +91,7 @@ def scheme_of(
 
 
 def points_of_group(scheme: LandmarkScheme, group: str) -> list[int]:
-    """
-    The points of a group, in ascending order.
+    """The points of a group, in ascending order.
 
     Args:
         scheme: of the data set.

@@ -30,8 +30,7 @@ _MARGIN = 1.0
 
 @dataclass(frozen=True)
 class LandmarkTargets:
-    """
-    The points of a data set that a model finds.
+    """The points of a data set that a model finds.
 
     Attributes:
         format: how the data set stores its points.
@@ -70,9 +69,8 @@ class LandmarkTargets:
         return parts_within(self.scheme, self.points)
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        """
-        Raises:
-            DataError: naming the first row without its points, with an infinite one, or with one wildly outside.
+        """Raises a DataError naming the first row without its points, with an infinite one, or with one wildly
+        outside.
         """
         sideways = 0
         rows = self._all_points(dataset, split)
@@ -96,9 +94,8 @@ class LandmarkTargets:
         return None
 
     def encoder(self, processor: ImageProcessor, augmentation: str | None, part_masks: bool = False) -> Encode:
-        """
-        Items are `pixel_values` (3, H, W) and `labels` (K, 2), see `AnteHocForLandmarkDetection`; for evaluation also
-        `normalizer` (2, 2), see `antehoc_hf.evaluation.landmarks.normalizers`.
+        """Items are `pixel_values` (3, H, W) and `labels` (K, 2), see `AnteHocForLandmarkDetection`; for evaluation
+        also `normalizer` (2, 2), see `antehoc_hf.evaluation.landmarks.normalizers`.
 
         Args:
             processor: the model's image processor.
@@ -113,9 +110,8 @@ class LandmarkTargets:
         return _Encoder(self, processor, augmentation, part_masks)
 
     def mean_points(self, dataset: datasets.Dataset, processor: ImageProcessor, most: int = 2000) -> Tensor:
-        """
-        The mean of the chosen points over at most `most` images, (K, 2) in units of the input; 0.5 for a point that is
-        missing in all of them. Only the heads of the image files are read.
+        """The mean of the chosen points over at most `most` images, (K, 2) in units of the input; 0.5 for a point that
+        is missing in all of them. Only the heads of the image files are read.
         """
         count = min(most, len(dataset))
         rows = raw_images(dataset.select_columns([self.image_column, *self.columns]), self.image_column)

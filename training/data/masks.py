@@ -39,10 +39,7 @@ class WithMasks(Dataset):
 
 
 def check_mask_column(data: ImageData[TargetSpace], mask_column: str | None) -> None:
-    """
-    Raises:
-        DataError: if a split that may be evaluated has no such column.
-    """
+    """Raises a DataError if a split that may be evaluated has no such column."""
     for split in data.splits.values():
         columns = split.dataset.column_names
         if mask_column is not None and mask_column not in columns:

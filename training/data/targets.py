@@ -25,8 +25,7 @@ class TargetSpace(Protocol):
         ...
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        """
-        Reads every value of a split once, so that a wrong one is found before training and not in its middle.
+        """Reads every value of a split once, so that a wrong one is found before training and not in its middle.
 
         Raises:
             DataError: naming the row, the split and what is wrong with it.
@@ -42,8 +41,7 @@ class TargetSpace(Protocol):
         ...
 
     def encoder(self, processor: ImageProcessor, augmentation: str | None) -> Encode:
-        """
-        From images and values to items.
+        """From images and values to items.
 
         Args:
             processor: the model's image processor.

@@ -17,8 +17,7 @@ from antehoc_hf.training.options import Options, build_options
 
 @dataclass(frozen=True)
 class CardSentences:
-    """
-    What a model card says about an objective.
+    """What a model card says about an objective.
 
     Args:
         second_pass (`str`): what goes through the frozen network, as part of a heading: "image ⊙ map".
@@ -40,8 +39,7 @@ class FirstPassChange(Protocol):
 
 
 class Objective(Protocol):
-    """
-    What the map learns from. To be inherited from, or only imitated.
+    """What the map learns from. To be inherited from, or only imitated.
 
     Attributes:
         name: how it is called in [`OBJECTIVES`], in run records and on the command line.
@@ -54,7 +52,8 @@ class Objective(Protocol):
     options: Options
 
     def __init__(self, options: Any = None, **values: object) -> None:
-        """
+        """Options given as one object or one by one; without any, the defaults.
+
         Args:
             options (*optional*): an object of `options_class`; None: the defaults.
             values: single options.
@@ -70,10 +69,7 @@ class Objective(Protocol):
         return False
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
-        """
-        Raises:
-            ValueError: if it cannot teach this model's map, or not with these arguments, in one sentence.
-        """
+        """Raises a ValueError if it cannot teach this model's map, or not with these arguments, in one sentence."""
 
     def first_pass_change(self, model: AnteHocPreTrainedModel, share: float) -> FirstPassChange | None:
         """What the first pass sees in place of the `share` ≥ 0 of the images to be shown in part; None: the images."""
@@ -84,9 +80,8 @@ class Objective(Protocol):
         return first
 
     def second_pass(self, step: TrainingStep, first: FirstPassRecord) -> SecondPassResult:
-        """
-        Forward and backward pass ([`TrainingStep.backward`]); adds to the gradients of the map head. The global random
-        state is restored afterwards.
+        """Forward and backward pass ([`TrainingStep.backward`]); adds to the gradients of the map head. The global
+        random state is restored afterwards.
         """
         ...
 
@@ -96,8 +91,7 @@ class Objective(Protocol):
 
 
 def check_map(objective: Objective, model: AnteHocPreTrainedModel) -> None:
-    """
-    For objectives that can teach only the maps that name them.
+    """For objectives that can teach only the maps that name them.
 
     Raises:
         ValueError: if the model's map is taught by another one.

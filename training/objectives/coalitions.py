@@ -1,5 +1,4 @@
-"""
-The objective of contributions: patches play a game, and a coalition is what is left of the image.
+"""The objective of contributions: patches play a game, and a coalition is what is left of the image.
 
 What a coalition is worth to a target is what the frozen network makes of that image. The contributions φ of the
 patches are the additive approximation of the game, fitted to pairs of coalitions of one size, for all images by one
@@ -34,8 +33,7 @@ _BACKGROUND_WORDS = {"mean": "the image's mean colour", "blur": "a blur", "black
 
 @dataclass(frozen=True)
 class CoalitionOptions:
-    """
-    Options of [`CoalitionObjective`].
+    """Options of [`CoalitionObjective`].
 
     Args:
         coalitions_per_image (`int`, *optional*, defaults to 2):
@@ -72,8 +70,7 @@ class CoalitionOptions:
 
 
 class CoalitionObjective(Objective):
-    """
-    Teaches contributions by what the frozen network makes of coalitions of patches.
+    """Teaches contributions by what the frozen network makes of coalitions of patches.
 
     It costs a forward pass without gradient for each coalition. Its random numbers are its own: a function of the
     run's seed and the step.
@@ -86,10 +83,7 @@ class CoalitionObjective(Objective):
     options: CoalitionOptions
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
-        """
-        Raises:
-            ValueError: if the model's map consists of no contributions.
-        """
+        """Raises a ValueError if the model's map consists of no contributions."""
         check_map(self, model)
 
     def first_pass_change(self, model: AnteHocPreTrainedModel, share: float) -> FirstPassChange | None:
@@ -160,8 +154,7 @@ class CoalitionObjective(Objective):
         generator: torch.Generator,
         ranking: Tensor | None = None,
     ) -> "GameOutcome":
-        """
-        One round: pairs of coalitions of each image, the two of a pair of one size.
+        """One round: pairs of coalitions of each image, the two of a pair of one size.
 
         Args:
             pixel_values (`Tensor`): (B, 3, H, W), normalised.
@@ -206,8 +199,7 @@ class CoalitionObjective(Objective):
 
 @dataclass(frozen=True)
 class GameOutcome:
-    """
-    What one round of the game gave, without gradient.
+    """What one round of the game gave, without gradient.
 
     Args:
         contrasts (`Tensor`): (P, B, g, w), in which patches the two coalitions of each of P pairs differ.

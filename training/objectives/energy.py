@@ -1,5 +1,4 @@
-"""
-The paper's objective: the prediction on image ⊙ map, the energy map, is to be the prediction on the image.
+"""The paper's objective: the prediction on image ⊙ map, the energy map, is to be the prediction on the image.
 
 Its L_interpret is the mean squared error of the two predictions, Y_first and Y_second (Guna R T, Benitez, Sikha,
 "Ante-Hoc Generation of Task-Agnostic Interpretation Maps", CVPR Workshops 2023); the other readings and the penalties
@@ -33,8 +32,7 @@ BatchNorm = Literal["eval", "batch", "update"]
 
 @dataclass(frozen=True)
 class EnergyOptions:
-    """
-    Options of [`EnergyObjective`].
+    """Options of [`EnergyObjective`].
 
     Args:
         target (`str`, *optional*, defaults to `"probabilities"`):
@@ -92,8 +90,7 @@ class EnergyOptions:
 
 
 class EnergyObjective(Objective):
-    """
-    Teaches an energy map by what the frozen network makes of image ⊙ map (Eq. 2).
+    """Teaches an energy map by what the frozen network makes of image ⊙ map (Eq. 2).
 
     It reuses the first pass's soft attention maps and prediction, draws no random numbers, and asks for no gradient
     of the backbone's weights, so it costs one forward pass and the cheaper half of a backward pass.
@@ -111,10 +108,7 @@ class EnergyObjective(Objective):
         return self.options.joint_weight > 0
 
     def check(self, model: AnteHocPreTrainedModel, args: AnteHocTrainingArguments) -> None:
-        """
-        Raises:
-            ValueError: if the model's map is another one, or its prediction cannot be compared like this.
-        """
+        """Raises a ValueError if the model's map is another one, or its prediction cannot be compared like this."""
         check_map(self, model)
         check_target(self.options.target, model.prediction_kind)
         if not args.train_task and self.options.batch_norm == "update":
@@ -150,8 +144,7 @@ class EnergyObjective(Objective):
     def penalized(
         self, loss: Tensor, model: AnteHocPreTrainedModel, outputs: Any, soft_attention_maps: Tensor
     ) -> Tensor:
-        """
-        The loss with the penalties that are asked for.
+        """The loss with the penalties that are asked for.
 
         Args:
             loss (`Tensor`): a scalar.

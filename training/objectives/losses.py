@@ -14,8 +14,7 @@ Target = Literal["probabilities", "logits", "kl"]
 def prediction_distance(
     second: Tensor, first: Tensor, kind: PredictionKind, target: Target = "probabilities", mask: Tensor | None = None
 ) -> Tensor:
-    """
-    L_interpret, a mean over all positions.
+    """L_interpret, a mean over all positions.
 
     Args:
         second (`Tensor`): the prediction on the energy map, (B, …, K): logits, or numbers if `kind="vector"`.
@@ -63,10 +62,7 @@ def _divergence(second: Tensor, first: Tensor, kind: PredictionKind) -> Tensor:
 
 
 def check_target(target: Target, kind: PredictionKind) -> None:
-    """
-    Raises:
-        ValueError: if this kind of prediction cannot be compared so.
-    """
+    """Raises a ValueError if this kind of prediction cannot be compared so."""
     if target == "kl" and kind == "vector":
         raise ValueError(
             "target='kl' compares distributions, but this model predicts plain numbers: use target='probabilities', "
@@ -82,8 +78,7 @@ def total_variation(maps: Tensor) -> Tensor:
 
 
 def weight_entropy(weight_maps: Tensor) -> Tensor:
-    """
-    Mean entropy over the η weights of a pixel, divided by log η: 1 for equal weights, 0 for a single choice.
+    """Mean entropy over the η weights of a pixel, divided by log η: 1 for equal weights, 0 for a single choice.
 
     Args:
         weight_maps (`Tensor`): (B, η, H, W), summing to 1 over η.
@@ -99,8 +94,7 @@ def weight_entropy(weight_maps: Tensor) -> Tensor:
 
 
 def reconstruction_error(weight_logits: Tensor, network_input: Tensor) -> Tensor:
-    """
-    Mean squared error between the weight network's output and its input, which would make it an autoencoder.
+    """Mean squared error between the weight network's output and its input, which would make it an autoencoder.
 
     Args:
         weight_logits (`Tensor`): (B, η, h', w'); if coarser than the input, upsampled bilinearly.
@@ -116,8 +110,7 @@ def reconstruction_error(weight_logits: Tensor, network_input: Tensor) -> Tensor
 
 
 def coalition_loss(contributions: Tensor, contrasts: Tensor, gains: Tensor) -> Tensor:
-    """
-    How far the contributions are from what coalitions have ahead of others of the same size.
+    """How far the contributions are from what coalitions have ahead of others of the same size.
 
     The additive game nearest to v, of given sum, minimises Σ_S k(|S|) (v(S) − φ_0 − φ(S))². What the values of one
     size have in common only says what the mean contribution is, and that is fixed by the sum ([`efficient`]): left are

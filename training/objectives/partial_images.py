@@ -16,8 +16,7 @@ from antehoc_hf.training.objectives.step import TrainingStep
 
 
 class PartialImages:
-    """
-    Replaces a share of each batch by random coalitions of their patches.
+    """Replaces a share of each batch by random coalitions of their patches.
 
     Args:
         config: the model's configuration, with `image_mean` and `image_std`.
@@ -38,9 +37,8 @@ class PartialImages:
         self._black = black_of(config)
 
     def __call__(self, pixel_values: Tensor, step: TrainingStep) -> Tensor:
-        """
-        The batch (B, 3, H, W) with its last round(share · B) images in part: the first ones are those that the second
-        pass explains.
+        """The batch (B, 3, H, W) with its last round(share · B) images in part: the first ones are those that the
+        second pass explains.
         """
         count = round(self.share * len(pixel_values))
         if count == 0:

@@ -16,8 +16,7 @@ _NOISE = 0.5
 
 
 def kernel_sizes(patches: int) -> Tensor:
-    """
-    How often a coalition of 1 … d − 1 of d patches is drawn by the Shapley kernel.
+    """How often a coalition of 1 … d − 1 of d patches is drawn by the Shapley kernel.
 
     The kernel weighs a coalition of s patches by (d − 1) / (C(d, s) · s · (d − s)), and there are C(d, s) of them:
     together they weigh 1 / (s · (d − s)), up to a factor.
@@ -34,8 +33,7 @@ def kernel_sizes(patches: int) -> Tensor:
 
 
 def draw_sizes(count: int, patches: int, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """
-    How many of d patches `count` coalitions have.
+    """How many of d patches `count` coalitions have.
 
     Args:
         count (`int`): how many.
@@ -54,8 +52,7 @@ def draw_sizes(count: int, patches: int, sampling: Sampling, generator: torch.Ge
 def draw_coalitions(
     sizes: Tensor, grid: tuple[int, int], sampling: Sampling, generator: torch.Generator, ranking: Tensor | None = None
 ) -> Tensor:
-    """
-    Random coalitions of patches.
+    """Random coalitions of patches.
 
     Args:
         sizes (`Tensor`): (N,), how many patches each has.
@@ -90,8 +87,7 @@ def _standardised(values: Tensor) -> Tensor:
 
 
 def background_images(pixel_values: Tensor, kind: str, black: Tensor) -> Tensor:
-    """
-    What stands where a patch is taken out.
+    """What stands where a patch is taken out.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W), normalised.
@@ -143,8 +139,7 @@ def draw_partial_images(
     count: int = 1,
     ranking: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """
-    Coalitions of each image's patches, and what stands where the others are missing.
+    """Coalitions of each image's patches, and what stands where the others are missing.
 
     Args:
         pixel_values (`Tensor`): (B, 3, H, W), normalised.

@@ -13,8 +13,7 @@ OBJECTIVES: dict[str, type[Any]] = {kind.name: kind for kind in (CoalitionObject
 
 
 def objective_for(model: nn.Module, objective: Objective | str | None = "auto") -> Objective | None:
-    """
-    The objective that is meant.
+    """The objective that is meant.
 
     Args:
         model: whose map learns.

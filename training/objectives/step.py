@@ -15,8 +15,7 @@ from antehoc_hf.modeling.modeling_antehoc import AnteHocPreTrainedModel
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """
-    One micro-batch of an optimizer step, and what an objective needs to make its second pass.
+    """One micro-batch of an optimizer step, and what an objective needs to make its second pass.
 
     Args:
         model: the bare model.
@@ -47,8 +46,7 @@ class TrainingStep:
         return reduced
 
     def generator(self, stream: int) -> torch.Generator:
-        """
-        Random numbers (CPU) of this micro-batch's own: a function of the run's seed, the step, the micro-batch, the
+        """Random numbers (CPU) of this micro-batch's own: a function of the run's seed, the step, the micro-batch, the
         process and the name `stream`. A resumed run draws what the uninterrupted one did, and nothing is taken from
         the global generators.
         """
@@ -59,8 +57,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class FirstPassRecord:
-    """
-    What is kept of the first pass, for the first n ≤ B samples of the batch.
+    """What is kept of the first pass, for the first n ≤ B samples of the batch.
 
     Args:
         inputs (`dict`): the model's inputs, without the labels unless the prediction depends on them.
@@ -78,8 +75,7 @@ class FirstPassRecord:
     def of(
         cls, model: AnteHocPreTrainedModel, inputs: Mapping[str, object], outputs: Any, share: float
     ) -> "FirstPassRecord":
-        """
-        Keeps the first ceil(share · B) samples.
+        """Keeps the first ceil(share · B) samples.
 
         The model's `interpretation_inputs` names the inputs besides `pixel_values` that its second forward pass needs
         (a caption); `interpretation_inputs_from(outputs)` gives those that the first pass itself has made;
@@ -102,8 +98,7 @@ class FirstPassRecord:
 
 @dataclass(frozen=True)
 class SecondPassResult:
-    """
-    What a second pass reports, without gradient.
+    """What a second pass reports, without gradient.
 
     Args:
         loss (`Tensor`): a scalar.

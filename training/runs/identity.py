@@ -49,8 +49,7 @@ def describe_run(
     args: AnteHocTrainingArguments,
     objective: Objective | None = None,
 ) -> dict[str, object]:
-    """
-    What identifies a run: model and configuration, training data and augmentation, batch size, seeds, the objective
+    """What identifies a run: model and configuration, training data and augmentation, batch size, seeds, the objective
     and its options.
 
     Returns:
@@ -76,8 +75,7 @@ def describe_run(
 
 
 def content_digest(dataset: object) -> str | None:
-    """
-    Tells one data set from another with as many rows: a digest of its labels and of a few images spread over it.
+    """Tells one data set from another with as many rows: a digest of its labels and of a few images spread over it.
 
     The fingerprint of `datasets` will not do: it depends on where files lie and when they were written.
 
@@ -124,8 +122,7 @@ def _content(value: object) -> object:
 
 
 def claim(output_dir: str, identity: dict[str, object], resume: str | bool | None, overwrite: bool) -> str | None:
-    """
-    Makes `output_dir` this run's, or refuses. For one process only.
+    """Makes `output_dir` this run's, or refuses. For one process only.
 
     Args:
         output_dir (`str`): the folder.
@@ -216,9 +213,8 @@ def read_run(output_dir: str) -> dict[str, object] | None:
 
 
 def _changed(recorded: dict[str, object], identity: dict[str, object]) -> list[str]:
-    """
-    What makes them two runs. An option that the record lacks came with a later version: as long as nobody has set it,
-    the run is the same.
+    """What makes them two runs. An option that the record lacks came with a later version: as long as nobody has set
+    it, the run is the same.
     """
     both = {**recorded, **identity}
     return [

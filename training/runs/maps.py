@@ -26,8 +26,7 @@ def map_arguments() -> tuple[type, ...]:
 
 @dataclass(frozen=True)
 class MapChoice:
-    """
-    What a run's options say about its map.
+    """What a run's options say about its map.
 
     Args:
         kind (`str`): a kind of map.
@@ -46,8 +45,7 @@ class MapChoice:
     flags: tuple[str, ...] = ()
 
     def settled(self, kind: str) -> MapChoice:
-        """
-        The choice, once the data are known.
+        """The choice, once the data are known.
 
         Args:
             kind (`str`): what is used where none was asked for.
@@ -63,8 +61,7 @@ class MapChoice:
 
 
 def choose_map(given: Mapping[str, object], flags: Collection[str], default: str) -> MapChoice:
-    """
-    What the options of a run ask for.
+    """What the options of a run ask for.
 
     Args:
         given: all options of the recipe and the command line.

@@ -46,8 +46,7 @@ def map_options() -> frozenset[str]:
 
 
 def refuse_map_options(flags: Mapping[str, object], model_type: str) -> None:
-    """
-    Of the command line alone: those of a recipe are passed over, so that one recipe serves ours and the baselines.
+    """Of the command line alone: those of a recipe are passed over, so that one recipe serves ours and the baselines.
 
     Raises:
         UsageError: if one of [`map_options`] is among the flags.
@@ -61,10 +60,7 @@ def refuse_map_options(flags: Mapping[str, object], model_type: str) -> None:
 
 
 def check_model_options(model: ModelArguments, config_class: type[PreTrainedConfig]) -> None:
-    """
-    Raises:
-        UsageError: if one of `--model_options` is unknown, or an option of its own.
-    """
+    """Raises a UsageError if one of `--model_options` is unknown, or an option of its own."""
     elsewhere = {*names_of(ModelArguments, *TASK_ARGUMENTS), *_FOUND}
     own = names_of(config_class) - names_of(PreTrainedConfig) - elsewhere - map_option_names()
     for name in model.model_options or {}:

@@ -204,8 +204,7 @@ class CardArguments:
     benchmark_task: str | None = option(None, "The task's name in the data set's benchmark on the Hub, if it has one.")
 
     def facts(self) -> dict[str, str | None]:
-        """
-        As `antehoc_hf.model_cards.Facts` takes them.
+        """As `antehoc_hf.model_cards.Facts` takes them.
 
         Raises:
             UsageError: if the file of the citation cannot be read.

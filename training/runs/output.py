@@ -19,8 +19,7 @@ from antehoc_hf.training.runs.results import FIGURE_FILE, RESULTS_FILE
 
 
 def check_folder(args: AnteHocTrainingArguments) -> None:
-    """
-    Before any work: `output_dir` can be written to, and holds no results but a training's.
+    """Before any work: `output_dir` can be written to, and holds no results but a training's.
 
     Raises:
         UsageError: otherwise.
@@ -32,9 +31,8 @@ def check_folder(args: AnteHocTrainingArguments) -> None:
 
 
 def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *companions: Saveable) -> None:
-    """
-    Model, configuration, code, image processor and what the task adds (a tokenizer) into `output_dir`; written aside
-    and moved, so that a model that was there stays whole until the new one is.
+    """Model, configuration, code, image processor and what the task adds (a tokenizer) into `output_dir`; written
+    aside and moved, so that a model that was there stays whole until the new one is.
 
     Raises:
         OSError: if the disk is full.
@@ -55,8 +53,7 @@ def save_model(trainer: ResumableTrainer, processor: AnteHocImageProcessor, *com
 
 
 def push(trainer: ResumableTrainer) -> None:
-    """
-    Pushes the model in `output_dir` to the Hub: what travels of it, and neither checkpoints nor logs.
+    """Pushes the model in `output_dir` to the Hub: what travels of it, and neither checkpoints nor logs.
 
     Raises:
         PushError: if the Hub did not take it; the folder is complete, and the sentence says what to run again.

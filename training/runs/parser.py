@@ -30,8 +30,7 @@ def train_parser(*further: type) -> OptionParser:
 
 
 def check_early(argv: Sequence[str]) -> None:
-    """
-    Finds mistakes that can be found without importing torch.
+    """Finds mistakes that can be found without importing torch.
 
     Raises:
         UsageError: for an option that does not exist, a value of the wrong type, or a missing data set.

@@ -21,8 +21,7 @@ _OPTIONS = {
 
 
 def read_plain(folder: str, ours: Results) -> Results:
-    """
-    What a run of the plain network reached.
+    """What a run of the plain network reached.
 
     Backbone and head of an ante-hoc model train as the plain network does, to the bit; but what was not measured is
     not reported: our own number never stands for that of the plain network.

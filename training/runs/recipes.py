@@ -28,8 +28,7 @@ def recipe_names() -> list[str]:
 
 
 def read_layers(recipe: str | None, config: str | None, names: Collection[str]) -> dict[str, object]:
-    """
-    The options of `--recipe` and, above them, of `--config`.
+    """The options of `--recipe` and, above them, of `--config`.
 
     Raises:
         UsageError: if a file is missing, cannot be read, or has a key that is not one of `names`.
@@ -49,8 +48,7 @@ def read_layers(recipe: str | None, config: str | None, names: Collection[str]) 
 
 
 def read_recipe(name_or_path: str) -> dict[str, object]:
-    """
-    The options of a recipe, with those of the recipe it is based on.
+    """The options of a recipe, with those of the recipe it is based on.
 
     Args:
         name_or_path (`str`): one of [`recipe_names`], or the path of a YAML file.

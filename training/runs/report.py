@@ -33,8 +33,7 @@ from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions
 def describe(
     settings: RunSettings, trainer: ResumableTrainer, data: ImageData[TargetSpace], images: TransformedData
 ) -> Results:
-    """
-    The part of the results that is known before training; with `--plain_backbone` also what that run reached.
+    """The part of the results that is known before training; with `--plain_backbone` also what that run reached.
 
     Raises:
         UsageError: if the run of the plain network is not like this one.

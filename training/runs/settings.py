@@ -57,8 +57,7 @@ class RunSettings:
 
 
 def parse_settings(argv: Sequence[str]) -> RunSettings:
-    """
-    Reads the command line and the recipe.
+    """Reads the command line and the recipe.
 
     The package's own defaults (`recipes/defaults.yaml`) come first, then `--recipe`, then `--config`, then the flags.
 
@@ -98,8 +97,7 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
 def chosen_task(
     name: str, parser: OptionParser, values: Mapping[str, object], given: Mapping[str, object], model_type: str = OURS
 ) -> AnyTask:
-    """
-    The task of that name with its options.
+    """The task of that name with its options.
 
     Args:
         name (`str`): a key of `TASKS`.
@@ -123,8 +121,7 @@ def chosen_task(
 
 
 def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> AnteHocTrainingArguments:
-    """
-    The trainer's arguments.
+    """The trainer's arguments.
 
     Raises:
         UsageError: if one is out of range, or does not go with another or with this machine; or if a service that is
@@ -146,10 +143,7 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> A
 
 
 def _check_schedule(training: AnteHocTrainingArguments) -> None:
-    """
-    Raises:
-        UsageError: if the schedule does not take its options, or lacks one.
-    """
+    """Raises a UsageError if the schedule does not take its options, or lacks one."""
     options = training.lr_scheduler_kwargs or {}
     if not isinstance(options, dict):
         raise UsageError(f'lr_scheduler_kwargs must be a JSON object such as {{"num_cycles": 2}}, not {options}.')

@@ -30,8 +30,7 @@ _FEW_STEPS = 100
 
 
 def train(argv: Sequence[str]) -> Results:
-    """
-    A whole run: data, model, training, evaluation, and the folder that holds them.
+    """A whole run: data, model, training, evaluation, and the folder that holds them.
 
     `output_dir` then holds model, image processor and configuration (loadable by the Auto classes), `checkpoint-N/`,
     `panels/`, `results.json`, `predictions.png` and the model card, `README.md`.
@@ -114,8 +113,7 @@ def build_trainer(
     data: ImageData[TargetSpace],
     images: TransformedData,
 ) -> AnteHocTrainer:
-    """
-    The trainer with metrics and panels.
+    """The trainer with metrics and panels.
 
     Raises:
         PushError: if the model is to be pushed and the Hub cannot be reached or refuses: before training, not after.
@@ -158,8 +156,7 @@ def build_trainer(
 
 
 def _objective(settings: RunSettings, data: ImageData[TargetSpace]) -> Objective | None:
-    """
-    What teaches the map; None for models without one.
+    """What teaches the map; None for models without one.
 
     Raises:
         UsageError: if the options say nothing that the data allow.
@@ -176,9 +173,8 @@ def _seed(args: AnteHocTrainingArguments) -> None:
 
 
 def _check_best_metric(args: AnteHocTrainingArguments, names: set[str]) -> None:
-    """
-    Raises:
-        UsageError: if the metric that chooses the best checkpoint is not one of those that an evaluation reports.
+    """Raises a UsageError if the metric that chooses the best checkpoint is not one of those that an evaluation
+    reports.
     """
     if args.metric_for_best_model is None:
         return

@@ -16,8 +16,7 @@ TASKS: dict[str, type[AnyTask]] = {
 
 
 def register_task(task: type[AnyTask]) -> type[AnyTask]:
-    """
-    Makes a task known under its `name`, to `--task` and to the evaluation of its models; can decorate the class.
+    """Makes a task known under its `name`, to `--task` and to the evaluation of its models; can decorate the class.
 
     Raises:
         ValueError: if another task, or an option of one, has a name that the new one has.
@@ -32,8 +31,7 @@ def register_task(task: type[AnyTask]) -> type[AnyTask]:
 
 
 def task_named(name: str) -> type[AnyTask]:
-    """
-    The task of that name.
+    """The task of that name.
 
     Raises:
         UsageError: if there is none; the sentence lists those there are.
@@ -44,8 +42,7 @@ def task_named(name: str) -> type[AnyTask]:
 
 
 def task_of(config: PreTrainedConfig) -> type[AnyTask]:
-    """
-    The task of a trained model, by its configuration.
+    """The task of a trained model, by its configuration.
 
     Raises:
         UsageError: if it is not one of ours.

@@ -43,8 +43,7 @@ class TrainerParts(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """
-    How a trained model's maps are measured.
+    """How a trained model's maps are measured.
 
     Args:
         count (`int`): images; 0: none.
@@ -70,8 +69,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class MeasuredMaps:
-    """
-    What was measured of a model's maps.
+    """What was measured of a model's maps.
 
     Args:
         report (`dict`): for `results.json`.
@@ -87,8 +85,7 @@ class MeasuredMaps:
 
 
 class Task(ABC, Generic[T, M]):
-    """
-    One kind of task, with the options it was given.
+    """One kind of task, with the options it was given.
 
     A new task gives `name`, `arguments`, `model_class`, `default_augmentation`, `read_targets`,
     `config_options` and `summary`, and is registered with [`antehoc_hf.training.tasks.register_task`]; all else has a
@@ -113,8 +110,7 @@ class Task(ABC, Generic[T, M]):
     # -- data and model -----------------------------------------------------------------------------------------
 
     def load_data(self, data: DataArguments, model: M | None = None) -> ImageData[T]:
-        """
-        The data set, found and checked.
+        """The data set, found and checked.
 
         Args:
             data (`DataArguments`): which.
@@ -130,8 +126,7 @@ class Task(ABC, Generic[T, M]):
         """How the targets are read from the split that defines them; they fit `model` if one is given."""
 
     def check_data(self, data: ImageData[T], measure: MeasureOptions) -> None:
-        """
-        What else must hold before any work is done.
+        """What else must hold before any work is done.
 
         Raises:
             UsageError: if it does not.
@@ -149,8 +144,7 @@ class Task(ABC, Generic[T, M]):
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
     def finished_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> M:
-        """
-        The network that `--train_task false` leaves as it is: prediction and classes are its own, not the data's.
+        """The network that `--train_task false` leaves as it is: prediction and classes are its own, not the data's.
 
         Raises:
             UsageError: if there is no finished network to begin with.
@@ -158,8 +152,7 @@ class Task(ABC, Generic[T, M]):
         raise UsageError(f"--train_task false: the head of {self.name} begins at random and has to be trained.")
 
     def check_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> None:
-        """
-        What can be known of a model before its data are there, which may take long to come.
+        """What can be known of a model before its data are there, which may take long to come.
 
         Raises:
             ValueError: if the backbone is unknown or cannot be explained, the images are too small for it, or an
@@ -172,8 +165,7 @@ class Task(ABC, Generic[T, M]):
         return self.default_map
 
     def check_training(self, args: AnteHocTrainingArguments) -> None:
-        """
-        Whether the trainer's arguments suit the models.
+        """Whether the trainer's arguments suit the models.
 
         Raises:
             UsageError: if they do not.
@@ -206,8 +198,7 @@ class Task(ABC, Generic[T, M]):
         """What is learned, in a few words: "10 classes"."""
 
     def panel(self, model: M, batch: Mapping[str, Tensor]) -> Panel:
-        """
-        Image, map, overlay and energy map, each with its [`captions`]. The model runs at once, in evaluation mode
+        """Image, map, overlay and energy map, each with its [`captions`]. The model runs at once, in evaluation mode
         without gradients; the figure is drawn when the result is called, on one process.
         """
         if not has_map(model):

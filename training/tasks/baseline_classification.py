@@ -24,8 +24,7 @@ from antehoc_hf.training.tasks.image_classification import ImageClassification
 
 
 class BaselineClassification(ImageClassification):
-    """
-    What [`ImageClassification`] is, for a model without maps.
+    """What [`ImageClassification`] is, for a model without maps.
 
     Args:
         model_type (`str`): `"plain"`, `"senn"` or `"cbah"`.
@@ -40,8 +39,7 @@ class BaselineClassification(ImageClassification):
         self.model_class = baseline_class(model_type)  # type: ignore[assignment]
 
     def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
-        """
-        Only where other methods' maps are measured: what a recipe says of measuring maps is passed over.
+        """Only where other methods' maps are measured: what a recipe says of measuring maps is passed over.
 
         Raises:
             UsageError: if the column of masks is missing then.
@@ -50,10 +48,7 @@ class BaselineClassification(ImageClassification):
             super().check_data(data, measure)
 
     def check_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> None:
-        """
-        Raises:
-            ValueError: if the backbone is unknown; baselines tap nothing.
-        """
+        """Raises a ValueError if the backbone is unknown; baselines tap nothing."""
         backbone_defaults(model.backbone)
 
     def build_model(
@@ -72,10 +67,9 @@ class BaselineClassification(ImageClassification):
         return parts
 
     def check_training(self, args: AnteHocTrainingArguments) -> None:
-        """
-        Raises:
-            UsageError: for smoothed labels, with which the Trainer takes a cross-entropy in place of the model's loss;
-                for SENN also for compiled or sharded models, which a gradient of a gradient does not pass through.
+        """Raises a UsageError for smoothed labels, with which the Trainer takes a cross-entropy in place of the
+        model's loss; for SENN also for compiled or sharded models, which a gradient of a gradient does not pass
+        through.
         """
         if args.label_smoothing_factor and self.model_type != "plain":
             raise UsageError(
@@ -109,8 +103,7 @@ def _with_concept_accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def baseline_task(task: type[AnyTask], options: ClassificationArguments, model_type: str) -> BaselineClassification:
-    """
-    The task as a baseline has it.
+    """The task as a baseline has it.
 
     Raises:
         UsageError: if it is not a classification.

@@ -68,8 +68,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
     def load_data(
         self, data: DataArguments, model: AnteHocForImageCaptioning | None = None
     ) -> ImageData[CaptionSpace]:
-        """
-        As for every task; the vocabulary is that of the training split, or of the model.
+        """As for every task; the vocabulary is that of the training split, or of the model.
 
         Raises:
             DataError, UsageError: if there are no words, or what scores captions is not installed.
@@ -99,10 +98,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         return read
 
     def check_data(self, data: ImageData[CaptionSpace], measure: MeasureOptions) -> None:
-        """
-        Raises:
-            UsageError: if something was asked for that captions don't have.
-        """
+        """Raises a UsageError if something was asked for that captions don't have."""
         for option in ("mask_column", "insertion_deletion_images"):
             if getattr(measure, option):
                 raise UsageError(f"{option} is not measured for captions: leave it out.")
@@ -233,8 +229,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
 
 
 def tokenizer_of(model: AnteHocForImageCaptioning) -> PreTrainedTokenizerBase:
-    """
-    The tokenizer in a trained model's folder.
+    """The tokenizer in a trained model's folder.
 
     Raises:
         DataError: if there is none, or it is another model's.
@@ -256,8 +251,7 @@ def write_captions(
     workers: int = 0,
     progress: bool = True,
 ) -> list[str]:
-    """
-    The model's caption of every image, in order.
+    """The model's caption of every image, in order.
 
     Args:
         model (`AnteHocForImageCaptioning`): in any mode, and left in it.

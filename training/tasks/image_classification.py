@@ -72,8 +72,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
     def finished_model(
         self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice
     ) -> TimmPreTrainedModel:
-        """
-        timm's pretrained network, or that of a file of weights.
+        """timm's pretrained network, or that of a file of weights.
 
         Raises:
             UsageError: without weights, where the network would be a random one.
@@ -88,10 +87,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
     def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
-        """
-        Raises:
-            UsageError: if the column of masks is missing.
-        """
+        """Raises a UsageError if the column of masks is missing."""
         check_mask_column(data, measure.mask_column)
 
     def config_options(self, data: ImageData[LabelSpace]) -> dict[str, object]:
@@ -203,8 +199,7 @@ def _settings(options: MeasureOptions) -> EvaluationSettings:
 
 
 def class_captions(logits: Tensor, labels: Tensor | None, config: AnteHocConfig) -> list[Caption]:
-    """
-    What is predicted, and what is true, in words.
+    """What is predicted, and what is true, in words.
 
     Args:
         logits (`Tensor`): (N, K).

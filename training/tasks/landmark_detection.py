@@ -67,10 +67,7 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         return read
 
     def check_data(self, data: ImageData[LandmarkTargets], measure: MeasureOptions) -> None:
-        """
-        Raises:
-            UsageError: if the column of masks is missing.
-        """
+        """Raises a UsageError if the column of masks is missing."""
         check_mask_column(data, measure.mask_column)
 
     def config_options(self, data: ImageData[LandmarkTargets]) -> dict[str, object]:
@@ -234,10 +231,7 @@ class _WithEvidence(Dataset):
 
 
 def _points_of(config: AnteHocLandmarkConfig, scheme: LandmarkScheme, source: str) -> list[int]:
-    """
-    Raises:
-        DataError: if the data set lacks a point that the model finds.
-    """
+    """Raises a DataError if the data set lacks a point that the model finds."""
     wanted = list(config.landmark_names or [])
     if wanted and set(wanted) <= set(scheme.names):
         return [scheme.names.index(name) for name in wanted]
