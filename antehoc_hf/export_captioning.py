@@ -2,8 +2,6 @@
 where each word has a map of its own, a third from what the first has kept and the words to the maps.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

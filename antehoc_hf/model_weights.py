@@ -1,7 +1,5 @@
 """Loading a model for a command or the page: weights that are not the model's are an error, not a warning."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How many images go through a network at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -6,8 +6,6 @@ All of it:
     python -m benchmarks.make_example outputs/example
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@
 docs/images/NOTICE.md says whose photographs they are. The three were chosen before a map of them was seen.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Run it with `python docs/make_reference.py`.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

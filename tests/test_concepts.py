@@ -1,7 +1,5 @@
 """Dominant regions, TCAV and Visual-TCAV: values by hand, invariances, and planted concepts."""
 
-from __future__ import annotations
-
 import math
 
 import datasets

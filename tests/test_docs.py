@@ -1,7 +1,5 @@
 """Every snippet of README and docs runs as it stands, every flag that they name exists, every link leads somewhere."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """Who imports whom: no circles, and no room knows more than CONTRIBUTING allows."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter

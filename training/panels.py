@@ -1,7 +1,5 @@
 """Pictures of the maps of a few fixed images, drawn while the model learns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A page of pictures: held-out images, and what each method says the network looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

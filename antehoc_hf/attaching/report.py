@@ -1,7 +1,5 @@
 """What is said and written of a fitted map: the announcement, results.json, the picture, the card, the summary."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

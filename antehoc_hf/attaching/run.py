@@ -1,7 +1,5 @@
 """From a finished classifier and images to a folder: the map is fitted, saved, measured and shown."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Whether a map may be trusted more than Grad-CAM, about as much, or less: one sentence, from held-out images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """`antehoc attach`: a finished classifier, unchanged, gets a map; from unlabelled images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

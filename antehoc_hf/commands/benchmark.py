@@ -1,7 +1,5 @@
 """`antehoc benchmark paper`: the ante-hoc paper's tables and figures, computed again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """`antehoc demo`: the demo page on this machine, or as a Hugging Face Space."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

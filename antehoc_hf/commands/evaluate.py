@@ -1,7 +1,5 @@
 """`antehoc evaluate`: a trained model's accuracy and maps on a data set, as table, JSON and picture."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

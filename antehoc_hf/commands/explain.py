@@ -1,7 +1,5 @@
 """`antehoc explain`: what several methods say a model looked at, as figures, arrays and JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,7 +1,5 @@
 """`antehoc export`: a model as ONNX, or as a program of `torch.export`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the commands on a user's own images share: files, models, and predictions in words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Options as typed dataclasses, and the one parser that reads them from a command line. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

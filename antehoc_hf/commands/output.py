@@ -1,7 +1,5 @@
 """Where a command writes its results: never over what is there, unless it is asked to."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """`antehoc regions`: the dominant regions of a folder of images, and a gallery of the strongest for each class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal

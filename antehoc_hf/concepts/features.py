@@ -1,7 +1,5 @@
 """The features of one layer: recorded for many images, and put in the place of what the layer would give."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Images of a concept, from a folder or a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

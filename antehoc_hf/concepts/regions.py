@@ -1,7 +1,5 @@
 """Dominant regions: the connected parts of an image where a map is high."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

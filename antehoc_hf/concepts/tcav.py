@@ -1,7 +1,5 @@
 """TCAV with its significance test."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import warnings

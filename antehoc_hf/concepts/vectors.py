@@ -1,7 +1,5 @@
 """Concept activation vectors: the direction in a layer's features that separates a concept from random images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

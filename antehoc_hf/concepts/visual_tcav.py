@@ -1,7 +1,5 @@
 """Visual-TCAV: where a concept is in an image, and how much a class owes to it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The demo page: drop an image and see what a model says and what it looked at. `antehoc demo` opens it."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

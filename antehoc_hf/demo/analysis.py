@@ -1,7 +1,5 @@
 """What the demo shows of one image, as plain results: answer, map, other methods, and how faithful the map is."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The images that a visitor of the page can choose from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

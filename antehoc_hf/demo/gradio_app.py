@@ -1,7 +1,5 @@
 """Gradio as the page needs it: nothing fetched or sent elsewhere, and every value of a request checked."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """How much a visitor may ask of the page: seconds, waiting requests, bytes, and no more than the page needs."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time

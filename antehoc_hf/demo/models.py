@@ -1,7 +1,5 @@
 """Models as the demo page keeps them: loaded once, used by one visitor at a time."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The demo page, with gradio: what stands where, and what happens when."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

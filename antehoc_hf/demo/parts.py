@@ -1,7 +1,5 @@
 """Parts of the demo page as HTML: answers, regions, other methods, faithfulness. No names from outside unescaped."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

@@ -1,7 +1,5 @@
 """The demo's pictures: the map over the image, what a threshold leaves, points, and the same as parts of a page."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A Hugging Face Space with the demo page of models on the Hub: three small files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

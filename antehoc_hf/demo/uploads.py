@@ -5,8 +5,6 @@ are marked as such, fetches them where their path is a URL, and passes others on
 gradio sees them, see [`checked_value`], and files once more where they are opened, see [`read_upload`].
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil

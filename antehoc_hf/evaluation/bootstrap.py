@@ -1,7 +1,5 @@
 """How sure a mean is: the percentile bootstrap, seeded."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

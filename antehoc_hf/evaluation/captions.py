@@ -3,8 +3,6 @@
 Source: Papineni et al., "BLEU", ACL 2002.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

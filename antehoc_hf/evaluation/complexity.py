@@ -6,8 +6,6 @@ Sources: Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model E
 index, as "sparseness").
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 Each takes normalised images (B, 3, H, W) and gives maps (B, 1, H, W) float32 in [0, 1] on the same device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """What insertion, deletion and ROAD have in common: many versions of each image, seen in full chunks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

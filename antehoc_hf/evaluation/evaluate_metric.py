@@ -1,7 +1,5 @@
 """Every metric as a metric of Hugging Face `evaluate`. `evaluate.load` copies this file and runs it elsewhere."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import evaluate

@@ -8,8 +8,6 @@ Sources: Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpr
 (`drop_cond`, `inc_cond`, `win`); Chattopadhyay et al., "Grad-CAM++", WACV 2018, Sec. 4.1 (`avg_drop`, `inc_conf`).
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 

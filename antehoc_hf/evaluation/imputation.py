@@ -5,8 +5,6 @@ Source: Rong, Leemann, Borisov, Kasneci, Kasneci, "A Consistent and Efficient Ev
 Methods", ICML 2022 ("noisy linear imputation").
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ Source: Petsiuk, Das, Saenko, "RISE", BMVC 2018, Sec. 4.2 (deletion to a colour,
 from and to one baseline, so that their difference is centred on 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

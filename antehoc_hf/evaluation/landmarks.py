@@ -1,7 +1,5 @@
 """Measures of landmarks, and the outlines of parts that maps are measured against."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

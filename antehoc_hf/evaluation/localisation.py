@@ -4,8 +4,6 @@ A network may rightly look at something else than the object, so these measure a
 images, where nothing but the object carries the class, they measure the explanation.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """What every measure does to a map first: check it, rank its pixels with seeded ties, cut it to a mask."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

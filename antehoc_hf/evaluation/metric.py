@@ -8,8 +8,6 @@ From then on it has a column in the reports of every task, in their JSON and on 
 `load_metric("distance_from_centre")` gives it as a metric of Hugging Face `evaluate`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

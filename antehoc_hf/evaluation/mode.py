@@ -1,7 +1,5 @@
 """A model measured is a model left as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

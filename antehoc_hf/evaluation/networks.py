@@ -1,7 +1,5 @@
 """What can be known of a network, whatever it is wrapped in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -7,8 +7,6 @@ Methods", ICCV 2023 (single deletion); there the threshold of importance is pick
 and constant maps are left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Spearman's rank correlation of rows, with average ranks for equal values."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

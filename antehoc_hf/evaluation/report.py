@@ -1,7 +1,5 @@
 """One report: a model's maps, those of other explainers, and controls that explain nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """What an evaluation of maps found: plain data, and tables a person can read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

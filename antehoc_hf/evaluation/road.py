@@ -4,8 +4,6 @@ Only the order of the pixels counts: a constant or random map scores 0. Source: 
 Kasneci, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

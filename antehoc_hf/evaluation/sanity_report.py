@@ -1,7 +1,5 @@
 """One report: do the maps depend on what the network has learned, and on the class that is asked about?"""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ Metrics know arrays alone (`Metric`); a scorer gives them those of its task. `ev
 landmark models and captioners, and takes any other.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace

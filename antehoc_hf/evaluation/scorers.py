@@ -1,7 +1,5 @@
 """What classifiers, landmark models and captioners make of images, and of what a map leaves of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

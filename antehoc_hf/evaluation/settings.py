@@ -1,7 +1,5 @@
 """How maps are measured."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ The scene is drawn again without the part, and what lay behind it shows instead,
 Source: Hesse, Schaub-Meyer, Roth, "FunnyBirds", ICCV 2023 (preservation check, deletion check, target sensitivity).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 

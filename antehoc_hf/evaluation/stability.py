@@ -3,8 +3,6 @@
 A map that never changes is stable and explains nothing: compare with a constant map.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """One report: how much maps and their scores change when salt and pepper is thrown on the images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """One batch and one map: in which forms it is measured, and every metric in each of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

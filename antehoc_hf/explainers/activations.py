@@ -1,7 +1,5 @@
 """Features of layers and, if asked for, the gradients of a score with respect to them, from one pass."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace

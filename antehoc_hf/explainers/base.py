@@ -1,7 +1,5 @@
 """What every explanation method has in common: one call, one kind of result, and a model that is left alone."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

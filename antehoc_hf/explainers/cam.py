@@ -1,7 +1,5 @@
 """Grad-CAM, Grad-CAM++, LayerCAM, HiResCAM and Score-CAM."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Unpack
 

@@ -1,7 +1,5 @@
 """What each patch of one image contributes, by regression on coalitions of its patches and the patches they leave."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import torch

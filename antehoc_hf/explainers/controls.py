@@ -1,7 +1,5 @@
 """The model's own map, and maps that explain nothing, behind the same interface."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, Unpack
 

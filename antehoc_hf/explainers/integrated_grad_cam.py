@@ -1,7 +1,5 @@
 """Integrated Grad-CAM: Grad-CAM maps along the way from a baseline to the image."""
 
-from __future__ import annotations
-
 from typing import Literal, Unpack, get_args
 
 import torch

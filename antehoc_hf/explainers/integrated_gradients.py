@@ -1,7 +1,5 @@
 """Integrated gradients, computed by captum."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import torch

@@ -1,7 +1,5 @@
 """Masked images through a network, in chunks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Explanation methods as the report of maps calls them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Unpack
 

@@ -1,7 +1,5 @@
 """Options that are checked before anything is computed."""
 
-from __future__ import annotations
-
 
 def at_least_one(**options: int) -> int:
     """A number of steps or images, if it is one.

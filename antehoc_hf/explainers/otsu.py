@@ -1,7 +1,5 @@
 """Otsu's threshold, in two dimensions for maps and in one for lists of numbers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

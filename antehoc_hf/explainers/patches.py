@@ -1,7 +1,5 @@
 """What patches are worth, computed by captum: patches taken out one by one, permuted, or in coalitions."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """A private copy of a network that shares its weights: what is hooked or switched on it, nobody else sees."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from functools import partial
 from types import MethodType

@@ -1,7 +1,5 @@
 """RISE: the mean of random masks, weighted by what the network makes of the masked image."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import torch

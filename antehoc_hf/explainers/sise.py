@@ -1,7 +1,5 @@
 """SISE and Ada-SISE: masks from the features of several layers, scored by what the network makes of masked images."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, Unpack
 
 import torch

@@ -1,7 +1,5 @@
 """The cells of the tables: each is computed once, written down whole, and read from there ever after."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The paper's figures, drawn from the networks of the first seed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

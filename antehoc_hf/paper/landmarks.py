@@ -1,7 +1,5 @@
 """The numbers to the paper's Figure 4: whether the map of each part's model lies on that part."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A table as a picture: a panel for each measure, a dot for each method, the paper's number as a hollow one."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What is trained and measured for each table: at the paper's scale, or so that a CPU can do it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Literal

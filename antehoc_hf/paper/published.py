@@ -4,8 +4,6 @@ Guna R T, Benitez, Sikha, "Ante-Hoc Generation of Task-Agnostic Interpretation M
 at 128 × 128 pixels; percent. Seeds, spread and a plain network are not given there.
 """
 
-from __future__ import annotations
-
 Numbers = tuple[float, ...]
 
 # Data set → method → (Drop, Inc, Win).

@@ -1,7 +1,5 @@
 """From finished cells to the paper's five tables: plain rows first, then Markdown and a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Networks for the tables: each is trained once, in a folder of its own, and taken from there ever after."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`pipeline("antehoc-image-captioning")`: from images to captions, with what the model looked at."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """`pipeline("antehoc-image-classification")`: from images to classes, with what the model looked at."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from PIL import Image

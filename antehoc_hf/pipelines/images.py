@@ -1,7 +1,5 @@
 """What our pipelines have in common: what users give them as an image, and what they get back as a map."""
 
-from __future__ import annotations
-
 import os
 from http.client import HTTPException
 from typing import Any

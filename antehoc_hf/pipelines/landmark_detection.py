@@ -1,7 +1,5 @@
 """`pipeline("antehoc-landmark-detection")`: from images to points, with what the model looked at."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

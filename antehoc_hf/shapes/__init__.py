@@ -61,8 +61,6 @@ The pixels depend on the options and the row's index alone. The PNG files that h
 compression between builds of Pillow.
 """
 
-from __future__ import annotations
-
 from antehoc_hf.shapes.dataset import load_shapes
 from antehoc_hf.shapes.parts import LANDMARKS
 from antehoc_hf.shapes.scene import REGIONS, part_mask, render

@@ -1,7 +1,5 @@
 """Captions from templates, and the region of the image that each of their words names."""
 
-from __future__ import annotations
-
 import colorsys
 
 from antehoc_hf.shapes.parts import CLASSES, HORNS, TAILS, WINGS, Bug

@@ -3,8 +3,6 @@
 They resemble parts on purpose (a twig a horn, a leaf a wing, a berry a mace) and say nothing about the class.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The scenes as a Hugging Face data set, generated in memory."""
 
-from __future__ import annotations
-
 import io
 import multiprocessing
 import os

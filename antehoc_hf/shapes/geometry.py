@@ -5,8 +5,6 @@ distances of the ellipse, the tapered segment and the fan are close approximatio
 are used.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

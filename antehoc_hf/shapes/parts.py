@@ -4,8 +4,6 @@ Bug coordinates: u points from tail to head, v to the left side, the body is abo
 from a signed distance in pixels, so its edge is smooth and ends less than half a pixel outside its true outline.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

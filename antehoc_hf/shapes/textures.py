@@ -4,8 +4,6 @@ Every texture is a function of the place in the image (0 to 1 along each side), 
 every image size, only finer.
 """
 
-from __future__ import annotations
-
 import colorsys
 import math
 from collections.abc import Callable

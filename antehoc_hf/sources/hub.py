@@ -1,7 +1,5 @@
 """Checkpoints on the Hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from huggingface_hub import snapshot_download

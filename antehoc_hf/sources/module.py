@@ -1,7 +1,5 @@
 """A network in memory: which library it is of, and how to build it again."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

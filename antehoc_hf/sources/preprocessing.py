@@ -1,7 +1,5 @@
 """How images become a network's input, in the words of timm and of transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

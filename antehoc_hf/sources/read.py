@@ -1,7 +1,5 @@
 """From a name, a folder, a file or a network to a [`FinishedClassifier`]."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """Weights of a known architecture, whatever stands before their names."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Weights in files, however they were saved: their names, containers and prefixes."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 from collections.abc import Collection, Mapping

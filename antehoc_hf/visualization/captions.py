@@ -1,7 +1,5 @@
 """Captions next to image, map and overlay; and where each word of a caption was found."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass

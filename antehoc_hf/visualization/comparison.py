@@ -1,7 +1,5 @@
 """One image and what several methods say the model looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cut-out regions side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """From tensors to pixels: images, and maps over images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Points in images, and what the model that found them looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Where everything stands in a figure of maps: a grid of images, each with its pictures side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

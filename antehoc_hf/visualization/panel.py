@@ -1,7 +1,5 @@
 """A panel of images and their maps, with matplotlib but without its global state."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Right and wrong predictions with what the model looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What is compared: the cells of the verdict table, and how one cell is decided."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

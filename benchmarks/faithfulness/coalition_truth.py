@@ -1,7 +1,5 @@
 """Exact Shapley values of a few players, and maps made of them: the truth that maps of patches are held against."""
 
-from __future__ import annotations
-
 from itertools import product
 from math import factorial
 

@@ -18,8 +18,6 @@ again; summary.md, summary.json and summary.png there are made of all files of t
         --epochs 8 --seeds 0 1 2 --split validation --output outputs/faithfulness/cifar10
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -3,8 +3,6 @@
 At 128 pixels networks take the time, not Python. How it is measured: see `benchmarks.cost`.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import tempfile

@@ -4,8 +4,6 @@ Source: Böhle, Fritz, Schiele, "Convolutional Dynamic Alignment Networks for In
 Sec. 5. Chance, and any map that depends on no class, is 0.25.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from typing import Any

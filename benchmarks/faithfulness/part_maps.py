@@ -1,7 +1,5 @@
 """Insertion and deletion, masks of equal area and the paper's measures, for every method on the same images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

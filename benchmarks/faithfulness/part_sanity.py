@@ -1,7 +1,5 @@
 """Does the map of a class change when the network forgets, and when another class is asked about?"""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 from collections.abc import Iterator

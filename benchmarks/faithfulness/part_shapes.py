@@ -5,8 +5,6 @@ in `test_swapped`; in the validation split, which has no such twin, by drawing t
 (independent ↔ correlated), where only rows whose family changes are counted.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

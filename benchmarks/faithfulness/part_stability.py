@@ -1,7 +1,5 @@
 """How little the maps change under salt and pepper."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

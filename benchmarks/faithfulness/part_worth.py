@@ -10,8 +10,6 @@ Research 2009, Sec. 3; each order also backwards: Mitchell, Cooper, Frank, Holme
 Value Estimation", JMLR 2022, Sec. 2.3.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import replace

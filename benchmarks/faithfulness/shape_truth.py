@@ -2,8 +2,6 @@
 would score. No map can be asked for more.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One trained classifier a seed, and the images on which all maps are compared."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -1,7 +1,5 @@
 """From the parts' files to one page, one file of numbers and one picture."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`antehoc explain`: figures, arrays and JSON for images of any kind, and words for what cannot be explained."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

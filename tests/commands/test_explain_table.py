@@ -1,7 +1,5 @@
 """`antehoc explain --output_format parquet`: each image once, however many processes, however often interrupted."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """As much of W3C WebDriver as the tests of the page need: Chromium through its own chromedriver, no package."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil

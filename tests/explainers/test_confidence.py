@@ -1,7 +1,5 @@
 """What an output's confidence is: softmax, sigmoid, a sigmoid and its negative, or a value itself."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

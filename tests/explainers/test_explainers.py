@@ -1,7 +1,5 @@
 """Every method on every kind of model: maps of one form, the model as it was, clear words where something is wrong."""
 
-from __future__ import annotations
-
 import copy
 import gc
 from typing import Any

@@ -1,7 +1,5 @@
 """The methods against their formulas: values by hand, identities, invariances."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

@@ -1,7 +1,5 @@
 """Images, targets and types as they come: the obvious conversion, or one sentence."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which layer is read: the last whole block whose grid the outputs depend on, whatever the family and the wrapper."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

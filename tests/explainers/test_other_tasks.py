@@ -1,7 +1,5 @@
 """Explanations of landmarks and of captions: points, groups, sentences and single words as targets."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

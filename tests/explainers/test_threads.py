@@ -1,7 +1,5 @@
 """Explainers leave the model alone: other threads may explain, run, train, copy and pickle it meanwhile."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from collections.abc import Callable

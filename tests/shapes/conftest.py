@@ -1,7 +1,5 @@
 """Small data sets shared by the tests of this folder."""
 
-from __future__ import annotations
-
 import pytest
 from datasets import DatasetDict
 

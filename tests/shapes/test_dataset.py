@@ -1,7 +1,5 @@
 """What `load_shapes` returns: splits, columns, repeatability, backgrounds and options."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The ground truth: what decides the class, masks, removals, landmarks and captions."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Named augmentations: sizes, normalisation, mirroring, and randomness that follows the seed in every worker."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 

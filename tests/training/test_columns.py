@@ -1,7 +1,5 @@
 """Image and label columns are found by themselves; what isn't clear is asked about in one sentence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

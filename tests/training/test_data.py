@@ -1,7 +1,5 @@
 """From a data set of any form to the batches the Trainer is given."""
 
-from __future__ import annotations
-
 import io
 import logging
 import pickle

@@ -1,7 +1,5 @@
 """Folders of images are read by one rule; whatever is ambiguous stops with a sentence that says how to settle it."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import hashlib

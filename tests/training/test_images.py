@@ -1,7 +1,5 @@
 """Images of every kind are read as upright 8-bit RGB, and those that can't be read are named."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data sets are found by name or folder, with their splits; what goes wrong is said in one sentence."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A task from outside the package: how bright an image is, learned from images without labels."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """ZIP and tar archives of images, unpacked once."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ All randomness comes from the global generators of Python, NumPy and torch, whic
 Trainer seed, and every data-loader worker from its own number: one seed gives one sequence, each worker another.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

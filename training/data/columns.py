@@ -1,7 +1,5 @@
 """Finding the columns of a data set by their types and names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How columns of CSV files are read where pandas would guess wrong: numbers that are names, and whole numbers."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

@@ -1,7 +1,5 @@
 """What a user's data can be guilty of. Each message is one sentence saying what is wrong and what to do."""
 
-from __future__ import annotations
-
 
 class DataError(ValueError):
     """The data set can't be used as asked.

@@ -1,7 +1,5 @@
 """Everything below a folder: images, tables, archives, and what is not read, counted by its reason."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """A data set of images for the Trainer: its splits, and the tensors made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple

@@ -1,7 +1,5 @@
 """Reading images of any kind from bytes, files, arrays and data-set cells."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

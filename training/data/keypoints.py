@@ -1,7 +1,5 @@
 """Reading key points in whatever form a data set stores them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """What the labels of a classification or regression are, and how one becomes numbers."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Augmentation of images with points, which move along."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which points of a data set are learned, how they are called, and which swap when an image is mirrored."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Key points as what a model learns: a group of a data set's points, in units of the network's input."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Which split and which class a folder of images stands for. The rule is written down in docs/data.md."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping

@@ -1,7 +1,5 @@
 """The same image in two splits."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

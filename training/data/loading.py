@@ -1,7 +1,5 @@
 """From the name of a data set to splits that are found and checked."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Repositories of data sets, on the Hub or a copy of one: what their README says about files, and fetching them."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

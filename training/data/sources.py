@@ -1,7 +1,5 @@
 """Finding a data set by name: a folder or a file here, a data set on the Hub, the built-in shapes."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

@@ -1,7 +1,5 @@
 """Data sets in tables: Parquet, Arrow, CSV and JSON files, and image folders with metadata."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

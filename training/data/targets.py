@@ -1,7 +1,5 @@
 """What a task learns from: the columns other than the image, checked once and made into tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 

@@ -1,7 +1,5 @@
 """The options of a training run, apart from the trainer's own. Light to import, so that `--help` comes at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal

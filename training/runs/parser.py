@@ -1,7 +1,5 @@
 """The parser of `antehoc train`, and the mistakes that it finds before torch is imported."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """From the command line and a YAML recipe to the settings of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

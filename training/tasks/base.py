@@ -1,7 +1,5 @@
 """What a kind of task brings along; all else of a run is shared."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

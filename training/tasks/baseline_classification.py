@@ -1,7 +1,5 @@
 """Image classification by a baseline: the same data, metrics and results as for ours, but no maps."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

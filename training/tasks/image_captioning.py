@@ -1,7 +1,5 @@
 """Image captioning: images in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

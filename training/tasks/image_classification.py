@@ -1,7 +1,5 @@
 """Image classification (one or several classes an image) and regression."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

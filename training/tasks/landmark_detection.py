@@ -1,7 +1,5 @@
 """Landmark detection: the points of an object, and what they were found by."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
