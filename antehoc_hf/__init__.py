@@ -4,11 +4,12 @@ Importing this package registers the models with transformers' Auto classes and 
 """
 
 import sys
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from antehoc_hf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from antehoc_hf.attaching import attach
@@ -29,20 +30,6 @@ try:
 except PackageNotFoundError:  # e.g. a zipped copy
     __version__ = "unknown"
 
-_HOMES = {
-    "AnteHocConfig": "antehoc_hf.modeling",
-    "AnteHocForImageCaptioning": "antehoc_hf.modeling",
-    "AnteHocForImageClassification": "antehoc_hf.modeling",
-    "AnteHocForLandmarkDetection": "antehoc_hf.modeling",
-    "AnteHocImageProcessor": "antehoc_hf.modeling",
-    "AnteHocModel": "antehoc_hf.modeling",
-    "AnteHocPreTrainedModel": "antehoc_hf.modeling",
-    "AnteHocTrainer": "antehoc_hf.training",
-    "AnteHocTrainingArguments": "antehoc_hf.training",
-    "attach": "antehoc_hf.attaching",
-    "load_shapes": "antehoc_hf.shapes",
-}
-
 __all__ = [
     "AnteHocConfig",
     "AnteHocForImageCaptioning",
@@ -57,15 +44,13 @@ __all__ = [
     "load_shapes",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'antehoc_hf' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+_HOMES = dict.fromkeys(__all__, "antehoc_hf.modeling") | {
+    "AnteHocTrainer": "antehoc_hf.training",
+    "AnteHocTrainingArguments": "antehoc_hf.training",
+    "attach": "antehoc_hf.attaching",
+    "load_shapes": "antehoc_hf.shapes",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def _is_the_command_line() -> bool:

@@ -17,7 +17,7 @@ from .caption_outputs import (
     Said,
 )
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields, wants_hidden
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .scaling import contribution_map, full_precision, size_of
@@ -232,7 +232,7 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
                 phase,
                 tap_values,
                 output_attention_maps,
-                wants_hidden(self, output_hidden_states),
+                output_hidden_states,
                 known,
             )
         parts: dict[str, Any] = {}

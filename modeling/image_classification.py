@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_antehoc import AnteHocConfig
-from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields, wants_hidden
+from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields
 from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .timm_model import mean_of_known, plain
@@ -131,12 +131,7 @@ class AnteHocForImageClassification(AnteHocPreTrainedModel):
             ValueError: if the images have a wrong shape or a label is none of the classes.
         """
         logits, explained, features = self._run_phase(
-            pixel_values,
-            self.backbone,
-            phase,
-            tap_values,
-            detailed=output_attention_maps,
-            hidden_states=wants_hidden(self, output_hidden_states),
+            pixel_values, self.backbone, phase, tap_values, output_attention_maps, output_hidden_states
         )
         return AnteHocImageClassifierOutput(
             loss=None if labels is None or logits is None else classification_loss(logits, labels, self.config),

@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_landmarks import AnteHocLandmarkConfig
-from .map_head import Explanation, Targets, checked_class, map_fields, wants_hidden
+from .map_head import Explanation, Targets, checked_class, map_fields
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .timm_model import mean_of_known, plain
@@ -129,12 +129,7 @@ class AnteHocForLandmarkDetection(AnteHocPreTrainedModel):
             ValueError: if the images or the labels have a wrong shape.
         """
         flat, explained, features = self._run_phase(
-            pixel_values,
-            self.backbone,
-            phase,
-            tap_values,
-            detailed=output_attention_maps,
-            hidden_states=wants_hidden(self, output_hidden_states),
+            pixel_values, self.backbone, phase, tap_values, output_attention_maps, output_hidden_states
         )
         landmarks, loss = None if flat is None else flat.unflatten(1, (self.num_landmarks, 2)), None
         if labels is not None and landmarks is not None:

@@ -214,7 +214,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         phase: Phase | None = None,
         tap_values: Tensor | None = None,
         detailed: bool = False,
-        hidden_states: bool = False,
+        hidden_states: bool | None = False,
         known: Any = None,
     ) -> tuple[Any, Explanation, tuple[Tensor, ...] | None]:
         """One forward pass, with as much of the map as the phase needs.
@@ -227,7 +227,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                 `"prediction"`: the prediction alone.
             tap_values (`Tensor`, *optional*): of the first pass, for the second.
             detailed: also what the map was made from.
-            hidden_states: also the activations of the taps.
+            hidden_states: also the activations of the taps; None: as configured.
             known: what the second pass knows of the first one's prediction, for [`_targets`].
 
         Returns:
@@ -247,6 +247,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
                 tap_values, size, self._targets(known), lambda map_: predict(self.energy_map(pixel_values, map_))
             )
             return prediction, explained, None
+        hidden_states = wants_hidden(self, hidden_states)
         prediction, values, features = self._run_backbone(pixel_values, partial(predict, pixel_values), hidden_states)
         if phase == "task":
             return prediction, Explanation(tap_values=values), features

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,7 +152,8 @@ def _attached(
     """Fitted, saved, measured, written."""
     model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     before = _logits(model, pictures.held_out, options)
-    fitted, rounds = _fitted(model, processor, pictures, options, folder, say)
+    save = None if folder is None else partial(_save, model, processor, folder)
+    fitted, rounds = _fitted(model, pictures, options, save, say)
     if not torch.equal(before, _logits(model, pictures.held_out, options)):
         raise RuntimeError("The network's predictions changed while its map was fitted.")
     report = _measured(model, pictures.held_out, before.argmax(dim=1).cpu(), options)
@@ -194,12 +196,7 @@ def _logits(model: Any, rows: Any, options: AttachOptions) -> Tensor:
 
 
 def _fitted(
-    model: Any,
-    processor: AnteHocImageProcessor,
-    pictures: Pictures,
-    options: AttachOptions,
-    folder: Path | None,
-    say: Callable[[str], None],
+    model: Any, pictures: Pictures, options: AttachOptions, save: Callable[[], None] | None, say: Callable[[str], None]
 ) -> tuple[FitReport, list[dict[str, Any]]]:
     """The best of one fit or several, by images that do not judge it in the end. The first map is saved at once,
     another one when it is known to be better.
@@ -214,8 +211,8 @@ def _fitted(
         fit = replace(options.fit, pairs=pairs, seed=options.seed, progress=options.progress)
         fitted = fit_map(model, pictures.fitted, fit)
         rounds.append({"pairs": pairs, "seconds": fitted.seconds})
-        if folder is not None and best is None:
-            _save(model, processor, folder)
+        if save is not None and best is None:
+            save()
         if predicted is None:
             return fitted, rounds
         verdict = judge(_measured(model, pictures.choosing, predicted, options))
@@ -224,8 +221,8 @@ def _fitted(
         if not better:
             say("More coalitions no longer make the map better.")
             break
-        if folder is not None and best is not None:
-            _save(model, processor, folder)
+        if save is not None and best is not None:
+            save()
         best, state = fitted, {name: value.clone() for name, value in model.map_head.state_dict().items()}
         if verdict.trust == "more":
             break

@@ -140,9 +140,7 @@ class CbahConfig(BaselineConfig):
         num_concepts (`int`, *optional*, defaults to 10): Number k of concepts.
         concept_activation (`str`, *optional*, defaults to `"none"`):
             After the concepts' one linear layer: `"none"` (the paper) or `"relu"` (released code).
-        reconstruction_target (`str`, *optional*, defaults to `"pixels"`):
-            What the decoder, which ends in a tanh, is compared with: the `"pixels"` scaled to [-1, 1], or the
-            `"normalized"` tensor, whose values a tanh cannot all reach (released code).
+        reconstruction_target (`str`, *optional*, defaults to `"pixels"`): See [`SennConfig`].
         reconstruction_weight (`float`, *optional*, defaults to 0.1): a, of the reconstruction's mean squared error.
         fidelity (`str`, *optional*, defaults to `"kl"`):
             How far the concepts' prediction is from the head's, which is a constant in all three: `"kl"`, the

@@ -109,8 +109,7 @@ def part_completeness(
     """Removes the parts a map points out, and all others, and looks whether the network's own prediction changes.
 
     Args:
-        predict, prepare: see `Predict`, `Prepare`.
-        scenes: B texts of the `scene` column.
+        predict, scenes, prepare: see `removal_effects`.
         important (`Tensor`): (B, P) bool, see `important_parts`.
         regions: P names of `antehoc_hf.shapes.REGIONS`, what `important` is about. The others are never removed.
 

@@ -6,58 +6,25 @@ at 128 × 128 pixels; percent. Seeds, spread and a plain network are not given t
 
 Numbers = tuple[float, ...]
 
+_METHODS = ("grad-cam", "grad-cam++", "score-cam", "antehoc")
+
+
+def _by_method(*rows: Numbers) -> dict[str, Numbers]:
+    return dict(zip(_METHODS, rows, strict=True))
+
+
 # Data set → method → (Drop, Inc, Win).
 ENERGY_MAPS: dict[str, dict[str, Numbers]] = {
-    "cifar10": {
-        "grad-cam": (83.86, 38.5, 13),
-        "grad-cam++": (57.28, 47.4, 26),
-        "score-cam": (33.68, 62.76, 29),
-        "antehoc": (23.25, 72.79, 37),
-    },
-    "animals10": {
-        "grad-cam": (32.47, 15.55, 20),
-        "grad-cam++": (27.34, 16.74, 22),
-        "score-cam": (30.85, 13.23, 26),
-        "antehoc": (19.24, 16.81, 34),
-    },
-    "food11": {
-        "grad-cam": (61.18, 65.74, 59),
-        "grad-cam++": (62.56, 66.42, 64),
-        "score-cam": (60.90, 63.87, 58),
-        "antehoc": (59.2, 65.98, 67),
-    },
-    "tiny-imagenet": {
-        "grad-cam": (82.67, 57.08, 19),
-        "grad-cam++": (80.65, 62.18, 24),
-        "score-cam": (82.87, 59.12, 18),
-        "antehoc": (78.14, 67.21, 33),
-    },
+    "cifar10": _by_method((83.86, 38.5, 13), (57.28, 47.4, 26), (33.68, 62.76, 29), (23.25, 72.79, 37)),
+    "animals10": _by_method((32.47, 15.55, 20), (27.34, 16.74, 22), (30.85, 13.23, 26), (19.24, 16.81, 34)),
+    "food11": _by_method((61.18, 65.74, 59), (62.56, 66.42, 64), (60.90, 63.87, 58), (59.2, 65.98, 67)),
+    "tiny-imagenet": _by_method((82.67, 57.08, 19), (80.65, 62.18, 24), (82.87, 59.12, 18), (78.14, 67.21, 33)),
 }
 BINARISED: dict[str, dict[str, Numbers]] = {
-    "cifar10": {
-        "grad-cam": (85.03, 21.48, 16),
-        "grad-cam++": (67.71, 20.48, 27),
-        "score-cam": (65.43, 32.74, 38),
-        "antehoc": (22.61, 63.08, 45),
-    },
-    "animals10": {
-        "grad-cam": (84.53, 28.76, 32),
-        "grad-cam++": (78.19, 37.64, 39),
-        "score-cam": (79.27, 42.45, 41),
-        "antehoc": (70.50, 50.54, 48),
-    },
-    "food11": {
-        "grad-cam": (88.91, 63.4, 33),
-        "grad-cam++": (78.56, 65.0, 35),
-        "score-cam": (84.75, 44.56, 27),
-        "antehoc": (76.23, 74.67, 33),
-    },
-    "tiny-imagenet": {
-        "grad-cam": (87.47, 39.60, 13),
-        "grad-cam++": (84.58, 43.98, 21),
-        "score-cam": (78.54, 29.71, 7),
-        "antehoc": (80.56, 48.33, 28),
-    },
+    "cifar10": _by_method((85.03, 21.48, 16), (67.71, 20.48, 27), (65.43, 32.74, 38), (22.61, 63.08, 45)),
+    "animals10": _by_method((84.53, 28.76, 32), (78.19, 37.64, 39), (79.27, 42.45, 41), (70.50, 50.54, 48)),
+    "food11": _by_method((88.91, 63.4, 33), (78.56, 65.0, 35), (84.75, 44.56, 27), (76.23, 74.67, 33)),
+    "tiny-imagenet": _by_method((87.47, 39.60, 13), (84.58, 43.98, 21), (78.54, 29.71, 7), (80.56, 48.33, 28)),
 }
 # Data set → network → accuracy, ResNet-18.
 ACCURACY: dict[str, dict[str, float]] = {
@@ -67,12 +34,7 @@ ACCURACY: dict[str, dict[str, float]] = {
     "tiny-imagenet": {"senn": 33.85, "cbah": 35.64, "antehoc": 38.82},
 }
 # Method → (Drop, Inc), Flickr8k.
-CAPTIONS: dict[str, Numbers] = {
-    "grad-cam": (45.31, 12.25),
-    "grad-cam++": (43.68, 13.88),
-    "score-cam": (32.40, 10.28),
-    "antehoc": (27.93, 14.12),
-}
+CAPTIONS: dict[str, Numbers] = _by_method((45.31, 12.25), (43.68, 13.88), (32.40, 10.28), (27.93, 14.12))
 # Share of noisy pixels → method → (CD, CI), mean of the classification sets.
 STABILITY: dict[float, dict[str, Numbers]] = {
     0.1: {"grad-cam": (5.67, 3.85), "grad-cam++": (4.85, 4.62), "antehoc": (4.12, 3.28)},

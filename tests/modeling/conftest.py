@@ -1,7 +1,9 @@
 """What the tests of the models share."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from antehoc_hf.modeling import AnteHocForImageClassification
+
+sys.path.append(str(Path(__file__).parent))  # tests of this folder share helpers
 
 
 @pytest.fixture(scope="session")

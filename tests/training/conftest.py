@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import datasets
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # programs of this folder share helpers
@@ -23,6 +24,13 @@ def real() -> Callable[[str], Path]:
         return root / name
 
     return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives are unpacked in the test's folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
 
 
 @pytest.fixture(scope="session")
