@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from antehoc_hf import export_captioning as captioning
 from antehoc_hf.commands.errors import need_to_export
 from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.graph import quiet_export
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 
 _METADATA = ("image_size", "image_mean", "image_std", "id2label", "landmark_names")
@@ -146,7 +145,7 @@ def _write(
 ) -> None:
     """One graph: name of each input → an example and the number of its axis that is the batch."""
     free = {name: {axis: torch.export.Dim("batch")} for name, (_, axis) in inputs.items()}
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), quiet_export():
         program: Any = torch.onnx.export(
             graph.eval(),
             tuple(example for example, _ in inputs.values()),
@@ -203,19 +202,3 @@ def loaded_model(model_or_folder: Any) -> Any:
             f"Only ante-hoc models with a head are exported with their map, not {type(model_or_folder).__name__}."
         )
     return model_or_folder
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporter speaks of opset versions and of its own deprecations; nothing a user could act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

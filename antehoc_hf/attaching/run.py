@@ -19,8 +19,11 @@ from antehoc_hf.commands.output import output_folder
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.evaluation.results import MapReport
+from antehoc_hf.evaluation.scorers import ClassificationScorer
 from antehoc_hf.explainers import measured_explainers
+from antehoc_hf.graph import graph_of
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.passes import images_a_pass
 from antehoc_hf.sources import FinishedClassifier, read_classifier
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.fit import FitReport
@@ -156,7 +159,7 @@ def _attached(
     fitted, rounds = _fitted(model, pictures, options, save, say)
     if not torch.equal(before, _logits(model, pictures.held_out, options)):
         raise RuntimeError("The network's predictions changed while its map was fitted.")
-    report = _measured(model, pictures.held_out, before.argmax(dim=1).cpu(), options)
+    report = _measured(model, pictures.held_out, before.argmax(dim=1).cpu(), options, fitted)
     verdict = judge(report)
     measured = results(found, model, pictures, options.seed, fitted, report, verdict, rounds)
     if folder is not None:
@@ -215,7 +218,7 @@ def _fitted(
             save()
         if predicted is None:
             return fitted, rounds
-        verdict = judge(_measured(model, pictures.choosing, predicted, options))
+        verdict = judge(_measured(model, pictures.choosing, predicted, options, fitted))
         better = best is None or verdict.ours > max(one["score"] for one in rounds[:-1])
         rounds[-1] |= {"score": verdict.ours, "trust": verdict.trust}
         if not better:
@@ -233,8 +236,9 @@ def _fitted(
     return best, rounds
 
 
-def _measured(model: Any, rows: Any, predicted: Tensor, options: AttachOptions) -> MapReport:
+def _measured(model: Any, rows: Any, predicted: Tensor, options: AttachOptions, fitted: FitReport) -> MapReport:
     """Our map, Grad-CAM where it can explain the network, and the controls, on images that the map has not seen."""
+    as_graph = fitted.setting.runtime == "onnxruntime"  # which was faster while fitting
     few = rows[0]["pixel_values"][None].to(model.device)
     try:
         explainers = measured_explainers([RIVAL], model)
@@ -243,7 +247,9 @@ def _measured(model: Any, rows: Any, predicted: Tensor, options: AttachOptions) 
         explainers = {}
     loader: Any = DataLoader(_WithPredictions(rows, predicted), batch_size=options.batch_size)  # type: ignore[arg-type]
     settings = EvaluationSettings(target="prediction", insertion_deletion_images=len(rows), seed=options.seed)
-    return evaluate_maps(model, loader, settings, explainers=explainers, progress=options.progress)
+    network = graph_of(model.backbone, few.new_zeros(images_a_pass(few, 32), *few.shape[1:])) if as_graph else None
+    scorer = ClassificationScorer(model, settings, network=network)
+    return evaluate_maps(model, loader, settings, explainers=explainers, scorer=scorer, progress=options.progress)
 
 
 class _WithPredictions(torch.utils.data.Dataset[dict[str, Tensor]]):

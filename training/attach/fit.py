@@ -188,7 +188,7 @@ class _Fit:
                 f"{len(first) if count is None else count}."
             )
         self._fit_scale(first)
-        judge = self._judge(first)
+        judge = self._judge(first, 2 * self.options.pairs * (count or 0))
         bar = tqdm(total=count, desc="Fitting the map", unit="image", disable=not self.options.progress)
         with bar:
             for batch in _batches(chain(first, stream)):
@@ -212,12 +212,12 @@ class _Fit:
         slope = float(torch.cat(slopes).median())
         self.head.logit_scale.fill_(slope if slope > 0 else 1.0)
 
-    def _judge(self, images: list[Tensor]) -> Judge:
+    def _judge(self, images: list[Tensor], passes: int) -> Judge:
         """Timed on coalitions of the first images."""
         grid = self._grid(images[0])
         few = [self.pairs.draw(image.to(self.device), index, grid)[1][:2] for index, image in enumerate(images[:8])]
         options = self.options
-        return Judge(self.model, torch.cat(few), options.batch_size, options.channels_last, options.precision)
+        return Judge(self.model, torch.cat(few), options.batch_size, options.channels_last, options.precision, passes)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
         return patch_grid((image.shape[-2], image.shape[-1]), self.head.grid)
