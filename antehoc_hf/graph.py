@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 
 class Graph:
-    """
-    A network that gives one tensor for images (B, 3, H, W) of one size, on the CPU, in float32, without gradients.
+    """A network that gives one tensor for images (B, 3, H, W) of one size, on the CPU, in float32, without gradients.
 
     It is written for the batch it is made with: fewer images are filled up with black ones, more are taken in parts.
 
@@ -58,8 +57,7 @@ class Graph:
 
 
 def graph_of(network: nn.Module, pixel_values: Tensor) -> Graph | None:
-    """
-    The network as a [`Graph`]; None where it cannot be one: not on a CPU in float32, without the packages (the extra
+    """The network as a [`Graph`]; None where it cannot be one: not on a CPU in float32, without the packages (the extra
     `onnx`), or because torch's exporter does not know what it does.
     """
     installed = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
