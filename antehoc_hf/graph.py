@@ -57,8 +57,8 @@ class Graph:
 
 
 def graph_of(network: nn.Module, pixel_values: Tensor) -> Graph | None:
-    """The network as a [`Graph`]; None where it cannot be one: not on a CPU in float32, without the packages (the extra
-    `onnx`), or because torch's exporter does not know what it does.
+    """The network as a [`Graph`]; None where it cannot be one: not on a CPU in float32, without the packages (the
+    extra `onnx`), or because torch's exporter does not know what it does.
     """
     installed = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
     if not installed or pixel_values.device.type != "cpu" or pixel_values.dtype != torch.float32:

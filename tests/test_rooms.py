@@ -25,7 +25,7 @@ ALLOWED = {
     "pipelines": {"modeling", "visualization", "commands.errors"},
     "baselines": {"modeling", "model_push", "evaluation"},
     "training": {
-        *("modeling", "model_cards", "evaluation", "visualization", "shapes", "graph"),
+        *("modeling", "model_cards", "evaluation", "visualization", "shapes", "graph", "lazy"),
         *("commands.errors", "commands.options", "commands.output", "model_weights", "model_push", "baselines"),
     },
 }
