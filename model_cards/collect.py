@@ -170,6 +170,7 @@ def _maps(value: object) -> Maps | None:
         rows=tuple(rows),
         columns=columns,
         about=str(report.get("about") or ""),
+        controls=str(report.get("controls") or ""),
         seed=_whole(settings.get("seed")),
         level=_number(settings.get("level")),
         area=_number(settings.get("area")),

@@ -68,12 +68,13 @@ class ScoredMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """How maps fared, next to maps that explain nothing; `about` says what was measured."""
+    """How maps fared, next to maps that explain nothing; `about` says what was measured, `controls` what those are."""
 
     num_images: int
     rows: tuple[ScoredMap, ...]
     columns: tuple[ScoreColumn, ...]
     about: str = ""
+    controls: str = ""
     seed: int | None = None
     level: float | None = None
     area: float | None = None

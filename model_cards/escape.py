@@ -5,7 +5,8 @@ import unicodedata
 
 # Categories of characters that steer instead of being seen: controls, line ends, direction marks.
 _STEERING = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co")
-_HARMLESS = re.compile(r"[A-Za-z0-9 ,.()%/+-]|[^\x00-\x7f]")
+# Neither Markdown nor HTML reads these, nor a colon that no address follows.
+_READ_AS_MARKUP = re.compile(r"(?!:(?:\s|$))[^A-Za-z0-9 ,.;?'\"()%/+\x80-\U0010ffff-]")
 
 
 def clean(value: object, most: int = 200) -> str:
@@ -17,7 +18,7 @@ def clean(value: object, most: int = 200) -> str:
 
 def text(value: object, most: int = 200) -> str:
     """As running text: everything that Markdown or HTML could read becomes a character reference."""
-    escaped = "".join(c if _HARMLESS.fullmatch(c) else f"&#{ord(c)};" for c in clean(value, most))
+    escaped = _READ_AS_MARKUP.sub(lambda match: f"&#{ord(match[0])};", clean(value, most))
     # GitHub's Markdown makes links of bare addresses; lists begin at a line's start only.
     escaped = re.sub(r"(?i)\bwww\.", lambda match: f"{match[0][:-1]}&#46;", escaped)
     return re.sub(r"^([-+]|\d+[.)])(?=\s|$)", lambda match: f"&#{ord(match[0][0])};{match[0][1:]}", escaped)

@@ -136,7 +136,8 @@ def _map_results(card: CardData) -> str:
     if bright:
         intro = "**On image ⊙ map.** Bright maps are rewarded: read these along with the maps' mean."
         parts.append(f"{intro}\n\n{_map_table(maps.rows, bright)}")
-    return "\n\n".join(parts) if fair or bright else ""
+    parts.append(text(maps.controls, 400))
+    return "\n\n".join(filter(None, parts)) if fair or bright else ""
 
 
 def _robustness(card: CardData) -> str:

@@ -8,7 +8,7 @@ import torch
 from antehoc_hf.attaching.images import Pictures
 from antehoc_hf.attaching.page import save_page
 from antehoc_hf.attaching.verdict import METRIC, RIVAL, Verdict
-from antehoc_hf.evaluation.controls import CONTROLS
+from antehoc_hf.evaluation.controls import CONTROLS, controls_explained
 from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.model_cards import write_card
@@ -143,6 +143,7 @@ def summary(measured: dict[str, Any], verdict: Verdict, folder: Path | None) -> 
         lines.append(f"{row['name']:14}{interval:>34}{mean:>8.2f}")
     lines += [
         "",
+        controls_explained(row["name"] for row in measured["maps"]["rows"]),
         f"Fitted in {fit['seconds']:.0f} s to {fit['images']} images and {fit['coalitions']} coalitions; it explains "
         f"{100 * fit['explained']['fitted map']:.0f} % of what held-out coalitions gain, the class evidence alone "
         f"{100 * fit['explained']['class evidence']:.0f} %.",

@@ -150,7 +150,9 @@ def is_strange(analysis: Analysis) -> bool:
 
 
 def _held_out(analysis: Analysis) -> str:
-    return f"<p>On held-out images: {escape(analysis.verdict)}</p>" if analysis.verdict else ""
+    if not analysis.verdict:
+        return ""
+    return f'<p>{escape(analysis.verdict)} <span class="quiet">Measured on held-out images.</span></p>'
 
 
 def _strange(analysis: Analysis) -> str:

@@ -108,7 +108,7 @@ def not_learned(words: Sequence[str]) -> str:
         return ""
     more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
     named = ", ".join(words[:_NAMED]) + more
-    return f"Said whatever the image shows, right no more often than by chance: {named}. Their maps explain nothing."
+    return f"Words not learned (right no more often than by chance): {named}. Their maps explain nothing."
 
 
 def caption_probability(logits: Tensor, labels: Tensor) -> Tensor:

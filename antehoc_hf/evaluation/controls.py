@@ -3,7 +3,7 @@
 Each takes normalised images (B, 3, H, W) and gives maps (B, 1, H, W) float32 in [0, 1] on the same device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -89,6 +89,21 @@ CONTROLS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "center": lambda pixel_values, seed, first_index: center_map(pixel_values),
     "sobel": lambda pixel_values, seed, first_index: sobel_map(pixel_values),
 }
+
+_MEANINGS = {
+    "constant": "the same value everywhere",
+    "black": "zero everywhere",
+    "random": "noise",
+    "center": "a blob in the middle",
+    "sobel": "the edges of the image",
+}
+
+
+def controls_explained(names: Iterable[str]) -> str:
+    """One line for below a table in which these rows stand, among others; empty if none of them is a control."""
+    known = dict.fromkeys(name.split()[0] for name in names if name in CONTROLS or name in _MEANINGS)
+    listed = ", ".join(f"{name} ({_MEANINGS[name]})" for name in known)
+    return f"Controls, which know nothing of the model: {listed}." if listed else ""
 
 
 def _shape(pixel_values: Tensor) -> tuple[int, int, int, int]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from antehoc_hf.evaluation.bootstrap import Estimate
+from antehoc_hf.evaluation.controls import controls_explained
 from antehoc_hf.evaluation.views import Column
 
 
@@ -85,6 +86,11 @@ class MapReport:
         raise KeyError(f"No row is named {name!r}. There are: {', '.join(row.name for row in self.rows)}.")
 
     @property
+    def controls(self) -> str:
+        """What the rows of controls are, in one line."""
+        return controls_explained(row.name for row in self.rows)
+
+    @property
     def notes(self) -> list[str]:
         """What must not be overlooked, one sentence each."""
         notes = []
@@ -125,6 +131,7 @@ class MapReport:
             "rows": [row.to_dict() for row in self.rows],
             "settings": self.settings,
             "part_areas": _dicts(self.part_areas),
+            "controls": self.controls,
             "notes": self.notes,
         }
 
@@ -139,7 +146,8 @@ class MapReport:
                 title = f"**{self.rows[0].name} less each other map**, paired by image. An interval without 0 is a "
                 lines += ["", f"{title}difference.", "", *_markdown(self._differences(paired))]
         notes = [f"- {note}" for note in self.notes]
-        return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+        lines += [*(["", self.controls] if self.controls else []), *([""] if notes else []), *notes]
+        return "\n".join(lines) + "\n"
 
     def to_text(self) -> str:
         """The tables for a terminal, with their columns in line and without intervals."""
@@ -150,7 +158,7 @@ class MapReport:
                 *([title.replace("**", "")] if title else []),
                 *_aligned(self._cells(names, intervals=False)),
             ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(["", self.controls] if self.controls else [])])
 
     def _images(self) -> str:
         scores = [f"{name.replace('_', ' ')} {written(value, 1)}" for name, value in self.on_images.items()]

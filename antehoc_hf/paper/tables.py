@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from antehoc_hf.evaluation.controls import controls_explained
 from antehoc_hf.paper.cells import Bench, spread
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, DataSource
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS, STABILITY, Numbers
@@ -68,6 +69,8 @@ class Table:
         for name, row in self.rows.items():
             cells = [_cell(row.get(measure), _decimals(measure)) for measure in self.columns]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        explained = controls_explained(self.rows)
+        lines += ["", explained] if explained else []
         return "\n".join(lines) + "\n"
 
 

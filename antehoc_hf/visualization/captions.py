@@ -1,7 +1,7 @@
 """Captions next to image, map and overlay; and where each word of a caption was found."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -60,7 +60,13 @@ def caption_panel(
 
 
 def word_map_strip(
-    image: Image, words: Sequence[str], maps: Tensor, whole_map: Tensor | None = None, *, colormap: str = COLORMAP
+    image: Image,
+    words: Sequence[str],
+    maps: Tensor,
+    whole_map: Tensor | None = None,
+    *,
+    unlearned: Collection[str] = (),
+    colormap: str = COLORMAP,
 ) -> Figure:
     """One image, and for each word of its caption where the decoder found it.
 
@@ -69,6 +75,7 @@ def word_map_strip(
         words: T words.
         maps (`Tensor`): (T, 1, h, w) in [0, 1], such as a row of `word_maps`.
         whole_map (`Tensor`, *optional*): (1, h, w), the map of the whole caption, drawn before them.
+        unlearned: words that are marked, since their maps explain nothing.
 
     Raises:
         ValueError: if the numbers or shapes differ.
@@ -82,7 +89,9 @@ def word_map_strip(
     for index, row in enumerate(rows):
         left, top = layout.corner(index)
         place = layout.place(left + CELL / 2, top - 0.06)
-        write(figure, place, next(iter(row)), size=10, color=NEUTRAL, ha="center", va="bottom")
+        word = next(iter(row))
+        mark, color = (" (not learned)", QUIET) if word in unlearned else ("", NEUTRAL)
+        write(figure, place, word + mark, size=10, color=color, ha="center", va="bottom")
     return figure
 
 

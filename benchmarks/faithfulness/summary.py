@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from antehoc_hf.evaluation import CONTROLS
+from antehoc_hf.evaluation.controls import controls_explained
 from benchmarks.faithfulness import part_maps
 from benchmarks.faithfulness.cells import CELLS, MARGIN_BEST, MARGIN_REFERENCE, OURS, Cell
 
@@ -69,7 +70,8 @@ def score_table(seeds: Sequence[Mapping[str, Any]], first: str = "map") -> list[
         of_seeds = [seed.get(row, {}) for seed in seeds]
         cells = [over_seeds([found[m] for found in of_seeds if m in found], decimals[m]) for m in measures]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return lines
+    explained = controls_explained(seeds[0])
+    return [*lines, "", explained] if explained else lines
 
 
 def verdict_table(rows: Sequence[Mapping[str, Any]], per_seed: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -104,7 +106,8 @@ def cell_table(per_seed: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[str]
     """Every map in every cell, those with margins first, mean ± standard deviation over seeds."""
     honest = tuple(cell for cell in CELLS if cell.aim == "margins")
     paper = tuple(cell for cell in CELLS if cell.aim != "margins")
-    return [*_cell_table(per_seed, honest), "", *_cell_table(per_seed, paper)]
+    explained = controls_explained(per_seed[0])
+    return [*_cell_table(per_seed, honest), "", *_cell_table(per_seed, paper), "", explained]
 
 
 def _cell_table(per_seed: Sequence[Mapping[str, Mapping[str, Any]]], cells: Sequence[Cell]) -> list[str]:

@@ -129,8 +129,8 @@ def test_texts_hold_no_ones_markup(looked):
 
 def test_what_held_out_images_say_of_the_maps_stands_below_the_answer(looked):
     assert "held-out" not in parts.answer(looked)
-    text = parts.answer(replace(looked, verdict="Said whatever the image shows: <fan>."))
-    assert "On held-out images: Said whatever the image shows: &lt;fan&gt;." in text
+    text = parts.answer(replace(looked, verdict="Words not learned: <fan>."))
+    assert "Words not learned: &lt;fan&gt;." in text
 
 
 def test_methods_with_their_times(looked):

@@ -163,6 +163,6 @@ def test_words_that_are_said_whatever_the_image_shows():
     better = [text.replace("sting", "fan") if index % 2 else text for index, (text,) in enumerate(references)]
     assert unlearned_words(better, references) == []
     sentence = not_learned(["fan"])
-    assert sentence.startswith("Said whatever the image shows, right no more often than by chance: fan.")
+    assert sentence.startswith("Words not learned (right no more often than by chance): fan.")
     assert "c, d, e, f and 2 more." in not_learned(list("abcdefgh"))
     assert not_learned([]) == ""

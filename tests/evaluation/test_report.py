@@ -131,6 +131,8 @@ def test_report_is_json_and_a_table(report):
     assert "| **antehoc** |" in table
     assert "first 7 images" in table
     assert "localisation is undefined on 12 images" in table  # of the black map
+    for text in (table, report.to_text(), report.to_dict()["controls"]):
+        assert "black (zero everywhere), random (noise), center (a blob in the middle)" in text
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines[:10]} == {lines[0].count("|")}
 

@@ -274,6 +274,8 @@ def test_escaping_by_hand() -> None:
     assert text("3. item") == "&#51;. item"
     assert text("3.11") == "3.11"
     assert text("naïve ×") == "naïve ×"
+    assert text('can\'t: "a"') == 'can\'t: "a"'
+    assert text("http://a") == "http&#58;//a"
     assert code("a|b") == "a&#124;b"
     assert code("resnet50.a1_in1k") == "`resnet50.a1_in1k`"
     assert fenced("x\n````\ny").startswith("`````\n")

@@ -9,7 +9,7 @@ def test_a_metric_whose_name_does_not_say_it_is_explained() -> None:
         "evaluated_on": "test",
         "evaluated_images": 200,
         "metrics": {"loss": 0.5, "degenerate_share": 0.25, "distinct_captions": 7},
-        "verdict": {"sentence": "Said whatever the image shows: fan."},
+        "verdict": {"sentence": "Words not learned: fan."},
     }
     assert results_table(results, ["the table of maps"]).splitlines() == [
         "shapes, test split, 200 images",
@@ -19,5 +19,5 @@ def test_a_metric_whose_name_does_not_say_it_is_explained() -> None:
         "",
         "the table of maps",
         "",
-        "Said whatever the image shows: fan.",
+        "Words not learned: fan.",
     ]

@@ -59,7 +59,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         super().__init__(options)
         # Known once the data are loaded; the panels drawn while training need it.
         self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._warning = ""  # known once the captions are measured; the figure says it too
+        self._unlearned: list[str] = []  # words, known once the captions are measured; the figures say it too
 
     # -- data and model -----------------------------------------------------------------------------------------
 
@@ -183,9 +183,10 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         references = space.all_references(images.split.dataset)
         metrics = bleu(written, references)
         metrics["distinct_captions"] = len(set(written))
-        self._warning = not_learned(unlearned_words(written, references))
+        self._unlearned = unlearned_words(written, references)
+        warning = not_learned(self._unlearned)
         if options.count < 1:
-            return MeasuredMaps(metrics=metrics, warning=self._warning)
+            return MeasuredMaps(metrics=metrics, warning=warning)
         subset = TorchSubset(images, sample(images, options.count))
         loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer))
         report = evaluate_maps(
@@ -195,7 +196,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
             explainers=options.explainers,
             progress=options.progress,
         )
-        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics, self._warning)
+        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics, warning)
 
     def save_figures(
         self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
@@ -212,7 +213,8 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
             )
         pictures = photo_parts(images.photos(positions), processor)
-        _figure(pictures, written, tokenizer, people, self._warning or None, columns=2).savefig(folder / FIGURE_FILE)
+        warning = not_learned(self._unlearned) or None
+        _figure(pictures, written, tokenizer, people, warning, columns=2).savefig(folder / FIGURE_FILE)
         if not strips:
             return [FIGURE_FILE]
         names = [FIGURE_FILE]
@@ -220,7 +222,8 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
             words = said_tokens(written.sequences[index], tokenizer)
             if words:
                 maps = written.word_maps[index, : len(words)]
-                strip = word_map_strip(pictures[index], words, maps, written.interpretation_map[index])
+                whole = written.interpretation_map[index]
+                strip = word_map_strip(pictures[index], words, maps, whole, unlearned=self._unlearned)
                 names.append(WORDS_FILE.format(index + 1))
                 strip.savefig(folder / names[-1])
         return names
