@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antehoc_hf import export_captioning as captioning
 from antehoc_hf.commands.errors import need_to_export
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.graph import quiet_export
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 

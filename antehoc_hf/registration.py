@@ -35,8 +35,9 @@ def register() -> None:
     """Registers everything; calling it again does nothing."""
     register_auto_classes()
     register_pipelines()
-    register_push()
-    register_sources()
+    # `push_to_hub` brings image processor, tokenizer and card; `from_classifier` reads finished classifiers.
+    AnteHocPreTrainedModel.pusher = staticmethod(push_model)
+    AnteHocForImageClassification.classifier_reader = staticmethod(_read_classifier)
 
 
 def register_auto_classes() -> None:
@@ -60,20 +61,10 @@ def register_auto_classes() -> None:
         AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)
 
 
-def register_push() -> None:
-    """Lets `model.push_to_hub` bring image processor, tokenizer and card."""
-    AnteHocPreTrainedModel.pusher = staticmethod(push_model)
-
-
 def _read_classifier(source: Any, **options: Any) -> Any:
     from antehoc_hf.sources import read_classifier  # only needed here
 
     return read_classifier(source, **options)
-
-
-def register_sources() -> None:
-    """Lets `AnteHocForImageClassification.from_classifier` read finished classifiers."""
-    AnteHocForImageClassification.classifier_reader = staticmethod(_read_classifier)
 
 
 def register_pipelines() -> None:

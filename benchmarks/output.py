@@ -1,6 +1,36 @@
-"""Where a benchmark's table goes."""
+"""What benchmarks do alike: the command line, tables of means, and where a table goes."""
 
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
+
+from antehoc_hf.evaluation import bootstrap_mean
+from antehoc_hf.evaluation.results import markdown_table
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+"""Column → row → the scores of single images, points or words."""
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line whose help is the module's text as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def mean_table(found: Scores, rows: Sequence[str]) -> str:
+    """Markdown: means with their bootstrap intervals; `all` is the first column, and each says how many it counts."""
+    columns = ["all", *sorted(set(found) - {"all"})]
+    counted = [f"{column} ({len(found[column][rows[0]])})" for column in columns]
+    cells = [[row, *(_mean(found[column].get(row)) for column in columns)] for row in rows]
+    return "\n".join(markdown_table([["map", *counted], *cells])) + "\n"
+
+
+def _mean(values: Sequence[float] | None) -> str:
+    if not values:
+        return "–"
+    mean = bootstrap_mean(torch.tensor(values))
+    return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
 
 
 def show(text: str, path: Path | None) -> None:

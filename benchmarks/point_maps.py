@@ -15,7 +15,6 @@ Differences from ours are paired by image, with 95 % bootstrap intervals.
     python -m benchmarks.point_maps outputs/points --dataset_name path/to/faces-68
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +34,27 @@ from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcess
 from antehoc_hf.training.data import ImageDataset, sample
 from antehoc_hf.training.runs.options import DataArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
-from benchmarks.output import show
+from benchmarks.output import parser, show
 
 AREA = 0.2
 OURS = "own map"
 Maps = Callable[[Tensor, list[int]], Tensor]
+
+
+def opened(folder: str, dataset_name: str, split: str) -> tuple[Any, ImageDataset, dict[str, list[int]], list[str]]:
+    """A landmark model, the images of a split with the masks of the face's parts, the points of each part that the
+    model knows, and the parts in the order of their masks.
+    """
+    model = AnteHocForLandmarkDetection.from_pretrained(folder).eval()
+    data = LandmarkDetection().load_data(DataArguments(dataset_name=dataset_name), model)
+    targets, known = data.targets, model.config.landmark_parts or {}
+    encode = targets.encoder(AnteHocImageProcessor.from_pretrained(folder), None, part_masks=True)
+    parts = {
+        part: [point for piece in pieces for point in known[piece]]
+        for part, pieces in targets.scheme.parts.items()
+        if all(piece in known for piece in pieces)
+    }
+    return model, ImageDataset(data.splits[split], data.image_column, targets, encode), parts, [*targets.scheme.parts]
 
 
 def methods_of(model: Any, energy: Any) -> dict[str, Maps]:
@@ -104,28 +119,19 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of a landmark model with map_head='contributions'")
-    parser.add_argument("--energy", help="folder of the same network with map_head='energy'")
-    parser.add_argument("--dataset_name", required=True)
-    parser.add_argument("--images", type=int, default=770)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("model", help="folder of a landmark model with map_head='contributions'")
+    command.add_argument("--energy", help="folder of the same network with map_head='energy'")
+    command.add_argument("--dataset_name", required=True)
+    command.add_argument("--images", type=int, default=770)
+    command.add_argument("--output", type=Path)
+    options = command.parse_args()
     torch.set_num_threads(1)
-    model = AnteHocForLandmarkDetection.from_pretrained(options.model).eval()
+    model, images, parts, rows = opened(options.model, options.dataset_name, "test")
     energy = AnteHocForLandmarkDetection.from_pretrained(options.energy).eval() if options.energy else None
-    processor = AnteHocImageProcessor.from_pretrained(options.model)
-    data = LandmarkDetection().load_data(DataArguments(dataset_name=options.dataset_name), model)
-    targets = data.targets
-    encode = targets.encoder(processor, None, part_masks=True)
-    images = ImageDataset(data.splits["test"], data.image_column, targets, encode)
-    known = model.config.landmark_parts or {}
-    pieces = {part: list(of) for part, of in targets.scheme.parts.items() if all(piece in known for piece in of)}
-    parts = {part: [point for piece in of for point in known[piece]] for part, of in pieces.items()}
     subset = Subset(images, sample(images, options.images))
-    found = measure(model, energy, subset, parts, list(targets.scheme.parts))
-    text = f"{len(subset)} test images of {data.name}\n\n{table(found)}"
-    show(text, options.output)
+    found = measure(model, energy, subset, parts, rows)
+    show(f"{len(subset)} test images of {Path(options.dataset_name).name}\n\n{table(found)}", options.output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ quarter of the gains a sum over patches explains, and where the energy of each p
 images: `python -m benchmarks.point_worth outputs/points --dataset_name path/to/faces-68 --split train`.
 """
 
-import argparse
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,12 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
+from antehoc_hf.evaluation.results import markdown_table
+from antehoc_hf.modeling import AnteHocForLandmarkDetection
 from antehoc_hf.modeling.scaling import resize
-from antehoc_hf.training.data import ImageDataset, sample
+from antehoc_hf.training.data import sample
 from antehoc_hf.training.objectives.patches import black_of, draw_partial_images, shown_images
-from antehoc_hf.training.runs.options import DataArguments
-from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
+from benchmarks.output import parser
+from benchmarks.point_maps import opened
 
 AT_ONCE = 32
 RIDGE = 0.02
@@ -108,36 +108,32 @@ def judged(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of a landmark model")
-    parser.add_argument("--dataset_name", required=True)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--pairs", type=int, default=1280)
-    parser.add_argument("--grid", type=int, default=8)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("model", help="folder of a landmark model")
+    command.add_argument("--dataset_name", required=True)
+    command.add_argument("--split", default="train")
+    command.add_argument("--images", type=int, default=24)
+    command.add_argument("--pairs", type=int, default=1280)
+    command.add_argument("--grid", type=int, default=8)
+    options = command.parse_args()
     torch.set_num_threads(1)
-    model = AnteHocForLandmarkDetection.from_pretrained(options.model).eval()
-    processor = AnteHocImageProcessor.from_pretrained(options.model)
-    data = LandmarkDetection().load_data(DataArguments(dataset_name=options.dataset_name), model)
-    encode = data.targets.encoder(processor, None, part_masks=True)
-    images = ImageDataset(data.splits[options.split], data.image_column, data.targets, encode)
-    known = model.config.landmark_parts or {}
-    parts = {name: [point for piece in of for point in known[piece]] for name, of in data.targets.scheme.parts.items()}
+    model, images, parts, rows = opened(options.model, options.dataset_name, options.split)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     generator = torch.Generator().manual_seed(0)
     for position in sample(images, options.images):
         item = images[position]
+        masks = item["part_masks"][[rows.index(part) for part in parts]].float()
         played = play(model, item["pixel_values"], options.grid, options.pairs, generator)
         for name, worth in WORTHS.items():
-            for column, value in judged(worth, played, parts, item["part_masks"].float(), options.grid).items():
+            for column, value in judged(worth, played, parts, masks, options.grid).items():
                 found[name, column].append(value)
     columns = [key for name, key in found if name == next(iter(WORTHS))]
     print(f"{options.images} {options.split} images, {options.pairs} pairs each, grid {options.grid}\n")
-    print("| worth | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns))
+    rows = [["worth", *columns]]
     for name in WORTHS:
         means = [torch.tensor(found[name, column]).nanmean() for column in columns]
-        print(f"| {name} | " + " | ".join(f"{float(mean):.2f}" for mean in means) + " |")
+        rows.append([name, *(f"{float(mean):.2f}" for mean in means)])
+    print("\n".join(markdown_table(rows)))
 
 
 if __name__ == "__main__":

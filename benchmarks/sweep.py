@@ -44,7 +44,8 @@ def look_at(name: str) -> dict[str, Any]:
     signal.alarm(SECONDS_FOR_ONE)
     row: dict[str, Any] = {"name": name, "convolutional": True, "ok": False, "kind": "", "reason": ""}
     try:
-        row["convolutional"] = _convolutional(name)
+        with torch.device("meta"):
+            row["convolutional"] = is_convolutional(timm.create_model(name))
         config = AnteHocConfig(backbone=name)
         with torch.device("meta"):
             model = AnteHocForImageClassification(config).eval()
@@ -58,11 +59,6 @@ def look_at(name: str) -> dict[str, Any]:
     finally:
         signal.alarm(0)
     return row
-
-
-def _convolutional(name: str) -> bool:
-    with torch.device("meta"):
-        return is_convolutional(timm.create_model(name))
 
 
 def _output(model: AnteHocForImageClassification, height: int, width: int) -> Any:

@@ -84,7 +84,7 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
             return build_other_network(config.backbone, num_outputs, options)
         except (TypeError, AssertionError, RuntimeError, KeyError) as error:
             raise ValueError(_refusal(config, error)) from error
-    default_size = list(_default_size(config.backbone))
+    default_size = list(backbone_defaults(config.backbone)["input_size"][1:])
     # A recipe or a user may have set the size through backbone_kwargs; ours is config.image_size.
     if config.image_size != default_size and "img_size" not in options:
         try:
@@ -119,10 +119,6 @@ def _create(name: str, num_outputs: int, options: dict[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return timm.create_model(name, num_classes=num_outputs, **options)
-
-
-def _default_size(backbone: str) -> tuple[int, int]:
-    return backbone_defaults(backbone)["input_size"][1:]
 
 
 def _refusal(config: AnteHocConfig, error: Exception) -> str:

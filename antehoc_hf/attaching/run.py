@@ -138,7 +138,7 @@ def attach(
             split=split,
             seed=options.seed,
         )
-        say = print if options.progress else _silent
+        say: Callable[[str], None] = print if options.progress else lambda text: None
         say(announcement(found, model, processor, pictures, crop_is_known=crop_pct is not None))
         return _attached(found, model, processor, pictures, options, folder, say)
 
@@ -167,10 +167,6 @@ def _attached(
         Familiarity.of(model, pictures.fitted, pictures.held_out).save(folder)
     say(summary(measured, verdict, folder))
     return Attached(model.cpu(), processor, verdict, measured)
-
-
-def _silent(_: str) -> None:
-    """Says nothing."""
 
 
 def _save(model: Any, processor: AnteHocImageProcessor, folder: Path) -> None:

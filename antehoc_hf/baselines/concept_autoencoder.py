@@ -19,15 +19,12 @@ def concept_grid(image_size: Sequence[int]) -> tuple[int, int]:
         ValueError: for sides that the decoder cannot meet.
     """
     if any(side % 4 or side < _LEAST for side in image_size):
+        nearest = [max(_LEAST, 4 * round(side / 4)) for side in image_size]
         raise ValueError(
             f"image_size={list(image_size)} does not suit the concepts' decoder, whose images have sides that are "
-            f"multiples of 4 and at least {_LEAST}: take for example {_nearest(image_size)}."
+            f"multiples of 4 and at least {_LEAST}: take for example {nearest}."
         )
     return image_size[0] // 4 - 3, image_size[1] // 4 - 3
-
-
-def _nearest(image_size: Sequence[int]) -> list[int]:
-    return [max(_LEAST, 4 * round(side / 4)) for side in image_size]
 
 
 class ConceptEncoder(nn.Module):

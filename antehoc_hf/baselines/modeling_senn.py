@@ -1,8 +1,5 @@
 """SENN: a self-explaining network, whose prediction is a sum of concepts weighted by relevances."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,7 +60,8 @@ class SennForImageClassification(ConceptModel):
         pixel_values = self._checked_pixels(pixel_values)
         penalised = labels is not None and self.training and torch.is_grad_enabled() and self._penalty_is_wanted
         if penalised:
-            with _twice_differentiable(pixel_values):
+            # Attention by kernels that have a second derivative.
+            with full_precision(pixel_values), sdpa_kernel(SDPBackend.MATH):
                 pixel_values = pixel_values.detach().to(self.dtype).requires_grad_()
                 concepts, relevances = self._explain(pixel_values)
                 robustness = self._robustness(pixel_values, concepts, relevances)
@@ -125,10 +123,3 @@ class SennForImageClassification(ConceptModel):
             "reconstruction_loss": F.mse_loss(reconstruction.float(), target.float()),
             "sparsity_loss": size if self.config.sparsity_reduction == "sum" else size / len(concepts),
         }
-
-
-@contextmanager
-def _twice_differentiable(like: Tensor) -> Iterator[None]:
-    """Full precision, and attention by kernels that have a second derivative."""
-    with full_precision(like), sdpa_kernel(SDPBackend.MATH):
-        yield

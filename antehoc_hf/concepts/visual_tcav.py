@@ -120,7 +120,8 @@ class VisualTCAV:
         Raises:
             ValueError: if no concept was added, or a class does not exist.
         """
-        self._check_concepts()
+        if not self.concepts:
+            raise ValueError("There is no concept: teach one with add_concept(name, images).")
         features = self.features.of_images(images)
         with self.features.tail(images) as tail:
             classes = self._classes(tail, features, targets)
@@ -150,10 +151,6 @@ class VisualTCAV:
             _summary(name, self.features.point(images).module, target, torch.cat(values))
             for name, values in parts.items()
         ]
-
-    def _check_concepts(self) -> None:
-        if not self.concepts:
-            raise ValueError("There is no concept: teach one with add_concept(name, images).")
 
     def _classes(self, tail: Any, features: Tensor, targets: Tensor | int | None) -> Tensor:
         with torch.no_grad():

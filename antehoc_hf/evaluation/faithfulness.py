@@ -161,10 +161,6 @@ def _check(p_image: Tensor, p_energy: Tensor) -> None:
             )
 
 
-def _hits(correct: Tensor) -> Tensor:
-    return correct.double()
-
-
 _metric = partial(Metric, decimals=1, rewards_brightness=True)
 _FORMS, _FAIR = ("", "binarised"), ("", "equal_area")
 register_metric(
@@ -181,7 +177,7 @@ register_metric(
     _metric("inc_conf", win_terms, "Increase in Confidence", "higher", "`win`, under its usual name.", columns=()),
     _metric(
         "accuracy",
-        _hits,
+        lambda correct: correct.double(),
         "accuracy",
         "higher",
         "Share of masked images classified correctly.",

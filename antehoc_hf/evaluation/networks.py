@@ -1,6 +1,7 @@
-"""What can be known of a network, whatever it is wrapped in."""
+"""What can be known of a network, whatever it is wrapped in; and a network that is left as it was."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -65,3 +66,15 @@ def black_pixel(
         )
     ratio = torch.tensor(list(mean), dtype=torch.float64) / torch.tensor(list(std), dtype=torch.float64)
     return (-ratio).view(1, 3, 1, 1)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and every module as it was afterwards."""
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was_training.items():
+            module.training = training

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_means
 from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.evaluation.metric import METRICS, Metric
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.evaluation.scorer import Batch, Explainer, Scorer
 from antehoc_hf.evaluation.scorers import scorer_of

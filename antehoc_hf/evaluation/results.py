@@ -135,16 +135,16 @@ class MapReport:
             "notes": self.notes,
         }
 
-    def to_markdown(self) -> str:
+    def tomarkdown_table(self) -> str:
         """Tables with intervals, the metrics that brightness can't buy first, and what must be known to read them."""
         level, seed = f"{100 * self.settings.get('level', 0.95):.0f} %", self.settings.get("seed", 0)
         lines = [f"{self._images()} {self.about} In brackets: {level} bootstrap intervals. Seed {seed}.".strip()]
         for title, names in self._tables():
-            lines += ["", *([title, ""] if title else []), *_markdown(self._cells(names, intervals=True))]
+            lines += ["", *([title, ""] if title else []), *markdown_table(self._cells(names, intervals=True))]
             paired = [name for name in names if any(name in row.behind_first for row in self.rows)]
             if paired:
                 title = f"**{self.rows[0].name} less each other map**, paired by image. An interval without 0 is a "
-                lines += ["", f"{title}difference.", "", *_markdown(self._differences(paired))]
+                lines += ["", f"{title}difference.", "", *markdown_table(self._differences(paired))]
         notes = [f"- {note}" for note in self.notes]
         lines += [*(["", self.controls] if self.controls else []), *([""] if notes else []), *notes]
         return "\n".join(lines) + "\n"
@@ -215,7 +215,8 @@ def _dicts(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: estimate.to_dict() for name, estimate in estimates.items()}
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first row is its head; the first column to the left, the others to the right."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return [lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]]
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from antehoc_hf.evaluation.maps import check_maps
 from antehoc_hf.evaluation.metric import Metric, given_scores, register_metric
-from antehoc_hf.evaluation.mode import evaluation_mode
-from antehoc_hf.evaluation.networks import is_ante_hoc
+from antehoc_hf.evaluation.networks import evaluation_mode, is_ante_hoc
 from antehoc_hf.evaluation.stability import map_similarity
 
 Explain = Callable[[Tensor, Tensor], Tensor]
@@ -214,13 +213,10 @@ def _shuffle(model: nn.Module, names: Iterable[str], seed: int) -> None:
         owners.setdefault(owner, []).append(own)
     for owner, own_names in owners.items():
         module = modules[owner]
+        is_norm = getattr(module, "running_mean", None) is not None
         buffers = [buffer for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
-        tensors = [getattr(module, own) for own in own_names] + (buffers if _is_norm(module) else [])
+        tensors = [getattr(module, own) for own in own_names] + (buffers if is_norm else [])
         _shuffle_together(tensors, generator)
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return getattr(module, "running_mean", None) is not None
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_mean, mean_change
 from antehoc_hf.evaluation.maps import measurable_maps
 from antehoc_hf.evaluation.metric import metric_named
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.evaluation.report import check_count, maps_of_rows, row_kinds, with_progress
 from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.evaluation.scorer import Explainer

@@ -88,7 +88,7 @@ def measure_maps(scorer: Scorer, batch: Batch, maps: Tensor, metrics: Iterable[M
             if _applies(metric, view, shared):
                 name = view.name.format(metric.name)
                 found.values[name] = _compute(metric, {**shared, **view.arrays}, view, batch, scorer.settings)
-                if _has_column(metric, view):
+                if view.columns and (metric.columns is None or view.form in metric.columns):
                     found.columns[name] = column_of(metric, view.heading, view.fair)
     return found
 
@@ -140,10 +140,6 @@ def _regions(batch: Batch, maps: Tensor, flags: dict[str, Tensor]) -> Iterator[M
 def _applies(metric: Metric, view: MapForm, shared: Mapping[str, object]) -> bool:
     needed = set(metric.inputs)
     return bool(needed & view.arrays.keys()) and needed <= shared.keys() | view.arrays.keys()
-
-
-def _has_column(metric: Metric, view: MapForm) -> bool:
-    return view.columns and (metric.columns is None or view.form in metric.columns)
 
 
 def column_of(metric: Metric, heading: str = "{}", fair: bool = False) -> Column:

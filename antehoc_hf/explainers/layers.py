@@ -208,14 +208,11 @@ def _named_as_timm_does(body: nn.Module, candidates: list[Layer]) -> list[Layer]
 
 def _timm_names(body: nn.Module) -> list[str]:
     """The modules at which timm's stages end, in order, also of a network inside another module."""
-    prefix, info = next(((name, known) for name, part in body.named_modules() if (known := _info_of(part))), ("", []))
+    known = ((name, getattr(part, "feature_info", None)) for name, part in body.named_modules())
+    prefix, info = next(((name, info) for name, info in known if info), ("", []))
     entries = info if isinstance(info, list) else [dict(entry) for entry in info.get_dicts()]
     names = [entry["module"] for entry in entries if isinstance(entry, dict) and "module" in entry]
     return [f"{prefix}.{name}" if prefix else name for name in names]
-
-
-def _info_of(module: nn.Module) -> Any:
-    return getattr(module, "feature_info", None)
 
 
 def _without_number(name: str) -> str:

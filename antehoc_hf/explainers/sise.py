@@ -143,15 +143,7 @@ class AdaSise(Sise):
 
 
 def layer_map(masks: Tensor, confidences: Tensor) -> Tensor:
-    """Phase 3: V = MM(Σ_k s_k m_k / |m_k|).
-
-    Args:
-        masks (`Tensor`): (N, 1, H, W) in [0, 1].
-        confidences (`Tensor`): (N,) what is left under each.
-
-    Returns:
-        `Tensor`: (H, W) in [0, 1].
-    """
+    """Phase 3: V = MM(Σ_k s_k m_k / |m_k|), (H, W), of masks (N, 1, H, W) and what is left under each, (N,)."""
     weights = confidences / masks.sum(dim=(1, 2, 3))
     return minmax_maps((weights[:, None, None, None] * masks).sum(dim=0, keepdim=True))[0, 0]
 

@@ -69,10 +69,11 @@ class Protocol:
         return [str(source.recipe) if flag == "{recipe}" else flag for flag in chosen[role]]
 
 
-def _small(channels: tuple[int, ...] = (32, 64, 96, 128), output_stride: int = 16) -> tuple[str, ...]:
-    """A ResNet-10-T that a CPU trains in minutes, with a last grid of 4 × 4 positions at 64 pixels."""
-    options = {"channels": list(channels), "stem_width": 16, "output_stride": output_stride}
-    return ("--backbone", "resnet10t", "--backbone_kwargs", json.dumps(options), "--image_size", "64")
+# A ResNet-10-T that a CPU trains in minutes, with a last grid of 4 × 4 positions at 64 pixels.
+_SMALL = (
+    *("--backbone", "resnet10t", "--image_size", "64"),
+    *("--backbone_kwargs", json.dumps({"channels": [32, 64, 96, 128], "stem_width": 16, "output_stride": 16})),
+)
 
 
 def _shapes(**counts: int) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ PROTOCOLS = {
     "cpu": Protocol(
         name="cpu",
         flags={
-            "classifier": ("--recipe", "cpu", *_small(), "--max_train_samples", "12000", "--num_train_epochs", "5"),
+            "classifier": ("--recipe", "cpu", *_SMALL, "--max_train_samples", "12000", "--num_train_epochs", "5"),
             "comparison": (*_COMPARISON, "--max_train_samples", "4000", "--max_eval_samples", "1000"),
             "captioner": ("--recipe", "captions", "--num_train_epochs", "5"),
             "landmarks": ("--recipe", "landmarks", "--num_train_epochs", "10", *_AREA),
@@ -122,14 +123,8 @@ PROTOCOLS = {
             "comparison": ("--recipe", "{recipe}", "--backbone", "resnet18"),
             "captioner": ("--recipe", "captions", "--backbone", "resnet50", "--image_size", "128"),
             "landmarks": (
-                "--recipe",
-                "landmarks",
-                "--image_size",
-                "128",
-                "--num_train_epochs",
-                "80",
-                *_AREA,
-                *_FROM_THE_START,
+                *("--recipe", "landmarks", "--image_size", "128", "--num_train_epochs", "80"),
+                *(*_AREA, *_FROM_THE_START),
             ),
         },
         shapes={

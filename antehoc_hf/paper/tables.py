@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from antehoc_hf.evaluation.controls import controls_explained
+from antehoc_hf.evaluation.results import markdown_table
 from antehoc_hf.paper.cells import Bench, spread
 from antehoc_hf.paper.protocols import CAPTIONS, CLASSIFICATION, DataSource
 from antehoc_hf.paper.published import ACCURACY, BINARISED, ENERGY_MAPS, STABILITY, Numbers
@@ -65,10 +66,10 @@ class Table:
     def to_markdown(self) -> str:
         """Mean ± standard deviation over seeds; the paper's number in brackets."""
         lines = [f"### {self.kind} {self.number}: {self.title}", "", *self.notes, ""]
-        lines += ["| | " + " | ".join(self.columns.values()) + " |", "|---|" + "---:|" * len(self.columns)]
+        rows = [["", *self.columns.values()]]
         for name, row in self.rows.items():
-            cells = [_cell(row.get(measure), _decimals(measure)) for measure in self.columns]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            rows.append([name, *(_cell(row.get(measure), _decimals(measure)) for measure in self.columns)])
+        lines += markdown_table(rows)
         explained = controls_explained(self.rows)
         lines += ["", explained] if explained else []
         return "\n".join(lines) + "\n"

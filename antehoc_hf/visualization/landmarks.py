@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.visualization.images import COLORMAP, Image, denormalise, energy_pictures
 from antehoc_hf.visualization.layout import MARGIN
 from antehoc_hf.visualization.panel import Caption, as_captions, captioned, pictures_of

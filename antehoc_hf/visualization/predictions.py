@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from antehoc_hf.evaluation.chance import close_to_chance
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.visualization.images import Image, denormalise, energy_pictures
 from antehoc_hf.visualization.panel import Caption, panel
 

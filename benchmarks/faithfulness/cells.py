@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from antehoc_hf.evaluation import paired_difference
+from antehoc_hf.evaluation import bootstrap_mean, paired_difference
 from antehoc_hf.evaluation.bootstrap import Estimate, bootstrap_means
 
 OURS, REFERENCE = "antehoc", "grad-cam"
@@ -62,6 +62,12 @@ CELLS: tuple[Cell, ...] = (
 def mean_of(values: Tensor) -> float:
     """Mean of what is defined, NaN if nothing is."""
     return float(values.double().nanmean())
+
+
+def defined_mean(values: Tensor) -> dict[str, Any]:
+    """Mean of the values that are finite with its interval, for JSON."""
+    values = values.double().cpu()
+    return bootstrap_mean(values[torch.isfinite(values)]).to_dict()
 
 
 def interval(values: Tensor) -> Estimate:

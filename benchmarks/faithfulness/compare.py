@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.paper.cells import CellStore
 from antehoc_hf.training.runs.results import write_results
 from benchmarks.faithfulness import (
     part_cost,
@@ -40,8 +43,9 @@ from benchmarks.faithfulness import (
     part_stability,
     part_worth,
 )
-from benchmarks.faithfulness.subjects import SHAPES, Subject, check_same, load_subject, trained_with
+from benchmarks.faithfulness.subjects import SHAPES, Subject, load_subject, training_settings
 from benchmarks.faithfulness.summary import maps_lines, part_lines, picture
+from benchmarks.output import parser
 
 METHODS = (*("grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "sise", "ada-sise"), "integrated-gradients")
 WORTH_METHODS = ("grad-cam", "score-cam", "sise")
@@ -69,98 +73,87 @@ def settings_of(part: str, options: argparse.Namespace) -> dict[str, Any]:
         "shapes": ("split", "images", "methods"),
         "cost": ("rounds", "cost_backbones", "recipe", "training_flags"),
     }[part]
-    return {name: getattr(options, name) for name in names}
+    training = {} if part == "cost" else training_settings(options)
+    return training | {name: getattr(options, name) for name in names}
 
 
-def computed(part: str, subject: Subject | None, options: argparse.Namespace) -> dict[str, Any]:
-    """The numbers of one part of one seed."""
-    if part == "cost":
-        return part_cost.measure(options)
-    assert subject is not None
-    found: dict[str, Any] = {"accuracy": subject.accuracy}
-    if part == "maps":
-        values = part_maps.image_values(subject, options.methods)
-        torch.save(values, file_of("maps", subject.seed, options).with_suffix(".pt"))
-        return found | {"scores": part_maps.scores([values]), "verdicts": part_maps.verdicts([values])}
-    return found | MEASURES[part](subject, options)
+def name_of(part: str, seed: int, options: argparse.Namespace) -> str:
+    """Of the cell that holds a part's numbers."""
+    return "cost" if part == "cost" else f"{options.split}/{part}-seed-{seed}"
 
 
-def file_of(part: str, seed: int, options: argparse.Namespace) -> Path:
-    """Where a part's numbers are."""
-    if part == "cost":
-        return options.output / "cost.json"
-    return options.output / options.split / f"{part}-seed-{seed}.json"
+def values_file(seed: int, options: argparse.Namespace) -> Path:
+    """Where what every map of every image scores is."""
+    return options.output / options.split / f"maps-seed-{seed}.pt"
 
 
-def jobs(options: argparse.Namespace) -> list[tuple[int, str]]:
-    """(seed, part) in the order in which they are computed."""
-    parts = [part for part in options.parts if part != "shapes" or options.dataset_name == SHAPES]
-    found = [(seed, part) for seed in options.seeds for part in parts if part != "cost"]
-    return found + [(options.seeds[0], "cost")] * ("cost" in parts)
+class Comparison:
+    """Computes what is not there yet; one classifier is in memory at a time."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.cells = options, CellStore(options.output, "faithfulness")
+        self._subject: Subject | None = None
 
-def left(todo: list[tuple[int, str]], seconds: dict[str, float]) -> str:
-    """How long the rest takes, as far as parts have been timed; training comes on top."""
-    unknown = [part for part in PARTS if any(part == other for _, other in todo) and part not in seconds]
-    known = f"about {sum(seconds.get(part, 0.0) for _, part in todo) / 60:.0f} min left"
-    return f"{known}; not timed yet: {', '.join(unknown)}" if unknown else known
+    def run(self) -> None:
+        """All parts seed by seed; the cost, which has no seed, at the end."""
+        options = self.options
+        parts = [part for part in options.parts if part != "shapes" or options.dataset_name == SHAPES]
+        jobs = [(part, seed) for seed in options.seeds for part in parts if part != "cost"]
+        for part, seed in [*jobs, *[("cost", options.seeds[0])] * ("cost" in parts)]:
+            compute = partial(self.computed, part, seed)
+            try:
+                self.cells.get(name_of(part, seed, options), settings_of(part, options), compute)
+            except part_grid.TooFewClassesError as error:
+                print(f"Left out: {error}", flush=True)
 
-
-def run(options: argparse.Namespace) -> None:
-    """Computes what is not there yet."""
-    todo, seconds = [], {}
-    for seed, part in jobs(options):
-        path = file_of(part, seed, options)
-        if path.exists():
-            kept = json.loads(path.read_text())
-            check_same(kept["settings"], settings_of(part, options), path)
-            seconds[part] = kept["seconds"]
-        else:
-            todo.append((seed, part))
-    subject: Subject | None = None
-    while todo:
-        seed, part = todo[0]
-        print(f"== Seed {seed}, {part}: {left(todo, seconds)}", flush=True)
-        if part != "cost" and (subject is None or subject.seed != seed):
-            subject = load_subject(options, seed)
-            print(f"{len(subject.labels)} {options.split} images, accuracy {subject.accuracy:.1f} %", flush=True)
+    def computed(self, part: str, seed: int) -> dict[str, Any]:
+        """The numbers of one part of one seed, and how long they took."""
+        found: dict[str, Any] = {"seed": seed}
+        if part != "cost":
+            subject = self._subject_of(seed)
+            found["accuracy"] = subject.accuracy
         start = time.perf_counter()
-        path = file_of(part, seed, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            found = computed(part, subject, options)
-        except part_grid.TooFewClassesError as error:
-            print(f"Left out: {error}", flush=True)
-            todo.pop(0)
-            continue
-        seconds[part] = time.perf_counter() - start
-        found |= {"settings": settings_of(part, options), "seconds": round(seconds[part], 1), "part": part}
-        write_results(path, {**found, "seed": seed})
-        todo.pop(0)
+        if part == "cost":
+            found |= part_cost.measure(self.options)
+        elif part == "maps":
+            values = part_maps.image_values(subject, self.options.methods)
+            path = values_file(seed, self.options)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(values, path)
+            found |= {"scores": part_maps.scores([values]), "verdicts": part_maps.verdicts([values])}
+        else:
+            found |= MEASURES[part](subject, self.options)
+        return found | {"seconds": round(time.perf_counter() - start, 1)}
+
+    def _subject_of(self, seed: int) -> Subject:
+        if self._subject is None or self._subject.seed != seed:
+            self._subject = load_subject(self.options, seed)
+            right = f"accuracy {self._subject.accuracy:.1f} %"
+            print(f"{len(self._subject.labels)} {self.options.split} images, {right}", flush=True)
+        return self._subject
 
 
 def summarise(options: argparse.Namespace) -> str:
     """Writes the page, the numbers and the picture of all files of the seeds."""
     folder = options.output / options.split
     folder.mkdir(parents=True, exist_ok=True)
-    settings = trained_with(options, options.seeds[0]) | {"split": options.split, "images": options.images}
+    settings = training_settings(options) | {"split": options.split, "images": options.images}
     settings["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     found: dict[str, Any] = {"settings": settings, "seeds": options.seeds, "parts": {}}
     lines: list[str] = []
     accuracies: dict[int, float] = {}
     for part in PARTS:
         seeds = options.seeds[:1] if part == "cost" else options.seeds
-        files = [file_of(part, seed, options) for seed in seeds]
-        files = [path for path in files if path.exists()]
-        if not files:
+        files = [options.output / f"{name_of(part, seed, options)}.json" for seed in seeds]
+        results = [json.loads(path.read_text())["value"] for path in files if path.exists()]
+        if not results:
             continue
-        results = [json.loads(path.read_text()) for path in files]
         accuracies |= {result["seed"]: result["accuracy"] for result in results if "accuracy" in result}
         minutes = sum(result["seconds"] for result in results) / 60
         of = "" if part == "cost" else f", seeds {', '.join(str(result['seed']) for result in results)}"
         lines += ["", f"## {part.capitalize()}", "", f"{minutes:.1f} min{of}.", ""]
         if part == "maps":
-            values = [torch.load(path.with_suffix(".pt"), weights_only=True) for path in files]
+            values = [torch.load(values_file(result["seed"], options), weights_only=True) for result in results]
             lines += maps_lines(values, found)
             picture(values, folder / "summary.png")
             lines += ["", "![main measures](summary.png)"]
@@ -183,8 +176,8 @@ def summarise(options: argparse.Namespace) -> str:
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    command = parser(__doc__)
+    add = command.add_argument
     add("--dataset_name", required=True, help="a data set of the Hub, a folder, or shapes")
     add("--dataset_options", default="", metavar="JSON", help='such as \'{"background": "correlated"}\' of shapes')
     add("--output", type=Path, required=True, help="folder of classifiers and results; give it again to go on")
@@ -194,7 +187,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     add("--methods", nargs="*", default=list(METHODS), help="that ours is compared with, and the controls")
     add("--threads", type=int, default=1, help="of PyTorch")
-    training = parser.add_argument_group("training of the classifiers")
+    training = command.add_argument_group("training of the classifiers")
     add = training.add_argument
     add("--recipe", default="cpu")
     add("--image_size", type=int, default=64)
@@ -204,24 +197,24 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", help="of timm; the recipe's if left out")
     add("--backbone_kwargs", default=json.dumps(BACKBONE_KWARGS), metavar="JSON", help="{} for another backbone")
     add("--training_flags", default="", help="further flags of `antehoc train`, as one text")
-    worth = parser.add_argument_group("worth of patches")
+    worth = command.add_argument_group("worth of patches")
     add = worth.add_argument
     add("--worth_images", type=int, default=100, help="the first of the images")
     add("--worth_orders", type=int, default=128, help="in which the patches of an image are shown")
     add("--worth_methods", nargs="*", default=list(WORTH_METHODS))
-    grid = parser.add_argument_group("grid pointing game")
+    grid = command.add_argument_group("grid pointing game")
     add = grid.add_argument
     add("--mosaics", type=int, default=100)
     add("--confidence", type=float, default=0.9, help="least probability of the images' predicted class")
     add("--mosaic_sizes", nargs="+", choices=("twice", "same"), default=["twice"], help="of the image's size")
     add("--grid_methods", nargs="*", default=list(GRID_METHODS))
-    cost = parser.add_argument_group("cost")
+    cost = command.add_argument_group("cost")
     add = cost.add_argument
     add("--rounds", type=int, default=12)
     add("--cost_backbones", nargs="+", default=["resnet18", "resnet50"])
-    options = parser.parse_args(argv)
+    options = command.parse_args(argv)
     if options.worth_orders < 4 or options.worth_orders % 4:
-        parser.error(
+        command.error(
             f"--worth_orders {options.worth_orders} must be a multiple of 4: two halves, each also backwards."
         )
     return options
@@ -231,8 +224,11 @@ def main(argv: list[str] | None = None) -> None:
     """Computes what is missing, and prints the summary."""
     options = parsed(argv)
     torch.set_num_threads(options.threads)
-    run(options)
-    print(summarise(options))
+    try:
+        Comparison(options).run()
+        print(summarise(options))
+    except UsageError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

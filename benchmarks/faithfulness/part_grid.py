@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
+from antehoc_hf.evaluation import energy_share, pointing_game
 from antehoc_hf.modeling.scaling import patch_grid
-from benchmarks.faithfulness.cells import OURS
+from benchmarks.faithfulness.cells import OURS, defined_mean
 from benchmarks.faithfulness.coalition_truth import coalitions, on_patches, shapley, spread
 from benchmarks.faithfulness.subjects import Explain, Subject, maps_of, predict, signed_map
 
@@ -85,10 +85,9 @@ def play(maps: Sequence[Tensor]) -> dict[str, Any]:
     ]
     # The four maps of a mosaic belong together: the mosaics are what is drawn for the interval.
     share, hit = torch.stack(shares, dim=1).cpu(), torch.stack(hits, dim=1).cpu()
-    defined = share.nanmean(dim=1)
     return {
-        "energy in the quadrant": bootstrap_mean(defined[torch.isfinite(defined)]).to_dict(),
-        "maximum in the quadrant": bootstrap_mean(hit.float().mean(dim=1)).to_dict(),
+        "energy in the quadrant": defined_mean(share.nanmean(dim=1)),
+        "maximum in the quadrant": defined_mean(hit.float().mean(dim=1)),
         "empty maps": {"value": int(torch.isnan(share).sum()), "low": None, "high": None, "count": share.numel()},
     }
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.sanity import cascade, randomisation_steps, randomised
 from antehoc_hf.evaluation.stability import map_similarity
 from antehoc_hf.explainers import load_explainer
-from benchmarks.faithfulness.cells import OURS, REFERENCE
+from benchmarks.faithfulness.cells import OURS, REFERENCE, defined_mean
 from benchmarks.faithfulness.subjects import Subject, maps_of, predict
 
 METHODS = (OURS, REFERENCE, "sobel")
@@ -54,4 +53,4 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
 
 def _similarity(maps: Tensor, others: Tensor) -> dict[str, Any]:
     values = torch.cat([map_similarity(*pair) for pair in zip(maps.split(100), others.split(100), strict=True)])
-    return bootstrap_mean(values.double().cpu()).to_dict()
+    return defined_mean(values)

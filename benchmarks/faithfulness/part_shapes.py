@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from antehoc_hf.evaluation import bootstrap_mean, energy_share, pointing_game
+from antehoc_hf.evaluation import energy_share, pointing_game
 from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.evaluation.parts import importance_correlation, part_importance
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.evaluation.shapes_parts import region_masks
 from antehoc_hf.shapes.scene import REGIONS, Recipe, draw
-from benchmarks.faithfulness.cells import OURS
+from benchmarks.faithfulness.cells import OURS, defined_mean
 from benchmarks.faithfulness.shape_truth import elsewhere, prepared, removals, shapley_values, true_maps
 from benchmarks.faithfulness.subjects import Subject, maps_of, predict, signed_map
 
@@ -48,7 +48,7 @@ def background_use(subject: Subject) -> tuple[dict[str, Any], Tensor, Tensor]:
         "accuracy here": 100.0 * (subject.labels == subject.predicted),
         "accuracy on another ground": 100.0 * (subject.labels == found),
     }
-    return {name: _mean(values[counted]) for name, values in columns.items()}, lost, counted
+    return {name: defined_mean(values[counted]) for name, values in columns.items()}, lost, counted
 
 
 def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def map_scores(energy: Tensor, signed: Tensor, truth: dict[str, Tensor]) -> dict
     usable = counted & torch.isfinite(on_ground)
     link = float(spearman(on_ground[usable][None], lost[usable][None])) if int(usable.sum()) > 2 else float("nan")
     return {
-        "energy in the mask": _mean(energy_share(energy, truth["deciding"])),
-        "energy / area": _mean(energy_share_over_area(energy, truth["deciding"])),
-        "pointing game": _mean(pointing_game(energy, truth["deciding"])),
-        "part importance": _mean(importance_correlation(importance, truth["effects"]).correlation),
-        "part importance, Shapley": _mean(importance_correlation(importance, truth["shapley"]).correlation),
-        "the same with the ground": _mean(with_ground.correlation),
-        "energy on the ground": _mean(on_ground),
-        "energy on the ground / area": _mean(energy_share_over_area(energy, truth["background"])),
+        "energy in the mask": defined_mean(energy_share(energy, truth["deciding"])),
+        "energy / area": defined_mean(energy_share_over_area(energy, truth["deciding"])),
+        "pointing game": defined_mean(pointing_game(energy, truth["deciding"])),
+        "part importance": defined_mean(importance_correlation(importance, truth["effects"]).correlation),
+        "part importance, Shapley": defined_mean(importance_correlation(importance, truth["shapley"]).correlation),
+        "the same with the ground": defined_mean(with_ground.correlation),
+        "energy on the ground": defined_mean(on_ground),
+        "energy on the ground / area": defined_mean(energy_share_over_area(energy, truth["background"])),
         "ground: energy and use": {
             "value": None if link != link else link,
             "low": None,
@@ -124,12 +124,7 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     for name, (energy, ranking) in true_maps(subject, masks, truth["shapley"]).items():
         found[name] = map_scores(energy, ranking, truth)
     worth = {
-        measured: {region: _mean(truth[key][:, index]) for index, region in enumerate(REGIONS)}
+        measured: {region: defined_mean(truth[key][:, index]) for index, region in enumerate(REGIONS)}
         for measured, key in (("probability lost", "effects"), ("Shapley value", "shapley"))
     }
     return {"scores": found, "background": {"the network": use}, "removals": worth}
-
-
-def _mean(values: Tensor) -> dict[str, Any]:
-    values = values.double().cpu()
-    return bootstrap_mean(values[torch.isfinite(values)]).to_dict()

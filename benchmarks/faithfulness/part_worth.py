@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from antehoc_hf.evaluation import bootstrap_mean
 from antehoc_hf.evaluation.rank_correlation import spearman
 from antehoc_hf.modeling.scaling import patch_grid
 from antehoc_hf.training.objectives.patches import background_images, black_of, shown_images
-from benchmarks.faithfulness.cells import CELLS, OURS, interval
+from benchmarks.faithfulness.cells import CELLS, OURS, defined_mean, interval
 from benchmarks.faithfulness.part_maps import image_values
 from benchmarks.faithfulness.subjects import Subject, maps_of, predict, signed_map
 
@@ -134,5 +133,4 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
 def _agreement(maps: Tensor, truth: Tensor) -> dict[str, Any]:
     """Rank correlation over the patches, a mean over images."""
     coarse = F.adaptive_avg_pool2d(maps, (truth.shape[-2], truth.shape[-1]))
-    values = spearman(coarse.flatten(1), truth.flatten(1)).double().cpu()
-    return bootstrap_mean(values[torch.isfinite(values)]).to_dict()
+    return defined_mean(spearman(coarse.flatten(1), truth.flatten(1)))

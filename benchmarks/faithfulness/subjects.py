@@ -17,12 +17,12 @@ from transformers import AutoImageProcessor
 from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling.map_head import of_target
+from antehoc_hf.paper.cells import CellStore
 from antehoc_hf.training.data import ImageDataset, load_image_data, sample
 from antehoc_hf.training.runs.train import train
 
 SHAPES = "shapes"
 BATCH = 50
-_TRAINED_WITH = "trained_with.json"
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 """(pixel_values (B, 3, H, W), target (B,)) → maps (B, 1, H, W)."""
@@ -82,20 +82,9 @@ def training_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def trained_with(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """The settings noted with this seed's classifier; those given where none are."""
-    noted = options.output / f"seed-{seed}" / _TRAINED_WITH
-    return json.loads(noted.read_text()) if noted.exists() else training_settings(options)
-
-
 def trained(options: argparse.Namespace, seed: int) -> Path:
     """The folder of this seed's classifier, which is trained if it is not there yet."""
     folder = options.output / f"seed-{seed}"
-    settings, noted = training_settings(options), folder / _TRAINED_WITH
-    if (folder / "model.safetensors").exists():
-        if noted.exists():
-            check_same(json.loads(noted.read_text()), settings, folder)
-        return folder
     flags: dict[str, Any] = {
         "recipe": options.recipe,
         "dataset_name": options.dataset_name,
@@ -107,26 +96,19 @@ def trained(options: argparse.Namespace, seed: int) -> Path:
         "output_dir": folder,
         "report_to": "none",
         "backbone_kwargs": options.backbone_kwargs,
+        "backbone": options.backbone,
+        "max_train_samples": options.train_images,
+        "dataset_options": json.dumps(dataset_options(options)) if dataset_options(options) else None,
     }
-    if options.backbone:
-        flags["backbone"] = options.backbone
-    if options.train_images:
-        flags["max_train_samples"] = options.train_images
-    if dataset_options(options):
-        flags["dataset_options"] = json.dumps(dataset_options(options))
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    train([*words, *shlex.split(options.training_flags)])
-    noted.write_text(json.dumps(settings, indent=1))
+    words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
+
+    def compute() -> dict[str, Any]:
+        if not (folder / "model.safetensors").exists():
+            train([*words, *shlex.split(options.training_flags)])
+        return {}
+
+    CellStore(options.output, "faithfulness").get(f"seed-{seed}/trained_with", training_settings(options), compute)
     return folder
-
-
-def check_same(found: dict[str, Any], wanted: dict[str, Any], where: Path) -> None:
-    """Raises a SystemExit naming the first setting with which the file was made and which is another one now."""
-    for name, value in wanted.items():
-        if name in found and found[name] != value:
-            raise SystemExit(
-                f"{where} was made with {name}={found[name]!r}, not {value!r}: give the same, or another --output."
-            )
 
 
 def images_of(options: argparse.Namespace, processor: Any, names: list[str]) -> ImageDataset:

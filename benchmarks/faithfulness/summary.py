@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from antehoc_hf.evaluation import CONTROLS
 from antehoc_hf.evaluation.controls import controls_explained
+from antehoc_hf.evaluation.results import markdown_table
 from benchmarks.faithfulness import part_maps
 from benchmarks.faithfulness.cells import CELLS, MARGIN_BEST, MARGIN_REFERENCE, OURS, Cell
 
@@ -61,17 +62,16 @@ def over_seeds(estimates: Sequence[Mapping[str, Any]], decimals: int) -> str:
 def score_table(seeds: Sequence[Mapping[str, Any]], first: str = "map") -> list[str]:
     """Rows and measures as they are in the files of the seeds; percentages and counts with one decimal."""
     measures = list(dict.fromkeys(measure for row in seeds[0].values() for measure in row))
-    lines = [f"| {first} | " + " | ".join(measures) + " |", "|---|" + "---:|" * len(measures)]
-    decimals = {}
+    decimals, rows = {}, [[first, *measures]]
     for measure in measures:
         values = [row[measure]["value"] for seed in seeds for row in seed.values() if measure in row]
         decimals[measure] = 1 if max((abs(value) for value in values if value is not None), default=0.0) > 5 else 3
     for row in seeds[0]:
         of_seeds = [seed.get(row, {}) for seed in seeds]
         cells = [over_seeds([found[m] for found in of_seeds if m in found], decimals[m]) for m in measures]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        rows.append([row, *cells])
     explained = controls_explained(seeds[0])
-    return [*lines, "", explained] if explained else lines
+    return [*markdown_table(rows), *(["", explained] if explained else [])]
 
 
 def verdict_table(rows: Sequence[Mapping[str, Any]], per_seed: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -111,12 +111,11 @@ def cell_table(per_seed: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[str]
 
 
 def _cell_table(per_seed: Sequence[Mapping[str, Mapping[str, Any]]], cells: Sequence[Cell]) -> list[str]:
-    heads = [f"{cell.heading} {'↑' if cell.higher else '↓'}" for cell in cells]
-    lines = ["| map | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    rows = [["map", *(f"{cell.heading} {'↑' if cell.higher else '↓'}" for cell in cells)]]
     for name in per_seed[0]:
         shown = [over_seeds([seed[name][cell.name] for seed in per_seed], cell.decimals) for cell in cells]
-        lines.append(f"| {f'**{name}**' if name == OURS else name} | " + " | ".join(shown) + " |")
-    return lines
+        rows.append([f"**{name}**" if name == OURS else name, *shown])
+    return markdown_table(rows)
 
 
 def maps_lines(values: Sequence[part_maps.Values], found: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from antehoc_hf.commands.errors import UsageError, need
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.captions import bleu, not_learned, unlearned_words
-from antehoc_hf.evaluation.mode import evaluation_mode
+from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 from antehoc_hf.modeling.word_maps import position_features
