@@ -9,7 +9,6 @@ closed form's: the head of MobileNetV3 is not linear on its last layer, and the 
 `bench.json` holds every single ratio, `bench.md` the table.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -49,6 +48,7 @@ from benchmarks.cost import (
     our_step,
     plain_step,
 )
+from benchmarks.output import parser
 
 # timm's names, with what the forward pass with a map may cost at batch 1.
 NETWORKS = {
@@ -254,11 +254,11 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the rounds, fewer networks")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--quick", action="store_true", help="a quarter of the rounds, fewer networks")
+    command.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    command.add_argument("--output", type=Path, default=Path("outputs/bench"))
+    options = command.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     options.output.mkdir(parents=True, exist_ok=True)

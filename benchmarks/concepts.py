@@ -8,9 +8,6 @@ to its class must rise with that truth; TCAV's score is given as well. Usage:
     python -m benchmarks.concepts --dataset_name uoft-cs/cifar10 --output outputs/concepts
 """
 
-import argparse
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from tqdm import tqdm
 from antehoc_hf import AnteHocImageProcessor
 from antehoc_hf.concepts import TCAV, VisualTCAV
 from antehoc_hf.training.data import load_image_data, sample
+from benchmarks.output import parser, report
 
 COLOURS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 # Share of training images whose tag is another class's; None: no tag at all.
@@ -109,17 +107,17 @@ def measure(model: nn.Module, test: Tensor, labels: Tensor, others: Tensor, pain
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset_name", required=True)
-    parser.add_argument("--classes", nargs=3, default=["airplane", "automobile", "frog"])
-    parser.add_argument("--backbone", default="resnet10t")
-    parser.add_argument("--image_size", type=int, default=64)
-    parser.add_argument("--train_images", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--dataset_name", required=True)
+    command.add_argument("--classes", nargs=3, default=["airplane", "automobile", "frog"])
+    command.add_argument("--backbone", default="resnet10t")
+    command.add_argument("--image_size", type=int, default=64)
+    command.add_argument("--train_images", type=int, default=6000)
+    command.add_argument("--epochs", type=int, default=5)
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--output", type=Path, required=True)
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
     processor = AnteHocImageProcessor.from_backbone(options.backbone, image_size=options.image_size, crop_pct=1.0)
     data = load_image_data(options.dataset_name, validation_fraction=0.0, seed=0)
@@ -130,8 +128,8 @@ def main() -> None:
     others = chosen(splits.train, [i for i in range(len(data.targets.names)) if i not in wanted], 500)[0]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
     black, white = (0 - mean) / std, (1 - mean) / std
-    options.output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    text = ""
     for seed in options.seeds:
         for p in UNRELIABLE:
             generator = torch.Generator().manual_seed(1000 + seed)
@@ -144,17 +142,8 @@ def main() -> None:
                 images = paint(train_images, unreliable_tags(train_labels, p, generator))
             model = train(images, train_labels, options.backbone, options.epochs, seed)
             rows.append({"seed": seed, "p": p, **measure(model, test_images, test_labels, others, paint, seed)})
-            write(options, rows)
-    print((options.output / "concepts.md").read_text())
-
-
-def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """What is known so far: an interrupted run keeps its finished networks."""
-    settings = {key: str(value) for key, value in vars(options).items() if key != "output"}
-    settings["dataset_name"] = Path(options.dataset_name).name
-    (options.output / "concepts.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
-    text = f"{settings}, {platform.machine()}, torch {torch.__version__}\n\n{table(rows)}\n"
-    (options.output / "concepts.md").write_text(text)
+            text = report(options, "concepts", rows, table(rows))  # an interrupted run keeps its finished networks
+    print(text)
 
 
 def chosen(split: Any, classes: list[int], count: int) -> tuple[Tensor, Tensor]:
@@ -180,7 +169,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['follows swapped tag']:.3f} | "
             f"{row['Visual-TCAV attribution']:.3f} | {row['TCAV score']:.3f} | {p_values} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

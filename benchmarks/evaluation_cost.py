@@ -8,7 +8,6 @@ grow. Usage:
     python -m benchmarks.evaluation_cost --images 48 --backbone resnet50 --image_size 128
 """
 
-import argparse
 import os
 import platform
 import resource
@@ -24,6 +23,7 @@ from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.explainers import measured_explainers
+from benchmarks.output import parser
 
 
 def settings(images: int) -> EvaluationSettings:
@@ -73,14 +73,14 @@ def alone(model: AnteHocForImageClassification, calls: Counter[int], size: int, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--alone_share", type=float, default=1.0, help="of the passes to make again by themselves")
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--images", type=int, default=48)
+    command.add_argument("--batch_size", type=int, default=16)
+    command.add_argument("--backbone", default="resnet50")
+    command.add_argument("--image_size", type=int, default=128)
+    command.add_argument("--rounds", type=int, default=2)
+    command.add_argument("--alone_share", type=float, default=1.0, help="of the passes to make again by themselves")
+    options = command.parse_args()
     torch.set_num_threads(1)
     model = AnteHocForImageClassification.from_backbone(
         options.backbone, num_labels=10, image_size=options.image_size

@@ -6,10 +6,7 @@ Figures are medians and quartiles over images, after a few of warming up. How go
     python -m benchmarks.explainers --model outputs/cifar10 --dataset_name uoft-cs/cifar10 --output outputs/explainers
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Mapping
@@ -26,6 +23,7 @@ from antehoc_hf import AnteHocForImageClassification
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.explainers.masked import masked_outputs
 from antehoc_hf.training.data import load_image_data, sample
+from benchmarks.output import parser, report
 
 METHODS = (
     *("antehoc", "grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "integrated-gradients"),
@@ -89,14 +87,14 @@ def table(found: Costs) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--dataset_name", required=True)
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--model", required=True)
+    command.add_argument("--dataset_name", required=True)
+    command.add_argument("--images", type=int, default=50)
+    command.add_argument("--methods", nargs="+", default=list(METHODS))
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--output", type=Path, required=True)
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
     model = AnteHocForImageClassification.from_pretrained(options.model).eval()
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
@@ -107,13 +105,7 @@ def main() -> None:
         raise SystemExit(f"{options.dataset_name} has no images to test on.")
     images = torch.stack([test[index]["pixel_values"] for index in sample(test, options.images + WARM_UP)])
     costs = timed(model, {name: load_explainer(name, model) for name in options.methods}, images)
-    settings = {key: str(value) for key, value in vars(options).items() if key not in ("output", "model")}
-    settings["dataset_name"] = Path(options.dataset_name).name
-    text = f"{settings}, {platform.machine()}, torch {torch.__version__}\n\n{table(costs)}"
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "explainers.json").write_text(json.dumps({"settings": settings, "costs": costs}, indent=1))
-    (options.output / "explainers.md").write_text(text)
-    print(text)
+    print(report(options, "explainers", costs, table(costs)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What benchmarks do alike: the command line, tables of means, and where a table goes."""
 
 import argparse
+import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +33,19 @@ def _mean(values: Sequence[float] | None) -> str:
         return "–"
     mean = bootstrap_mean(torch.tensor(values))
     return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+
+
+def report(options: argparse.Namespace, name: str, numbers: object, table: str) -> str:
+    """Writes NAME.json and NAME.md into the folder `options.output`: what was asked for, on what machine it ran, and
+    what came of it; gives the text.
+    """
+    settings = {key: str(value) for key, value in vars(options).items() if key not in ("output", "model")}
+    settings["dataset_name"] = Path(options.dataset_name).name
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / f"{name}.json").write_text(json.dumps({"settings": settings, name: numbers}, indent=1))
+    text = f"{settings}, {platform.machine()}, torch {torch.__version__}\n\n{table}"
+    (options.output / f"{name}.md").write_text(text)
+    return text
 
 
 def show(text: str, path: Path | None) -> None:

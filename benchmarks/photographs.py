@@ -6,7 +6,6 @@
 docs/images/NOTICE.md says whose photographs they are. The three were chosen before a map of them was seen.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.visualization.images import COLORMAP, overlay, photo_parts
 from antehoc_hf.visualization.layout import Picture
 from antehoc_hf.visualization.panel import Caption, captioned
+from benchmarks.output import parser
 
 
 def main(model_name: str, files: Sequence[str], output: str) -> None:
@@ -45,9 +45,9 @@ def main(model_name: str, files: Sequence[str], output: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("files", nargs="+")
-    parser.add_argument("--output", required=True)
-    given = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("model")
+    command.add_argument("files", nargs="+")
+    command.add_argument("--output", required=True)
+    given = command.parse_args()
     main(given.model, given.files, given.output)

@@ -10,7 +10,6 @@ with the same command. All flags but the three of this script are those of `ante
 `--subject_column COLUMN` pools the splits and keeps a fifth of the persons, drawn with seed 0, for testing.
 """
 
-import argparse
 import json
 import platform
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from antehoc_hf.training.runs.results import RESULTS_FILE, telling_metrics
 from antehoc_hf.training.runs.settings import RunSettings, parse_settings
 from antehoc_hf.training.runs.train import build_model, build_trainer, train
 from benchmarks.faithfulness.summary import score_table
+from benchmarks.output import parser
 
 
 class PlainNetwork(nn.Module):
@@ -152,11 +152,11 @@ def summarise(output: Path, flags: Sequence[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--subject_column")
-    parser.add_argument("--output", type=Path, required=True)
-    options, flags = parser.parse_known_args()
+    command = parser(__doc__)
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    command.add_argument("--subject_column")
+    command.add_argument("--output", type=Path, required=True)
+    options, flags = command.parse_known_args()
     flags += ["--report_to", "none"]
     if options.subject_column is not None:
         place = flags.index("--dataset_name") + 1
@@ -169,7 +169,7 @@ def main() -> None:
             try:
                 cells.get(f"seed-{seed}/{part}", {"flags": flags}, compute)
             except UsageError as error:
-                parser.error(str(error))
+                command.error(str(error))
     text = summarise(options.output, flags)
     (options.output / "summary.md").write_text(text)
     print(text)

@@ -129,11 +129,11 @@ def main() -> None:
                 found[name, column].append(value)
     columns = [key for name, key in found if name == next(iter(WORTHS))]
     print(f"{options.images} {options.split} images, {options.pairs} pairs each, grid {options.grid}\n")
-    rows = [["worth", *columns]]
+    lines = [["worth", *columns]]
     for name in WORTHS:
         means = [torch.tensor(found[name, column]).nanmean() for column in columns]
-        rows.append([name, *(f"{float(mean):.2f}" for mean in means)])
-    print("\n".join(markdown_table(rows)))
+        lines.append([name, *(f"{float(mean):.2f}" for mean in means)])
+    print("\n".join(markdown_table(lines)))
 
 
 if __name__ == "__main__":

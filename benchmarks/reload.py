@@ -2,7 +2,6 @@
 the pipelines. Predicts test images of the built-in data set and compares. Usage: `python -m benchmarks.reload FOLDER…`
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import antehoc_hf  # noqa: F401  makes the Auto classes know the models
 from antehoc_hf import load_shapes
+from benchmarks.output import parser
 
 AGREE = 1e-4
 
@@ -111,10 +111,10 @@ def reload(folder: str, rows: Any) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, default=12)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("folders", type=Path, nargs="+")
+    command.add_argument("--images", type=int, default=12)
+    options = command.parse_args()
     disable_progress_bar()
     rows = load_shapes(train=0, validation=0, test=options.images)["test"]
     wrong = [problem for folder in options.folders for problem in reload(str(folder), rows)]

@@ -6,7 +6,6 @@ counts and every refusal, in Markdown; what is in its `.jsonl` is not looked at 
     python -m benchmarks.sweep [--output docs/backbones.md] [--filter 'resnet*']
 """
 
-import argparse
 import fnmatch
 import json
 import logging
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification
 from antehoc_hf.modeling.landmark_cnn import NAME as LANDMARK_CNN
+from benchmarks.output import parser
 
 SECONDS_FOR_ONE = 240
 
@@ -90,11 +90,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/sweep/backbones.md"))
-    parser.add_argument("--filter", default="*", help="only architectures that match, e.g. 'resnet*'")
-    parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--output", type=Path, default=Path("outputs/sweep/backbones.md"))
+    command.add_argument("--filter", default="*", help="only architectures that match, e.g. 'resnet*'")
+    command.add_argument("--workers", type=int, default=1)
+    options = command.parse_args()
     names = fnmatch.filter(timm.list_models(exclude_filters=LANDMARK_CNN), options.filter)  # that one is ours
     context = multiprocessing.get_context("spawn")
     # A fresh process now and then: what one architecture leaves behind must not reach the next.

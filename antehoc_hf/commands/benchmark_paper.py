@@ -14,7 +14,7 @@ import torch
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.explainers import EXPLAINERS
+from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.paper.cells import Bench, CellStore
 from antehoc_hf.paper.figures import draw
 from antehoc_hf.paper.landmarks import parts_table
@@ -42,9 +42,8 @@ def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:
         ValueError: for options or data that make no sense, in one sentence.
         OSError: if something cannot be read or written.
     """
-    unknown = [name for name in options.explainers if name not in EXPLAINERS]
-    if unknown:
-        raise UsageError(f"There is no explainer {unknown[0]!r}: there are {', '.join(EXPLAINERS)}.")
+    for name in options.explainers:
+        check_explainer(name)
     protocol = protocol_named(options.recipe)
     protocol = replace(
         protocol,

@@ -11,11 +11,18 @@ from PIL import Image
 
 from antehoc_hf import example
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, predictions, unique_names
+from antehoc_hf.commands.inputs import (
+    batches,
+    image_files,
+    load_model,
+    pictures_of,
+    pixel_values_of,
+    predictions,
+    unique_names,
+)
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.explainers.base import Attribution
-from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison
 
@@ -76,7 +83,7 @@ def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Pa
     return results
 
 
-def explainer_named(name: str, model: Any, processor: Any, layer: str | None) -> Explainer:
+def explainer_named(name: str, model: Any, processor: Any, layer: str | None = None) -> Explainer:
     """Raises a UsageError if a package that it needs is missing."""
     one_layer = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam", "score-cam", "integrated-grad-cam")
     try:
@@ -111,9 +118,7 @@ def _explain_batch(
     figures: bool,
 ) -> list[dict[str, Any]]:
     """Every method on one batch; maps and figures are written, what is told of each image is returned."""
-    pixel_values = processor(
-        images=[without_ends(image, processor) for _, image in opened], return_tensors="pt"
-    ).pixel_values
+    pixel_values = pixel_values_of(opened, processor)
     told = predictions(model, pixel_values)  # before any time is taken: a model's first pass is slower
     explained: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}

@@ -20,6 +20,7 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.modeling.backbone import hub_in_one_try
+from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
 from antehoc_hf.training.data.images import decode_image
@@ -169,6 +170,12 @@ def in_words(model: Any, logits: Tensor) -> list[str]:
     shares, classes = logits.float().softmax(dim=1).max(dim=1)
     labels = model.config.id2label
     return [f"{labels[c]} {100 * p:.0f} %" for p, c in zip(shares.tolist(), classes.tolist(), strict=True)]
+
+
+def pixel_values_of(opened: Sequence[tuple[Path, Image.Image]], processor: Any) -> Tensor:
+    """The images as the model takes them, (B, 3, H, W)."""
+    images = [without_ends(image, processor) for _, image in opened]
+    return processor(images=images, return_tensors="pt").pixel_values  # type: ignore[no-any-return]
 
 
 def pictures_of(opened: Sequence[tuple[Path, Image.Image]], processor: Any, pixel_values: Tensor) -> Any:

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import batches, image_files, load_model, model_config, pictures_of, unique_names
+from antehoc_hf.commands.explain_images import explainer_named
+from antehoc_hf.commands.inputs import (
+    batches,
+    image_files,
+    load_model,
+    model_config,
+    pictures_of,
+    pixel_values_of,
+    unique_names,
+)
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.concepts.regions import Region
-from antehoc_hf.explainers import Explainer, load_explainer
+from antehoc_hf.explainers import Explainer
 from antehoc_hf.explainers.registry import check_explainer
-from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization.gallery import gallery
 
@@ -52,19 +60,12 @@ def _galleries(options: RegionArguments, paths: Sequence[Path], files: dict[int,
     labels = model.config.id2label
     if "logits" not in getattr(model, "onnx_outputs", ("logits",)) or not labels:
         raise UsageError(f"{options.model} is not a classifier: a gallery needs classes.")
-    try:
-        explainer = load_explainer(
-            options.explainer, model, image_mean=processor.image_mean, image_std=processor.image_std
-        )
-    except ImportError as error:
-        raise UsageError(str(error)) from error
+    explainer = explainer_named(options.explainer, model, processor)
     best: dict[int, list[tuple[float, int, Any]]] = {}
     found: list[dict[str, Any]] = []
     skipped: list[str] = []
     for opened in batches(paths, options.batch_size, options.on_bad_image, skipped, "Looking for regions"):
-        pixel_values = processor(
-            images=[without_ends(image, processor) for _, image in opened], return_tensors="pt"
-        ).pixel_values
+        pixel_values = pixel_values_of(opened, processor)
         pictures = pictures_of(opened, processor, pixel_values)
         classes, parts = _regions_of(model, explainer, pixel_values, options)
         for (path, _), picture, class_, own in zip(opened, pictures, classes, parts, strict=True):

@@ -10,8 +10,9 @@ from antehoc_hf.evaluation.complexity import map_mean
 from antehoc_hf.evaluation.controls import CONTROLS
 from antehoc_hf.evaluation.faithfulness import avg_drop, drop_cond, inc_cond, win
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
+from antehoc_hf.evaluation.loading import load_metric
 from antehoc_hf.evaluation.localisation import energy_share, pointing_game
-from antehoc_hf.evaluation.metric import METRICS, Metric, load_metric, metric_path, register_metric
+from antehoc_hf.evaluation.metric import METRICS, Metric, metric_path, register_metric
 from antehoc_hf.evaluation.parts import importance_correlation
 from antehoc_hf.evaluation.report import evaluate_maps
 from antehoc_hf.evaluation.road import road

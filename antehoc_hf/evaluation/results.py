@@ -135,7 +135,7 @@ class MapReport:
             "notes": self.notes,
         }
 
-    def tomarkdown_table(self) -> str:
+    def to_markdown(self) -> str:
         """Tables with intervals, the metrics that brightness can't buy first, and what must be known to read them."""
         level, seed = f"{100 * self.settings.get('level', 0.95):.0f} %", self.settings.get("seed", 0)
         lines = [f"{self._images()} {self.about} In brackets: {level} bootstrap intervals. Seed {seed}.".strip()]

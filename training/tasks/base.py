@@ -9,15 +9,19 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import EvalPrediction
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.scorer import Explainer
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.loading import load_data
+from antehoc_hf.training.data.masks import check_mask_column
 from antehoc_hf.training.data.targets import ReadTargets, T
 from antehoc_hf.training.objectives.base import has_map
 from antehoc_hf.training.pushing import Saveable
@@ -57,7 +61,7 @@ class MeasureOptions:
     count: int = 1000
     insertion_deletion_images: int = 0
     mask_column: str | None = None
-    explainers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    explainers: Mapping[str, Explainer] = field(default_factory=dict)
     target: Literal["label", "prediction"] = "label"
     thorough: bool = False
     batch_size: int = 32
@@ -124,11 +128,12 @@ class Task(ABC, Generic[T, M]):
         """How the targets are read from the split that defines them; they fit `model` if one is given."""
 
     def check_data(self, data: ImageData[T], measure: MeasureOptions) -> None:
-        """What else must hold before any work is done.
+        """What else must hold before any work is done, such as a column of masks that is asked for.
 
         Raises:
-            UsageError: if it does not.
+            UsageError, DataError: if it does not.
         """
+        check_mask_column(data, measure.mask_column)
 
     @abstractmethod
     def config_options(self, data: ImageData[T]) -> dict[str, object]:
@@ -239,6 +244,26 @@ class Task(ABC, Generic[T, M]):
 
 
 AnyTask = Task[Any, Any]
+
+
+def measured_maps(
+    model: TimmPreTrainedModel,
+    images: ImageDataset,
+    options: MeasureOptions,
+    settings: EvaluationSettings | None = None,
+    *,
+    dataset: Dataset[dict[str, Tensor]] | None = None,
+    collate_fn: Callable[..., Mapping[str, Tensor]] | None = None,
+    **more: Any,
+) -> MeasuredMaps:
+    """What `evaluate_maps` (which `more` is for) says of a seeded choice of the images, or of the same ones in
+    `dataset`, which has what else the report needs.
+    """
+    subset = Subset(images if dataset is None else dataset, sample(images, options.count))
+    loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=collate_fn)
+    found = {"explainers": options.explainers, "progress": options.progress, **more}
+    report = evaluate_maps(model, loader, settings, **found)
+    return MeasuredMaps(report.to_dict(), report.to_text().splitlines())
 
 
 def _print_once(text: str) -> None:

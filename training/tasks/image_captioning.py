@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Subset as TorchSubset
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError, need
-from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings
 from antehoc_hf.evaluation.captions import bleu, not_learned, unlearned_words
 from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
@@ -37,7 +36,7 @@ from antehoc_hf.training.pushing import Saveable
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import CaptioningArguments, DataArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts, measured_maps
 from antehoc_hf.visualization import denormalise, photo_parts
 from antehoc_hf.visualization.captions import Described, caption_panel, word_map_strip
 
@@ -187,16 +186,9 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         warning = not_learned(self._unlearned)
         if options.count < 1:
             return MeasuredMaps(metrics=metrics, warning=warning)
-        subset = TorchSubset(images, sample(images, options.count))
-        loader = DataLoader(subset, options.batch_size, num_workers=options.workers, collate_fn=_collator(tokenizer))
-        report = evaluate_maps(
-            model,
-            loader,
-            EvaluationSettings(target=options.target),
-            explainers=options.explainers,
-            progress=options.progress,
-        )
-        return MeasuredMaps(report.to_dict(), report.to_text().splitlines(), metrics, warning)
+        settings = EvaluationSettings(target=options.target)
+        found = measured_maps(model, images, options, settings, collate_fn=_collator(tokenizer))
+        return replace(found, metrics=metrics, warning=warning)
 
     def save_figures(
         self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path

@@ -9,12 +9,10 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data import Subset as TorchSubset
 from transformers import EvalPrediction
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation import EvaluationSettings
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
@@ -22,13 +20,13 @@ from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.columns import find_label_column
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.labels import PROBLEM_TYPES, LabelSpace, Unlabelled, read_label_space
-from antehoc_hf.training.data.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.masks import WithMasks
 from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.metrics import metrics_of
 from antehoc_hf.training.runs.maps import MapChoice, config_of
 from antehoc_hf.training.runs.options import ClassificationArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Task, TrainerParts, measured_maps
 from antehoc_hf.visualization import Caption, photo_parts
 from antehoc_hf.visualization.predictions import figure_of_predictions
 
@@ -84,10 +82,6 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         options = {**config, **config_of(map_choice), "problem_type": self.options.problem_type}
         return self.model_class.from_backbone(model.backbone, pretrained=model.pretrained_source(), **options)
 
-    def check_data(self, data: ImageData[LabelSpace], measure: MeasureOptions) -> None:
-        """Raises a UsageError if the column of masks is missing."""
-        check_mask_column(data, measure.mask_column)
-
     def config_options(self, data: ImageData[LabelSpace]) -> dict[str, object]:
         """Classes and kind of problem."""
         names = data.targets.names
@@ -141,21 +135,10 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
             return MeasuredMaps()
         if isinstance(images.targets, Unlabelled):
             return MeasuredMaps(lines=["The maps are not measured without labels; `antehoc attach` can."])
-        dataset: Dataset[dict[str, Tensor]] = images
-        if options.mask_column is not None:
-            dataset = WithMasks(images, options.mask_column, processor)
-        subset = TorchSubset(dataset, sample(images, options.count))
-        loader = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
-        report = evaluate_maps(
-            model,
-            loader,
-            _settings(options),
-            explainers=options.explainers,
-            image_mean=processor.image_mean,
-            image_std=processor.image_std,
-            progress=options.progress,
-        )
-        return MeasuredMaps(report.to_dict(), report.to_text().splitlines())
+        masked = None if options.mask_column is None else WithMasks(images, options.mask_column, processor)
+        mean, std = processor.image_mean, processor.image_std
+        settings = _settings(options)
+        return measured_maps(model, images, options, settings, dataset=masked, image_mean=mean, image_std=std)
 
     def save_figures(
         self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data import Subset as TorchSubset
+from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
-from antehoc_hf.evaluation import evaluate_maps
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, landmark_metrics, nme
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor, AnteHocLandmarkConfig
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
@@ -22,12 +20,12 @@ from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_groups import LandmarkScheme, points_of_group, scheme_of
 from antehoc_hf.training.data.landmarks import LandmarkTargets
-from antehoc_hf.training.data.masks import WithMasks, check_mask_column
+from antehoc_hf.training.data.masks import WithMasks
 from antehoc_hf.training.data.targets import ReadTargets
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import LandmarkArguments, ModelArguments
 from antehoc_hf.training.runs.results import FIGURE_FILE
-from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts
+from antehoc_hf.training.tasks.base import MeasuredMaps, MeasureOptions, Panel, Task, TrainerParts, measured_maps
 from antehoc_hf.visualization import Caption, denormalise, photo_parts
 from antehoc_hf.visualization.landmarks import figure_of_landmarks, landmark_panel
 
@@ -63,10 +61,6 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
             return LandmarkTargets(stored, image_column, scheme, group, points, expect_upright=upright)
 
         return read
-
-    def check_data(self, data: ImageData[LandmarkTargets], measure: MeasureOptions) -> None:
-        """Raises a UsageError if the column of masks is missing."""
-        check_mask_column(data, measure.mask_column)
 
     def config_options(self, data: ImageData[LandmarkTargets]) -> dict[str, object]:
         """The points: how many, their names, mirror images and the parts they outline."""
@@ -163,11 +157,8 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         if options.mask_column is not None:
             dataset = _WithEvidence(WithMasks(dataset, options.mask_column, processor))
             parts.append(_MASK_PART)
-        subset = TorchSubset(dataset, sample(images, options.count))
-        loader = DataLoader(subset, batch_size=options.batch_size, num_workers=options.workers)
         explainers = {**maps_of_parts(model, targets.scheme), **options.explainers}
-        report = evaluate_maps(model, loader, parts=parts, explainers=explainers, progress=options.progress)
-        return MeasuredMaps(report.to_dict(), report.to_text().splitlines())
+        return measured_maps(model, images, options, dataset=dataset, parts=parts, explainers=explainers)
 
     def save_figures(
         self, model: AnteHocForLandmarkDetection, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
