@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 import torch
 from PIL import Image
+from pyarrow import parquet
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -281,7 +282,7 @@ def _write(path: Path, rows: list[dict[str, Any]], explainers: list[str], shape:
     table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        table.to_parquet(str(unfinished))
+        parquet.write_table(table.data.table, unfinished)  # `to_parquet` would show a bar within the command's
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

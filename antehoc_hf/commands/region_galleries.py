@@ -116,7 +116,7 @@ def _write(
         gallery(crops, title=f"{labels[class_]}: where the model looked").savefig(folder / files[class_])
     for class_ in sorted(best):
         count = sum(len(one["regions"]) for one in results["images"] if one["class"] == labels[class_])
-        print(f"  {labels[class_]}: {count} regions")
+        print(f"  {labels[class_]}: {count} region{'' if count == 1 else 's'}")
     for reason in results["skipped"]:
         print(f"  left out: {reason}")
     print(f"\nWritten to {folder}: {REGIONS_FILE} and a gallery for each of {len(best)} classes")

@@ -197,7 +197,7 @@ def _points(said: Points) -> str:
         [str(number), name, f"{x:.0f}", f"{y:.0f}"]
         for number, (name, (x, y)) in enumerate(zip(said.names, said.on_photo, strict=True), 1)
     ]
-    table = _table(["", "Landmark", "x", "y"], rows)
+    table = _table(["#", "Landmark", "x", "y"], rows)
     # It scrolls where there are many; the focus lets the keyboard do it.
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Landmarks">{table}</div>'

@@ -40,6 +40,7 @@ ol.classes .bar span { display: block; height: 100%; border-radius: 3px; backgro
 .colours img { flex: 1; min-width: 0; height: 12px; margin: 0; border-radius: 3px; }
 /* What was found of another image must not be taken for what is being computed. */
 .pending > * { visibility: hidden; }
+@media (max-width: 640px) { #image { height: 230px !important; } } /* no taller than the map beside it */
 #picture:has(.wrap.full:not(.hide)) img { visibility: hidden; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(240px, 45%), 1fr)); gap: .9rem; }
