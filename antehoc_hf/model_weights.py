@@ -3,12 +3,38 @@
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers.utils import logging
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
 from antehoc_hf.modeling.timm_model import explained_damage
+
+
+def fetch_backbone(name: str) -> None:
+    """Brings timm's pretrained weights into the Hub's cache, if they are not there.
+
+    Raises:
+        UsageError: if they cannot be had.
+    """
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if cfg is None or not cfg.hf_hub_id:
+        return  # whoever builds the network says what is wrong
+    try:
+        with hub_in_one_try():
+            try:
+                hf_hub_download(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors")
+            except EntryNotFoundError:
+                hf_hub_download(cfg.hf_hub_id, "pytorch_model.bin")
+    except Exception as error:  # huggingface_hub and httpx raise many kinds
+        raise UsageError(
+            f"The pretrained weights of {name!r} cannot be had from the Hub ({reason_of(error)}): download the file "
+            "beforehand and name it with --pretrained_file, or leave out --pretrained."
+        ) from error
 
 
 def load_weights(model_class: Any, name: str | Path) -> Any:

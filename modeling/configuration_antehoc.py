@@ -17,7 +17,7 @@ from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
-MOST_LAYERS = 2_000  # the deepest networks of timm have some hundreds
+MOST_LAYERS = 500  # the deepest networks of timm have some hundreds
 TAP_POINTS = ("activation", "norm", "conv")
 
 _MAP_HEADS: dict[str, type[MapHeadConfig]] = {
@@ -126,6 +126,8 @@ class BackboneConfig(PreTrainedConfig):
             deep = any(word in name for word in ("depth", "layer", "block", "repeat"))
             if max(numbers, default=0) > MOST or (deep and sum(numbers) > MOST_LAYERS):
                 raise ValueError(f"backbone_kwargs={{{name!r}: {str(value)[:60]}}} makes a network larger than any.")
+            if "drop" in name and max(numbers, default=0) > 1:
+                raise ValueError(f"backbone_kwargs={{{name!r}: {str(value)[:60]}}} must be a share from 0 to 1.")
 
 
 class AnteHocConfig(BackboneConfig):

@@ -27,9 +27,12 @@ def test_commands_try_once(tmp_path: Path) -> None:
     attach = ["attach", f"timm/{WEIGHTS}", "--images", ".", "--output_dir", "out"]
     train = ["train", "--dataset_name", "org/birds", "--output_dir", "out"]
     explain = ["explain", "a.png", "--model", "org/net", "--output_dir", "out"]
-    code = f"from antehoc_hf.cli import main; print([main(words) for words in {[attach, train, explain]!r}])"
-    done = run(code, tmp_path)
-    assert "[2, 2, 2]" in done.stdout
+    weights = ["train", "--dataset_name", "shapes", "--backbone", WEIGHTS, "--pretrained", "--output_dir", "out"]
+    commands = [attach, train, explain, weights]
+    done = run(f"from antehoc_hf.cli import main; print([main(words) for words in {commands!r}])", tmp_path)
+    assert "[2, 2, 2, 2]" in done.stdout
+    assert f"The pretrained weights of '{WEIGHTS}' cannot be had from the Hub (ConnectError: " in done.stderr
+    assert "Found in shapes" not in done.stdout
     assert "antehoc attach: It could not be had from the Hub: " in done.stderr
     assert "cannot be reached or broke off (ConnectError)" in done.stderr
     assert "the Hub can't be reached: connect to the network once" in done.stderr

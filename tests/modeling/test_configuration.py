@@ -329,6 +329,8 @@ def flat(edit):
 ABSURD = [
     {"backbone_kwargs": {"layers": [30_000] * 4}},
     {"backbone_kwargs": {"layers": 10**9}},
+    {"backbone_kwargs": {"layers": [1, 1, 1, 490]}},
+    {"backbone_kwargs": {"drop_path_rate": 7}},
     {"backbone_kwargs": {"channels": [10**9] * 4}},
     {"backbone_kwargs": {"stem_width": -1}},
     {"backbone_kwargs": {"block": "x"}},

@@ -207,7 +207,7 @@ def test_a_small_image_is_the_cause_where_the_classifier_s_layer_has_one_positio
         ({"id2label": {0: "a", 2: "b"}}, r"must name the classes 0…K − 1"),
         ({"label2id": {"a": 0, "b": None}}, r"label2id=.* must name the classes"),
         ({"backbone_kwargs": {"output_stride": 7}}, r"assert output_stride in \(8, 16, 32\)"),
-        ({"backbone_kwargs": {"channels": [10**6] * 4}}, "more than any network"),
+        ({"backbone_kwargs": {"channels": [10**6] * 4}}, "than any network"),
         ({"tap_points": [{"module": "nope"}], "num_attention_maps": 1}, "names 'nope', which 'test_resnet' does not"),
     ],
 )
@@ -220,6 +220,28 @@ def test_configurations_that_make_no_sense(options, sentence, map_head):
         )
     assert "\n" not in str(caught.value)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "sentence"),
+    [
+        ("test_vit", {"depth": 1999}, "makes a network larger than any"),
+        ("test_vit", {"depth": 400}, "more layers or weights than any network"),
+        ("test_vit", {"patch_size": 0}, "timm cannot build 'test_vit'"),
+        ("convnext_tiny", {"patch_size": 0}, "cannot run on images of 224×224 pixels: non-positive stride"),
+        ("convnext_tiny", {"kernel_sizes": 9999}, "more layers or weights than any network"),
+        ("transformers:vit", {"num_hidden_layers": 450}, "more layers or weights than any network"),
+        ("torchvision:resnet50", {"groups": 10**6}, "more layers or weights than any network"),
+    ],
+)
+def test_absurd_networks_are_refused_before_they_are_built(backbone, options, sentence):
+    known = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} if ":" in backbone else {}
+    started = time.process_time()
+    with pytest.raises(ValueError, match=sentence):
+        AnteHocForImageClassification(
+            AnteHocConfig(backbone=backbone, backbone_kwargs=options, num_labels=3, image_size=224, **known)
+        )
+    assert time.process_time() - started < 2  # a second, where nothing else runs
 
 
 def test_class_names_are_text_and_agree():

@@ -32,6 +32,15 @@ def table(feature: Any, values: list[Any]) -> datasets.Dataset:
         (["1", "2", "3", "1"], ["1", "2", "3"], [0, 1, 2, 0]),
         (["01", "", "2", "01"], ["01", "2"], [0, None, 1, 0]),
         (["a 1", "2", "a 1", ""], ["2", "a 1"], [1, 0, 1, None]),
+        (["NA", "cat", "NA", ""], ["NA", "cat"], [0, 1, 0, None]),
+        (["null", "None", "nan", "N/A"], ["N/A", "None", "nan", "null"], [3, 1, 2, 0]),
+        (["None", "1", "x", "1"], ["1", "None", "x"], [1, 0, 2, 0]),
+        (["1", "2", "NA", "1"], ["1", "2"], [0, 1, None, 0]),
+        (
+            ["1234567890123456789", "1234567890123456788"] * 2,
+            ["1234567890123456788", "1234567890123456789"],
+            [1, 0] * 2,
+        ),
     ],
 )
 @pytest.mark.parametrize("file", ["pets.csv", "pets.tsv", "metadata.csv"])
@@ -284,6 +293,8 @@ def test_problem_type_that_does_not_fit(feature: Any, values: list[Any], problem
 
 
 def test_columns_that_hold_no_labels() -> None:
+    with pytest.raises(DataError, match="too large to tell apart: write these classes as text"):
+        read_label_space(table(FLOAT, [12345678901234567890.0, 12345678901234567891.0]), "label")
     with pytest.raises(DataError, match="can't be the label: it holds values of type Image"):
         read_label_space(table(IMAGE, [None]), "label")
     with pytest.raises(DataError, match="holds no label at all"):
@@ -292,6 +303,15 @@ def test_columns_that_hold_no_labels() -> None:
         read_label_space(table(List(INT), [[], []]), "label")
     with pytest.raises(DataError, match="problem_type='ranking' is unknown"):
         read_label_space(table(INT, [1]), "label", problem_type="ranking")
+
+
+def test_a_column_is_judged_by_all_of_its_rows(tmp_path: Path) -> None:
+    """However late the first number with a fraction comes."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rows = [f"a.png,{1.5 if row > 10_000 else row % 3}" for row in range(10_002)]
+    (tmp_path / "train.csv").write_text("\n".join(["image,label", *rows]))
+    data = load_image_data(str(tmp_path), validation_fraction=0)
+    assert data.targets.problem_type == "regression"
 
 
 @pytest.mark.parametrize("file", ["pets.csv", "metadata.csv", "folders"])

@@ -56,6 +56,10 @@ def find_label_column(
     for candidates in (named[0], typed, named[1]):
         if candidates:
             return _only(candidates, "label", features, source)
+    of_other_types = [name for name in features if name.lower() in _LABEL_NAMES[0] and name != image_column]
+    if of_other_types:
+        name = of_other_types[0]
+        raise DataError(f"Column {name!r} of {source} can't be the label: it holds {type_name(features[name])}.")
     if list(features) == [image_column]:
         raise DataError(
             f"{source} has images but no labels: put them into a folder for each class, or describe them in a "

@@ -20,6 +20,7 @@ from antehoc_hf.training.data.targets import Encode
 logger = logging.getLogger(__name__)
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+_LARGEST_WHOLE = 2**53  # beyond it, floating-point numbers leave whole ones out
 Kind = Literal["index", "indices", "multi-hot", "number", "vector"]
 PROBLEM_TYPES: tuple[ProblemType, ...] = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -183,6 +184,8 @@ def read_label_space(
     }.get(kind, PROBLEM_TYPES[2])  # fmt: skip
     if problem_type not in (None, found):
         raise DataError(f"Column {column!r} holds {type_name(feature)}, which can't be read as {problem_type}.")
+    if kind == "number" and max(map(abs, values)) >= _LARGEST_WHOLE and all(float(v).is_integer() for v in values):
+        raise DataError(f"The numbers in column {column!r} are too large to tell apart: write these classes as text.")
     own, lookup = _classes(feature, values, kind, column)
     if not own:
         raise DataError(f"Column {column!r} holds no label at all.")

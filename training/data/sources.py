@@ -252,7 +252,10 @@ def _load(name: str, config: str | None, builder: str | None = None, **options: 
         unknown = re.search(r"doesn't have a '(\w+)' key", str(error))
         if unknown:
             raise DataError(f"dataset_options: {unknown[1]!r} is not an option of load_dataset for {name}.") from None
-        raise DataError(f"Data set {name!r} can't be loaded: {_first_line(error.__cause__ or error)}.") from None
+        reason = _first_line(error.__cause__ or error)
+        if "too large to convert" in reason:
+            reason = "a column holds whole numbers of more than 18 digits; write them as text, such as 'id123'"
+        raise DataError(f"Data set {name!r} can't be loaded: {reason}.") from None
     except RuntimeError as error:
         if "Dataset scripts are no longer supported" not in str(error):
             raise

@@ -3,13 +3,13 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
-from antehoc_hf.training.data.csv_columns import cells_by_file, codes_and_whole, text, with_whole_numbers
+from antehoc_hf.training.data.csv_columns import cells_by_file, read_columns, text
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import File, Tree, quoted
 from antehoc_hf.training.data.images import raw_images
@@ -44,17 +44,14 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Folder
                 f"them as the data set, such as {os.path.basename(files[0].path)}."
             )
         builder, options = _BUILDERS.get(suffixes[0], ("json", {}))
-        codes, whole = set[str](), set[str]()
-        if builder == "csv":  # alike in all splits
-            tables = [table.path for table in tree.tables if _suffix(table) == suffixes[0]]
-            codes, whole = codes_and_whole(tables, options.get("delimiter", ","))
-            options = {**options, **({"converters": dict.fromkeys(codes, text)} if codes else {})}
-        loaded = [
-            with_absolute_paths(
-                with_whole_numbers(load(builder, [glob.escape(path) for path in paths], **options), whole), folder
-            )
-            for folder, paths in _by_folder(files).items()
-        ]
+        # Alike in all splits.
+        tables = [table.path for table in tree.tables if builder == "csv" and _suffix(table) == suffixes[0]]
+        columns = read_columns(tables, options.get("delimiter", ","))
+        loaded = []
+        for folder, paths in _by_folder(files).items():
+            own = {**options, **columns.options} if tables else options
+            dataset = load(builder, [glob.escape(path) for path in paths], **own)
+            loaded.append(with_absolute_paths(columns.with_whole_numbers(dataset), folder))
         splits[split] = _joined(loaded, split)
     if all(_suffix(table) in _WITH_IMAGES for table in tree.tables):
         layout.skipped["images next to the tables"] += len(tree.images)
@@ -70,7 +67,12 @@ def read_metadata(
     Raises:
         DataError: as [`antehoc_hf.training.data.layout.place`], or a table can't be read.
     """
-    loaded = [_as_written(load("imagefolder", [glob.escape(table.path)]), table) for table in tree.metadata]
+    loaded = [load("imagefolder", [glob.escape(table.path)]) for table in tree.metadata]
+    columns = read_columns(table.path for table in tree.metadata if _suffix(table) == ".csv")
+    loaded = [
+        _as_written(columns.with_whole_numbers(dataset), table, columns.text) if _suffix(table) == ".csv" else dataset
+        for dataset, table in zip(loaded, tree.metadata, strict=True)
+    ]
     listed = [_image_files(dataset, table) for dataset, table in zip(loaded, tree.metadata, strict=True)]
     placed = place((file for files in listed for file in files), named, tree.source, layout)
     parts: dict[str, list[datasets.Dataset]] = {}
@@ -103,19 +105,14 @@ def with_absolute_paths(dataset: datasets.Dataset, folder: str) -> datasets.Data
     return dataset
 
 
-def _as_written(dataset: datasets.Dataset, table: File) -> datasets.Dataset:
-    """With the columns of a `metadata.csv` as tables have them: see [`codes_and_whole`]."""
-    if _suffix(table) != ".csv":
-        return dataset
-    codes, whole = codes_and_whole([table.path])
-    dataset = with_whole_numbers(dataset, whole)
-    if columns := sorted(codes & set(dataset.column_names)):
-        rows, folder = cells_by_file(table.path), os.path.dirname(table.path)
-        files = [os.path.normpath(os.path.relpath(path, folder)) for path in _image_paths(dataset, table)]
-        if all(file in rows for file in files):
-            for name in columns:
-                values = [text(rows[file][name]) for file in files]
-                dataset = dataset.remove_columns(name).add_column(name, values, feature=datasets.Value("string"))
+def _as_written(dataset: datasets.Dataset, table: File, as_text: Collection[str]) -> datasets.Dataset:
+    """With these columns of a `metadata.csv` as they stand there."""
+    columns = sorted(set(as_text) & set(dataset.column_names))
+    rows, folder = cells_by_file(table.path) if columns else {}, os.path.dirname(table.path)
+    files = [os.path.normpath(os.path.relpath(path, folder)) for path in _image_paths(dataset, table)]
+    for name in columns if all(file in rows for file in files) else ():
+        values = [text(rows[file][name]) for file in files]
+        dataset = dataset.remove_columns(name).add_column(name, values, feature=datasets.Value("string"))
     return dataset
 
 

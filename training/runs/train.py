@@ -10,7 +10,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.model_cards import PushError
 from antehoc_hf.model_cards.collect import default_name
 from antehoc_hf.model_cards.errors import explain
-from antehoc_hf.model_weights import check_finite
+from antehoc_hf.model_weights import check_finite, fetch_backbone
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -52,6 +52,9 @@ def train(argv: Sequence[str]) -> Results:
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     settings.task.check_model(settings.model, settings.config, settings.map)
+    if settings.model.pretrained_source() is True:  # before data are drawn or downloaded
+        with args.main_process_first(local=False, desc="fetching the weights"):
+            fetch_backbone(settings.model.backbone)
     _seed(args)
     finished = None
     if settings.task.has_maps and not args.train_task:
