@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from antehoc_hf import __version__
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, raised_by_us
 
 USER_ERROR, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -140,18 +140,12 @@ def sentence(error: Exception) -> str:
     elif text is None:
         text = str(error) or type(error).__name__
     text = " ".join(text.split())
-    return text if ours or _raised_by_us(error) else f"{text} [--traceback shows where]"
-
-
-def _raised_by_us(error: BaseException) -> bool:
-    """Whether the line that raised an error is this project's."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("antehoc_hf.")
+    return text if ours or raised_by_us(error) else f"{text} [--traceback shows where]"
 
 
 def _is_missing_package(error: ImportError) -> bool:
     """A package that is not installed, and not a broken import of our own."""
-    return _raised_by_us(error) or (
+    return raised_by_us(error) or (
         isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("antehoc_hf")
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antehoc_hf import export_captioning as captioning
-from antehoc_hf.commands.errors import need_to_export
+from antehoc_hf.commands.errors import in_a_sentence, need_to_export
 from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.graph import quiet_export
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
@@ -124,7 +124,8 @@ def _metadata(model: Any, source: Any) -> dict[str, str]:
     names = (*_METADATA, *(captioning.METADATA if isinstance(model, AnteHocForImageCaptioning) else ()))
     found = {name: json.dumps(getattr(model.config, name, None)) for name in names}
     if isinstance(source, str | Path):
-        with contextlib.suppress(OSError):  # it has none
+        file = Path(source) / "preprocessor_config.json"
+        with in_a_sentence(f"{file} is damaged") if file.exists() else contextlib.suppress(OSError):
             processor = AnteHocImageProcessor.from_pretrained(source)
             found |= {name: json.dumps(getattr(processor, name)) for name in _OF_THE_PROCESSOR}
     return found

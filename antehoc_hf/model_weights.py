@@ -1,5 +1,6 @@
 """Loading a model for a command or the page: weights that are not the model's are an error, not a warning."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers.utils import logging
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, in_a_sentence
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
 from antehoc_hf.modeling.timm_model import explained_damage
 
@@ -47,7 +48,7 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is said below, in one sentence
     try:
-        with explained_damage(name):
+        with explained_damage(name), _of_folder(name):
             model, found = model_class.from_pretrained(
                 name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
@@ -63,6 +64,12 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
         )
     check_finite(model, name)
     return model
+
+
+def _of_folder(name: str | Path) -> AbstractContextManager[None]:
+    """What else is wrong with the files in a folder."""
+    damaged = f"The model in {str(name)!r} cannot be loaded, its config.json or its weights are damaged"
+    return in_a_sentence(damaged) if Path(name).is_dir() else nullcontext()
 
 
 def check_finite(model: nn.Module, name: str | Path) -> None:

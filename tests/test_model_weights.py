@@ -76,6 +76,26 @@ def test_every_command_refuses_them(folder, capsys, name):
         load_demo_model(str(folder / "model"))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", "[1]", "config.json is damaged"),
+        ("config.json", "[" * 100_000, "config.json is damaged"),
+        ("config.json", '{"model_type": 3}', "cannot be loaded"),
+        ("preprocessor_config.json", "[]", "preprocessor_config.json is missing or damaged"),
+        ("preprocessor_config.json", "[" * 100_000, "preprocessor_config.json is missing or damaged"),
+        ("model.safetensors.index.json", "[]", "its config.json or its weights are damaged"),
+    ],
+)
+def test_damaged_files_end_every_command_with_one_sentence(folder, capsys, file, content, words):
+    (folder / "model" / file).write_text(content)
+    if "index" in file:
+        (folder / "model" / "model.safetensors").unlink()
+    for command in commands(folder):
+        assert main(command) == 2, command
+        said(capsys, "preprocessor_config.json is damaged" if words[:3] == "pre" and command[0] == "export" else words)
+
+
 def test_models_of_others_as_well(tmp_path, folder, capsys):
     config = ConvNextConfig(num_stages=1, hidden_sizes=[8], depths=[1], num_labels=2, image_size=32)
     ConvNextForImageClassification(config).save_pretrained(folder / "model2")

@@ -57,6 +57,13 @@ def _acquire(folder: Path) -> int | None:
     while fcntl is not None:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:
+            if not os.path.lexists(path):  # claiming the folder will say what is wrong with it
+                return None
+            raise RunFolderError(
+                f"{folder} is held by a run of another user, or was ({path.name} cannot be opened): remove that file "
+                "if the run has ended, or choose another output_dir."
+            ) from None
         except OSError:  # claiming the folder will say what is wrong with it
             return None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # whoever put a pipe there has not locked it

@@ -1,7 +1,9 @@
 """The error of a command line, and the packages it misses. Nothing heavy is imported: everything may raise it."""
 
 import math
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kernel-shap")
@@ -9,6 +11,27 @@ _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kern
 
 class UsageError(ValueError):
     """The command line or a recipe asks for something that makes no sense; one sentence."""
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether the line that raised an error is this project's, which has then worded it."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("antehoc_hf.")
+
+
+@contextmanager
+def in_a_sentence(what: str) -> Iterator[None]:
+    """What other libraries make of a damaged file becomes a UsageError that begins with `what`, and names their
+    reason; errors of this project, and those of the system that name their file, pass.
+    """
+    try:
+        yield
+    except Exception as error:  # of whatever library reads the file
+        worded = isinstance(error, ValueError | OSError) and raised_by_us(error)
+        if worded or isinstance(error, UsageError) or (isinstance(error, OSError) and error.filename):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UsageError(f"{what} ({reason}).") from error
 
 
 def check_least(options: object, least: Mapping[str, float]) -> None:

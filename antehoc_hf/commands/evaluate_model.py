@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import model_config
+from antehoc_hf.commands.inputs import load_processor, model_config
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
@@ -76,7 +75,7 @@ def _evaluate(given: EvaluateOptions, folder: Path) -> dict[str, Any]:
         refuse_map_options(given.values, model_type)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(task.model_class, options.model).to(device).eval()
-    processor = AutoImageProcessor.from_pretrained(options.model)
+    processor = load_processor(options.model)
     data = task.load_data(data_options, model)
     _check_robustness(options, task, model)
     measuring = MeasureOptions(

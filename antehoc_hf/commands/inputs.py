@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, in_a_sentence
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.modeling import (
     AnteHocConfig,
@@ -85,7 +85,10 @@ def model_config(name: str | Path) -> Any:
         raise UsageError(f"{name} is a file: name the folder of a model.")
     try:
         with hub_in_one_try(not folder.is_dir()):
-            return AutoConfig.from_pretrained(name)
+            if not folder.is_dir():
+                return AutoConfig.from_pretrained(name)
+            with in_a_sentence(f"{name} cannot be loaded, its config.json is damaged or of no known model"):
+                return AutoConfig.from_pretrained(name)
     except OSError as error:
         if folder.is_dir():
             raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None
@@ -107,12 +110,22 @@ def load_model(name: str) -> tuple[Any, Any]:
     config = model_config(name)
     model_class = _class_of(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return load_weights(model_class, name).to(device).eval(), AutoImageProcessor.from_pretrained(name)
+    processor = load_processor(name)
+    return load_weights(model_class, name).to(device).eval(), processor
+
+
+def load_processor(name: str) -> Any:
+    """A model's image processor; raises a UsageError if its file is damaged."""
+    with in_a_sentence(
+        f"The image processor of {name} cannot be loaded, its preprocessor_config.json is missing or damaged"
+    ):
+        return AutoImageProcessor.from_pretrained(name)
 
 
 def _class_of(config: Any) -> Any:
     """Raises a UsageError if it is one of our models, but without a head."""
-    names = getattr(config, "architectures", None) or ["model of unknown kind"]
+    names = getattr(config, "architectures", None)
+    names = names if isinstance(names, list) and names else ["model of unknown kind"]
     for model_class in (AnteHocForImageClassification, AnteHocForLandmarkDetection, AnteHocForImageCaptioning):
         if model_class.__name__ in names:
             return model_class

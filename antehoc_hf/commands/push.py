@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from antehoc_hf.commands.errors import in_a_sentence
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.model_cards import Facts, PushError, push_folder, read_card, write_card
 from antehoc_hf.model_cards.collect import default_name
@@ -63,7 +64,8 @@ def run(given: PushOptions) -> None:
     from antehoc_hf.commands.inputs import load_model
 
     options, folder = given.push, Path(given.push.folder)
-    travelling_files(folder)  # for its errors, before anything is written or asked
+    with in_a_sentence(f"{folder} cannot be pushed, its files are damaged"):
+        travelling_files(folder)  # for its errors, before anything is written or asked
     load_model(str(folder))  # likewise: weights that are not the model's do not travel
     try:
         name = create_repository(options.repo_id or _default_name(folder), options.private or None)

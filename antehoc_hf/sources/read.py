@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from antehoc_hf.commands.errors import in_a_sentence
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
 from antehoc_hf.modeling.timm_model import pretrained_labels
@@ -56,7 +57,8 @@ def read_classifier(
         return of_module(source, backbone, backbone_kwargs)
     name, path = str(source), Path(source)
     if path.is_dir():
-        return _of_folder(path, name, backbone_kwargs)
+        with in_a_sentence(f"{name} cannot be read, its files are damaged or of no kind that is known"):
+            return _of_folder(path, name, backbone_kwargs)
     if path.is_file() or path.suffix in SUFFIXES:
         return _of_file(path, backbone, backbone_kwargs)
     timm_name = name.removeprefix("timm/")

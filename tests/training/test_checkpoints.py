@@ -9,7 +9,9 @@ import runpy
 import shutil
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.training.checkpoints import RunFolderError, damaged_files, last_whole_checkpoint, rotate, seal
 from antehoc_hf.training.data import load_image_data
+from antehoc_hf.training.run_lock import run_lock
 from antehoc_hf.training.runs.identity import content_digest
 from antehoc_hf.training.trainer import AnteHocTrainer
 
@@ -247,6 +250,20 @@ def test_what_lies_in_the_place_of_the_lock_shuts_out_nobody(tiny, tmp_path, the
         lock.write_bytes(b'{"host": "other", "process": 1, "since": "2020"}' if there != "garbage" else b"\xff\x00")
     build(tiny, tmp_path).train()
     assert last_whole_checkpoint(tmp_path) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="only root can be another user")
+def test_a_lock_of_another_user_shuts_out():
+    with tempfile.TemporaryDirectory() as name:  # tmp_path lies where nobody may look
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / ".antehoc_run.lock").touch(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(RunFolderError, match=r"another user.*lock cannot be opened"), run_lock(folder):
+                pass
+        finally:
+            os.seteuid(0)
 
 
 def test_a_run_of_an_older_version_goes_on(tiny, tmp_path):

@@ -47,7 +47,8 @@ def task_of(config: PreTrainedConfig) -> type[AnyTask]:
     Raises:
         UsageError: if it is not one of ours.
     """
-    made_for = getattr(config, "architectures", None) or ["a model of unknown kind"]
+    made_for = getattr(config, "architectures", None)
+    made_for = made_for if isinstance(made_for, list) and made_for else ["model of unknown kind"]
     for task in TASKS.values():
         if task.model_class.__name__ in made_for:
             return task
