@@ -228,7 +228,7 @@ def test_configurations_that_make_no_sense(options, sentence, map_head):
         ("test_vit", {"depth": 1999}, "makes a network larger than any"),
         ("test_vit", {"depth": 400}, "more layers or weights than any network"),
         ("test_vit", {"patch_size": 0}, "timm cannot build 'test_vit'"),
-        ("test_convnext", {"patch_size": 0}, "cannot run on images of 224×224 pixels: non-positive stride"),
+        ("test_convnext", {"patch_size": 0}, "cannot run on images of 224×224 pixels"),
         ("test_convnext", {"kernel_sizes": 9999}, "more layers or weights than any network"),
         ("transformers:vit", {"num_hidden_layers": 450}, "more layers or weights than any network"),
         ("torchvision:resnet50", {"groups": 10**6}, "more layers or weights than any network"),
