@@ -87,7 +87,7 @@ def model_config(name: str | Path) -> Any:
         with hub_in_one_try(not folder.is_dir()):
             if not folder.is_dir():
                 return AutoConfig.from_pretrained(name)
-            with in_a_sentence(f"{name} cannot be loaded, its config.json is damaged or of no known model"):
+            with in_a_sentence(f"{name} cannot be loaded: its config.json is damaged or of no known model"):
                 return AutoConfig.from_pretrained(name)
     except OSError as error:
         if folder.is_dir():
