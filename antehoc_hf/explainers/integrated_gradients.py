@@ -36,7 +36,13 @@ class IntegratedGradients(Explainer):
         black = self.network.black(images)
 
         def score(versions: Tensor, at: Tensor) -> Tensor:
-            return target.select(at).score(question(versions, at))
+            outputs = question(versions, at)
+            if not outputs.requires_grad:
+                raise ValueError(
+                    "The network's outputs have no gradient with respect to its images (torch.no_grad in its forward "
+                    "pass?): use a method without gradients such as 'rise'."
+                )
+            return target.select(at).score(outputs)
 
         method = needed("captum.attr").IntegratedGradients(score)
         with torch.enable_grad():

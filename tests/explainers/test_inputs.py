@@ -170,3 +170,20 @@ def test_classes_by_name_and_in_any_container() -> None:
         ValueError, match=r"target 'wolf' is none of the model's classes: there are cat, dog, 1, owl\."
     ):
         explainer(images(), "wolf")
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "integrated-gradients"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_network_without_gradients_is_named(method: str, mode: Any) -> None:
+    class Served(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = timm.create_model("test_resnet", num_classes=4).eval()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            with mode():
+                return self.network(images)
+
+    explainer = load_explainer(method, Served(), image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    with pytest.raises(ValueError, match=r"outputs have no gradient with respect to .*without gradients"):
+        explainer(torch.randn(2, 3, 64, 64))
