@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.model_weights import check_finite
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
 
@@ -122,7 +123,7 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
     """Puts weights into a network that has exactly these.
 
     Raises:
-        ValueError: if one is missing, left over, or of another shape.
+        ValueError: if one is missing, left over, of another shape, or not finite.
     """
     own = network.state_dict()
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -142,6 +143,7 @@ def load_exactly(network: nn.Module, weights: dict[str, Tensor], origin: str, ba
             "the architecture that they were trained in."
         )
     network.load_state_dict(weights, strict=not any(name not in weights for name in own))
+    check_finite(network, origin)
 
 
 @torch.no_grad()

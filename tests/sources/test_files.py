@@ -246,3 +246,10 @@ def test_networks_that_have_no_such_map(made: Any, message: str) -> None:
     closed = {"kind": "contributions", "closed_form": True}
     with pytest.raises(ValueError, match=message):
         AnteHocForImageClassification.from_classifier(made(), **KNOWN, map_head=closed)
+
+
+def test_weights_that_are_not_finite_are_no_classifier() -> None:
+    network = timm.create_model("test_resnet", num_classes=3)
+    network.fc.bias.data[1] = float("nan")
+    with pytest.raises(ValueError, match=r"1 of \d+ tensors in .* hold NaN or infinity, such as fc.bias"):
+        AnteHocForImageClassification.from_classifier(network, **KNOWN)
