@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from antehoc_hf.training.attach import FitOptions, fit_map
-from benchmarks.attach.attach import OURS, START, compare
+from benchmarks.attach.attach import OURS, START, compare, state_of
 from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 TRAIN = 4000
@@ -25,14 +25,14 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     model = classifier(args.network, args.weights)
-    heads = {START: _state(model)}
+    heads = {START: state_of(model)}
     fits: dict[str, Any] = {}
     for count in args.images:
         model.map_head.load_state_dict(heads[START])
         images = Imagenette(args.data, "train", min(count, TRAIN - args.judged), model)
         report = fit_map(model, images, FitOptions(pairs=args.pairs, seed=args.seed))
         name = f"{OURS}, {len(images):,} images"
-        heads[name], fits[name] = _state(model), report.to_dict()
+        heads[name], fits[name] = state_of(model), report.to_dict()
         print(f"{name}: {report.seconds:.0f} s, explained {report.explained[OURS]:.3f}", flush=True)
     rows = Imagenette(args.data, "train", args.judged, model, first=TRAIN - args.judged)
     scores = compare(model, rows, heads, patch=16)
@@ -44,10 +44,6 @@ def main() -> None:
         print(f"| {name} | {how} | {' | '.join(_cell(of[name]) for of in scores['insertion_deletion'].values())} |")
     if args.output is not None:
         args.output.write_text(json.dumps({"fits": fits, **scores}, indent=1) + "\n")
-
-
-def _state(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.map_head.state_dict().items()}
 
 
 def _cell(score: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ def main() -> None:
         print(f"\n{result['network']}, {result['split']}, {result['validation']} images\n")
         print("| map | " + " | ".join(f"{kind} | minus Grad-CAM" for kind in result["insertion_deletion"]) + " |")
         print("|---|" + "---:|---|" * len(result["insertion_deletion"]))
-        for name in NAMES:
+        for name in result["insertion_deletion"]["mean"]:
             print(f"| {name} | " + " | ".join(_cell(of[name]) for of in result["insertion_deletion"].values()) + " |")
     _draw(results, compared)
 
@@ -34,11 +34,17 @@ def _cell(score: dict[str, Any]) -> str:
 
 def _draw(results: list[dict[str, Any]], compared: list[dict[str, Any]]) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for result in (result for result in results if result["fit"]["curve"]):
-        images, _, explained = zip(*result["fit"]["curve"], strict=True)
-        label = f"{result['network']}, seed {result['seed']} ({result['fit']['seconds'] / 60:.0f} min)"
+    fits = [
+        (result["network"], seed, fit)
+        for result in results
+        for seed, fit in zip(result["seeds"], result["fits"], strict=True)
+        if fit["curve"]
+    ]
+    for network, seed, fit in fits:
+        images, _, explained = zip(*fit["curve"], strict=True)
+        label = f"{network}, seed {seed} ({fit['seconds'] / 60:.0f} min)"
         (line,) = left.plot(images, explained, marker=".", label=label)
-        left.axhline(result["fit"]["explained"]["class evidence"], color=line.get_color(), linestyle=":")
+        left.axhline(fit["explained"]["class evidence"], color=line.get_color(), linestyle=":")
     left.set(xlabel="images seen", ylabel="share of held-out gains explained", title="fitted map; dotted: evidence")
     left.legend()
     for number, result in enumerate(compared):
