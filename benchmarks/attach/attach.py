@@ -1,5 +1,4 @@
-"""
-Fits the map of a finished ImageNet classifier to Imagenette's training images, then compares it with Grad-CAM on
+"""Fits the map of a finished ImageNet classifier to Imagenette's training images, then compares it with Grad-CAM on
 validation images.
 
     python -m benchmarks.attach.attach --weights FOLDER --data ../shared/data/imagenette
@@ -68,7 +67,8 @@ def compare(
     model: Any, rows: Imagenette, heads: dict[str, dict[str, Tensor]], patch: int, rivals: Sequence[str] = RIVALS
 ) -> dict[str, Any]:
     """Insertion − deletion of every map for the network's own prediction, and the network's accuracy; of maps fitted
-    with several seeds their mean as well."""
+    with several seeds their mean as well.
+    """
     explainers = {name: load_explainer(name, model) for name in rivals}
     examples = torch.stack([rows[index]["pixel_values"] for index in range(16)])
     maps_each = len(heads) + len(rivals) + 1

@@ -1,7 +1,6 @@
-"""
-How far ahead of Grad-CAM a map can be: regressions of each image's own patches on coalitions of that image.
+"""How far ahead of Grad-CAM a map can be: regressions of each image's own patches on coalitions of that image.
 
-    python -m benchmarks.attach.ceiling --weights FOLDER --data ../shared/data/imagenette
+python -m benchmarks.attach.ceiling --weights FOLDER --data ../shared/data/imagenette
 """
 
 from __future__ import annotations
@@ -107,8 +106,7 @@ def _of_this_image(game: Game, fitted: Tensor, generator: torch.Generator) -> di
 
 
 def regression(signs: Tensor, gains: Tensor, before: Tensor | None = None) -> Tensor:
-    """
-    The map (14, 14) of a Gaussian process on the patches, its width and share of noise by marginal likelihood;
+    """The map (14, 14) of a Gaussian process on the patches, its width and share of noise by marginal likelihood;
     sizes of coalitions have an effect of their own, a map from before may keep its part.
     """
     signs, gains = signs.double(), gains.double()

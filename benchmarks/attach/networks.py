@@ -50,8 +50,7 @@ def _mapped(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tenso
 
 
 class Imagenette(Dataset):
-    """
-    Rows with normalised `pixel_values` (3, 224, 224) and `label`, one of ImageNet's 1,000; in an order of a seed.
+    """Rows with normalised `pixel_values` (3, 224, 224) and `label`, one of ImageNet's 1,000; in an order of a seed.
 
     Args:
         folder: with the data set.

@@ -5,8 +5,7 @@ from torch import Tensor
 
 
 class NormalEquations:
-    """
-    The sums XᵀX, Xᵀy and yᵀy of rows that come piece by piece, in float64.
+    """The sums XᵀX, Xᵀy and yᵀy of rows that come piece by piece, in float64.
 
     They are enough to solve for the coefficients, and to say what squared error any coefficients leave on these rows:
     the equations of held-out rows need not keep them either.
@@ -40,8 +39,7 @@ class NormalEquations:
         return rest
 
     def solve(self, penalty: float) -> Tensor:
-        """
-        The coefficients of least squared error plus `penalty` times the sum of their squares, each column taken in
+        """The coefficients of least squared error plus `penalty` times the sum of their squares, each column taken in
         units of its own root mean square.
 
         Returns:

@@ -1,5 +1,4 @@
-"""
-The map of a finished classifier by linear regression: what coalitions of patches gain, on responses of the patches.
+"""The map of a finished classifier by linear regression: what coalitions of patches gain, on responses of the patches.
 
 The game is that of [`CoalitionObjective`]; the additive game nearest to it is found in closed
 form (weighted least squares as in Lundberg, Lee, "A unified approach to interpreting model predictions", NeurIPS 2017,
@@ -35,8 +34,7 @@ _LEAST_IMAGES = 20
 
 @dataclass(frozen=True)
 class FitOptions:
-    """
-    Options of [`fit_map`].
+    """Options of [`fit_map`].
 
     Args:
         pairs (`int`): pairs of coalitions of each image; each costs two passes of the network without gradient.
@@ -86,8 +84,7 @@ class FitOptions:
 
 @dataclass
 class FitReport:
-    """
-    How the fit went.
+    """How the fit went.
 
     Args:
         images, held_out (`int`): how many went into the regression, and how many judged it.
@@ -121,8 +118,7 @@ class FitReport:
 def fit_map(
     model: AnteHocPreTrainedModel, images: Iterable[object] | Dataset, options: FitOptions | None = None
 ) -> FitReport:
-    """
-    Fits the map of a finished classifier to what it makes of coalitions of patches. No gradient, no labels; nothing
+    """Fits the map of a finished classifier to what it makes of coalitions of patches. No gradient, no labels; nothing
     but the map's own numbers changes, and the images are read once.
 
     Args:
@@ -303,8 +299,7 @@ class _Fit:
 
 
 def _pixels(row: object) -> Tensor:
-    """
-    (3, H, W) of an image, or of a row with its `pixel_values`.
+    """(3, H, W) of an image, or of a row with its `pixel_values`.
 
     Raises:
         ValueError: if it is neither.

@@ -22,8 +22,7 @@ _BACKGROUNDS = ("mean", "blur", "black")
 
 
 class Pairs:
-    """
-    Plays with images: `pairs` pairs of coalitions each, the two of a pair on one background.
+    """Plays with images: `pairs` pairs of coalitions each, the two of a pair on one background.
 
     Args:
         pairs (`int`): of each image.
@@ -62,8 +61,7 @@ class Pairs:
     def play(
         self, images: Tensor, indices: list[int], grid: tuple[int, int], judge: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """
-        One round with images (n, 3, H, W).
+        """One round with images (n, 3, H, W).
 
         Returns:
             `tuple[Tensor, Tensor, Tensor]`: in which patches the two of a pair differ, (n, P, g, w) float32; how much
