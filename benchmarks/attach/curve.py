@@ -1,5 +1,6 @@
 """How many images the map of a finished classifier needs: what it explains, and insertion − deletion on images that
-none of the maps has seen, against the number of images it was fitted to and the time that took. All images are of `train`.
+none of the maps has seen, against the number of images it was fitted to and the time that took. All images are of
+`train`.
 
     python -m benchmarks.attach.curve --weights FOLDER --data ../shared/data/imagenette
 """

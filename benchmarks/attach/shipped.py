@@ -1,6 +1,7 @@
-"""What becomes of a network with ImageNet weights on its way through `antehoc attach`, `antehoc export`, eight bits: its accuracy on Imagenette's `validation` before and after, and the order of its map. Everything else is of `train`.
+"""What becomes of a network with ImageNet weights on its way through `antehoc attach`, `antehoc export` and eight
+bits: its accuracy on Imagenette's `validation` before and after, and the order of its map. All else is of `train`.
 
-python -m benchmarks.attach.shipped --weights FOLDER --data ../shared/data/imagenette --output_dir FOLDER
+    python -m benchmarks.attach.shipped --weights FOLDER --data ../shared/data/imagenette --output_dir FOLDER
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class Setting:
 
 
 class Judge:
-    """What images are worth to each class, by a model whose weights stay as they are: other layouts, types and runtimes
-    are those of a copy.
+    """What images are worth to each class, by a model whose weights stay as they are: other layouts, types and
+    runtimes are those of a copy.
 
     Args:
         model: the ante-hoc model, in evaluation mode.
