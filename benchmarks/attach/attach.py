@@ -109,7 +109,7 @@ def _differences(
     judge: Judge, pixels: Tensor, maps: dict[str, Tensor], target: Tensor, baseline: str, patch: int, first: int
 ) -> dict[str, Tensor]:
     """Insertion − deletion of each map, (n,)."""
-    options = {"steps": STEPS, "patch_size": patch, "baseline": baseline, "first_index": first}
+    options: dict[str, Any] = {"steps": STEPS, "patch_size": patch, "baseline": baseline, "first_index": first}
     return {
         name: insertion_deletion(judge, pixels, values, target, **options).difference for name, values in maps.items()
     }
