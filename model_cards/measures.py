@@ -34,6 +34,7 @@ TASK_METRICS = {
     "nme_box": Measure("NME by the box ↓", 2, 1.0, " %"),
     "auc_8": Measure("area under the curve up to 8 % ↑", 3),
     "failure_rate_8": Measure("failure rate at 8 % ↓", 1, 1.0, " %"),
+    "nme_of_mean_points": Measure("NME of one answer for all images, the mean of the true points", 2, 1.0, " %"),
     "bleu_1": Measure("BLEU-1 ↑", 1),
     "bleu_2": Measure("BLEU-2 ↑", 1),
     "bleu_3": Measure("BLEU-3 ↑", 1),

@@ -73,7 +73,8 @@ def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[
     """What an evaluation reports, all but `auc_8` in percent.
 
     `nme_interocular` and `nme_box` (each where its length is known), and for the first of them `auc_8` (in [0, 1]) and
-    `failure_rate_8`, both with the limit at 8 %.
+    `failure_rate_8`, both with the limit at 8 %, and `nme_of_mean_points`: that of one answer for all images, the mean of
+    the true points.
 
     Args:
         found, labels (`Tensor`): (B, K, 2).
@@ -86,7 +87,10 @@ def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[
         if bool(errors.isnan().all()):
             continue
         errors_by[f"nme_{name}"] = 100 * _mean(errors[~errors.isnan()])
-        curves = curves or {"auc_8": auc(errors), "failure_rate_8": 100 * failure_rate(errors)}
+        if not curves:
+            mean = nme(labels.nanmean(dim=0).expand_as(labels), labels, normalizer[:, index])
+            curves = {"auc_8": auc(errors), "failure_rate_8": 100 * failure_rate(errors)}
+            curves["nme_of_mean_points"] = 100 * _mean(mean[~mean.isnan()])
     return {**errors_by, **curves}
 
 

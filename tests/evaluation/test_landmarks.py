@@ -75,7 +75,15 @@ def test_metrics_fall_back_to_the_box():
         "nme_box": pytest.approx(100 * error),
         "auc_8": pytest.approx(1 - error / 0.08),
         "failure_rate_8": 0.0,
+        "nme_of_mean_points": 0.0,
     }
+
+
+def test_one_answer_for_all_images_is_the_mean_of_the_known_points():
+    """True points at 0, 0.1 and unknown: their mean 0.05 is 0.05·√2 off both."""
+    labels = torch.tensor([0.0, 0.1, NAN]).view(3, 1, 1).expand(3, 1, 2)
+    found = landmark_metrics(torch.zeros(3, 1, 2), labels, torch.ones(3, 2, 2))
+    assert found["nme_of_mean_points"] == pytest.approx(100 * 0.05 * math.sqrt(2))
 
 
 def test_hull_mask_of_a_rectangle_is_its_pixels():

@@ -29,6 +29,7 @@ _MEANS = {
     "degenerate_share": "of the maps, those that show nothing",
     "token_accuracy": "words right, given those before them",
     "distinct_captions": "of all images",
+    "nme_of_mean_points": "of one answer for all images, the mean of the true points",
 }
 
 
@@ -118,6 +119,10 @@ def warning(results: Results) -> str:
     data, metrics, images = results["data"], results["metrics"], results["evaluated_images"]
     if metrics.get("distinct_captions") == 1 and images > 1:
         return "Every image gets the same caption: these maps explain nothing."
+    error, mean = metrics.get("nme_interocular", metrics.get("nme_box")), metrics.get("nme_of_mean_points")
+    if error is not None and mean is not None and images > 1 and error >= mean:
+        known = f"error {error:.1f} %, that of the mean of all true points {mean:.1f} %"
+        return f"No better than one answer for all images ({known}): these maps explain nothing."
     if data.get("problem_type") == "single_label_classification" and "accuracy" in metrics:
         return close_to_chance(metrics["accuracy"], data["num_labels"], images)
     return ""
