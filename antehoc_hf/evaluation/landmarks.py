@@ -73,8 +73,8 @@ def landmark_metrics(found: Tensor, labels: Tensor, normalizer: Tensor) -> dict[
     """What an evaluation reports, all but `auc_8` in percent.
 
     `nme_interocular` and `nme_box` (each where its length is known), and for the first of them `auc_8` (in [0, 1]) and
-    `failure_rate_8`, both with the limit at 8 %, and `nme_of_mean_points`: that of one answer for all images, the mean of
-    the true points.
+    `failure_rate_8`, both with the limit at 8 %, and `nme_of_mean_points`: that of one answer for all images, the mean
+    of the true points.
 
     Args:
         found, labels (`Tensor`): (B, K, 2).
