@@ -35,7 +35,7 @@ def main() -> None:
         heads[name], fits[name] = state_of(model), report.to_dict()
         print(f"{name}: {report.seconds:.0f} s, explained {report.explained[OURS]:.3f}", flush=True)
     rows = Imagenette(args.data, "train", args.judged, model, first=TRAIN - args.judged)
-    scores = compare(model, rows, heads, patch=16)
+    scores = compare(model, rows, heads, 16, ["grad-cam"])
     print("| map | seconds | explained | mean | minus Grad-CAM | blur | minus Grad-CAM |")
     print("|---|---:|---:|---:|---|---:|---|")
     for name in (*heads, "grad-cam"):

@@ -19,7 +19,7 @@ def main() -> None:
     results = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
     compared = [result for result in results if "insertion_deletion" in result]
     for result in compared:
-        print(f"\n{result['network']}, {result['split']}, {result['validation']} images\n")
+        print(f"\n{result['network']}, {result['split']}, {result.get('compared', result['validation'])} images\n")
         print("| map | " + " | ".join(f"{kind} | minus Grad-CAM" for kind in result["insertion_deletion"]) + " |")
         print("|---|" + "---:|---|" * len(result["insertion_deletion"]))
         for name in result["insertion_deletion"]["mean"]:
@@ -52,7 +52,7 @@ def _draw(results: list[dict[str, Any]], compared: list[dict[str, Any]]) -> None
         places = [place + 0.8 * number / len(compared) for place in range(len(NAMES))]
         right.bar(places, [scores[name]["mean"] for name in NAMES], width=0.8 / len(compared), label=result["network"])
     right.set_xticks(range(len(NAMES)), NAMES, rotation=20)
-    right.set(ylabel="insertion − deletion, mean colour", title="validation images, own prediction")
+    right.set(ylabel="insertion − deletion, mean colour", title="validation images, own prediction", ylim=(0, 0.55))
     right.legend()
     figure.savefig(HERE / "attach.png", dpi=110)
 
