@@ -53,7 +53,7 @@ class Flag:
 
 
 class Options(Protocol):
-    """Any dataclass."""
+    """A dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import datasets
 
@@ -37,9 +36,9 @@ class CsvColumns:
         return {name for name, found in self.kinds.items() if _is_text(found)}
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """Of `datasets`' builder for CSV files, by which such columns stay as they are."""
-        whole_file: dict[str, Any] = {"chunksize": None}  # the types of all of its rows, not of the first
+        whole_file: dict[str, object] = {"chunksize": None}  # the types of all of its rows, not of the first
         if not self.text:
             return whole_file
         gaps = {name: [""] if name in self.text else ["", *sorted(self.gaps.get(name, ()))] for name in self.kinds}
