@@ -1,7 +1,5 @@
 """A frozen network as a graph that onnxruntime runs: on a CPU often twice as fast as torch, the same to rounding."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import warnings

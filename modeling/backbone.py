@@ -82,16 +82,22 @@ def create_backbone(config: AnteHocConfig, num_outputs: int, **overrides: Any) -
     Raises:
         ValueError: if timm refuses the combination; timm's reason is repeated.
     """
+    options, other = {**(config.backbone_kwargs or {}), **overrides}, is_other_network(config.backbone)
     with _no_larger_than_any(config):
-        return _created(config, num_outputs, {**(config.backbone_kwargs or {}), **overrides})
-
-
-def _created(config: AnteHocConfig, num_outputs: int, options: dict[str, Any]) -> nn.Module:
-    if is_other_network(config.backbone):
         try:
-            return build_other_network(config.backbone, num_outputs, options)
-        except (TypeError, AssertionError, RuntimeError, KeyError) as error:
+            if other:
+                return build_other_network(config.backbone, num_outputs, options)
+            return _sized(config, num_outputs, options)
+        except _TooLargeError:
+            raise
+        except _REFUSALS as error:
+            if other and isinstance(error, ValueError):  # one sentence already
+                raise
             raise ValueError(_refusal(config, error)) from error
+
+
+def _sized(config: AnteHocConfig, num_outputs: int, options: dict[str, Any]) -> nn.Module:
+    """A network of timm, told the size of its images where it takes one."""
     default_size = list(backbone_defaults(config.backbone)["input_size"][1:])
     # A recipe or a user may have set the size through backbone_kwargs; ours is config.image_size.
     if config.image_size != default_size and "img_size" not in options:
@@ -100,17 +106,8 @@ def _created(config: AnteHocConfig, num_outputs: int, options: dict[str, Any]) -
             return _create(config.backbone, num_outputs, {**options, "img_size": (height, width)})
         except TypeError as error:
             if "img_size" not in str(error):
-                raise ValueError(_refusal(config, error)) from error
-        except _TooLargeError:
-            raise
-        except _REFUSALS as error:
-            raise ValueError(_refusal(config, error)) from error
-    try:
-        return _create(config.backbone, num_outputs, options)
-    except _TooLargeError:
-        raise
-    except _REFUSALS as error:
-        raise ValueError(_refusal(config, error)) from error
+                raise
+    return _create(config.backbone, num_outputs, options)
 
 
 def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:

@@ -17,7 +17,7 @@ from .other_network import check_other_network, is_other_network
 
 DEFAULT_NUM_ATTENTION_MAPS = 8
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
-MOST_LAYERS = 500  # the deepest networks of timm have some hundreds
+MOST_LAYERS = 300  # by one option; the 420 layers of timm's ResNet-RS-420 are 139 blocks
 TAP_POINTS = ("activation", "norm", "conv")
 
 _MAP_HEADS: dict[str, type[MapHeadConfig]] = {

@@ -1,4 +1,4 @@
-"""Whether a classifier is right more often than one that guesses."""
+"""Whether a model knows more than one that does not look at the image."""
 
 import math
 
@@ -21,3 +21,19 @@ def close_to_chance(right: float, classes: int, images: int) -> str:
         return ""
     known = f"{right:.0%} of {images} images right, guessing {chance:.0%}"
     return f"Close to chance ({known}): these maps explain nothing."
+
+
+def as_one_answer(error: float, of_mean: float) -> str:
+    """A sentence if the points that a model finds are no better than the same points for every image.
+
+    Args:
+        error (`float`): the normalised mean error of what it finds, in percent.
+        of_mean (`float`): that of the mean of all true points, in percent.
+
+    Returns:
+        `str`: empty where the model knows something of the images.
+    """
+    if error < of_mean:
+        return ""
+    known = f"error {error:.1f} %, that of the mean of all true points {of_mean:.1f} %"
+    return f"No better than one answer for all images ({known}): these maps explain nothing."

@@ -69,9 +69,9 @@ def compare(
     """Insertion − deletion of every map for the network's own prediction, and the network's accuracy; of maps fitted
     with several seeds their mean as well.
     """
-    explainers = {name: load_explainer(name, model) for name in rivals}
+    explainers = {name: load_explainer(name, model) for name in dict.fromkeys(["grad-cam", *rivals])}
     examples = torch.stack([rows[index]["pixel_values"] for index in range(16)])
-    maps_each = len(heads) + len(rivals) + 1
+    maps_each = len(heads) + len(explainers) + 1
     judge = Judge(model, examples, passes=4 * STEPS * maps_each * len(rows))
     found: list[dict[str, dict[str, Tensor]]] = []
     right: list[Tensor] = []
@@ -87,6 +87,8 @@ def compare(
             values = {kind: _differences(judge, pixels, maps, target, kind, patch, start) for kind in BASELINES}
             right.append(target == torch.tensor([row["label"] for row in batch]))
             found.append(values)
+    if not found:
+        raise KeyboardInterrupt
     scores = {
         kind: {name: torch.cat([part[kind][name] for part in found]) for name in found[0][kind]} for kind in BASELINES
     }

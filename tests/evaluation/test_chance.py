@@ -2,7 +2,7 @@
 
 import pytest
 
-from antehoc_hf.evaluation.chance import close_to_chance
+from antehoc_hf.evaluation.chance import as_one_answer, close_to_chance
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,10 @@ def test_close_to_chance(right: float, classes: int, images: int, close: bool) -
     if close:
         assert f"{right:.0%} of {images} images right, guessing {1 / classes:.0%}" in sentence
         assert "these maps explain nothing" in sentence
+
+
+@pytest.mark.parametrize(("error", "of_mean", "poor"), [(12.0, 11.9, True), (11.9, 11.9, True), (11.8, 11.9, False)])
+def test_points_no_better_than_one_answer_for_all_images(error: float, of_mean: float, poor: bool) -> None:
+    sentence = as_one_answer(error, of_mean)
+    assert ("these maps explain nothing" in sentence) == poor
+    assert bool(sentence) == poor

@@ -358,7 +358,7 @@ def test_absurd_options_end_in_one_sentence_at_once(build, options):
     name = [name for name, _ in flat(options) if name != "kind"][1 if "map_head" in options else 0]
     with pytest.raises(ValueError, match=name) as caught:
         build(**options)
-    assert time.process_time() - begin < 5  # a second, where nothing else runs
+    assert time.process_time() - begin < 1
     assert "\n" not in str(caught.value)
 
 

@@ -43,7 +43,8 @@ class Judge:
         precision (`str`): `"auto"`: bfloat16 where it is faster and changes what coalitions are worth by less than a
             tenth of their standard deviation.
         passes (`int`): images that it will be asked about, as far as known. Where they take long on a CPU, and
-            onnxruntime and what writes its graphs are installed, it is tried as well, in float32.
+            onnxruntime and what writes its graphs are installed, it is tried as well, in float32, unless a layout or
+            bfloat16 was asked for.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Judge:
         if len(sizes) * len(layouts) * len(types) > 1:
             self._choose(examples, sizes, layouts, types)
         self.network: Callable[[Tensor], Tensor] = self._prepared(self.setting)
-        if precision != "bfloat16":
+        if channels_last is None and precision != "bfloat16":
             self._try_a_graph(examples, passes)
 
     def _choose(self, examples: Tensor, sizes: list[int], layouts: list[bool], types: list[str]) -> None:

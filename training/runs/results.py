@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from antehoc_hf.evaluation.chance import close_to_chance
+from antehoc_hf.evaluation.chance import as_one_answer, close_to_chance
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.data import ImageData
 from antehoc_hf.training.data.targets import TargetSpace
@@ -120,9 +120,8 @@ def warning(results: Results) -> str:
     if metrics.get("distinct_captions") == 1 and images > 1:
         return "Every image gets the same caption: these maps explain nothing."
     error, mean = metrics.get("nme_interocular", metrics.get("nme_box")), metrics.get("nme_of_mean_points")
-    if error is not None and mean is not None and images > 1 and error >= mean:
-        known = f"error {error:.1f} %, that of the mean of all true points {mean:.1f} %"
-        return f"No better than one answer for all images ({known}): these maps explain nothing."
+    if error is not None and mean is not None and images > 1:
+        return as_one_answer(error, mean)
     if data.get("problem_type") == "single_label_classification" and "accuracy" in metrics:
         return close_to_chance(metrics["accuracy"], data["num_labels"], images)
     return ""
