@@ -1,7 +1,7 @@
 """Grad-CAM, Grad-CAM++, LayerCAM, HiResCAM and Score-CAM."""
 
 from abc import abstractmethod
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from antehoc_hf.evaluation.maps import minmax_maps
 from antehoc_hf.explainers.activations import record
 from antehoc_hf.explainers.base import Explainer, RawMaps
-from antehoc_hf.explainers.layers import last_layer, named_layers
+from antehoc_hf.explainers.layers import cancels, last_layer, named_layers
 from antehoc_hf.explainers.masked import masked_outputs, upsampled
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one
@@ -26,6 +26,9 @@ class LayerExplainer(Explainer):
         ValueError: if the model is not one that can be explained; when called, if it has no such layer.
     """
 
+    times_gradient: ClassVar[bool] = False
+    """Whether each position's features are multiplied by their own gradient."""
+
     def __init__(self, model: nn.Module, layer: str | None = None, **options: Unpack[ModelOptions]) -> None:
         if layer is not None and not isinstance(layer, str):
             raise ValueError(f"{self.name} reads one layer: layer={layer!r} must be the name of a module.")
@@ -38,7 +41,7 @@ class LayerExplainer(Explainer):
         size = tuple(question.images.shape[1:])
         if size not in self._found:
             named = None if self.layer is None else named_layers(question, [self.layer])[0]
-            self._found[size] = named or last_layer(question)
+            self._found[size] = named or last_layer(question, self.times_gradient)
         return self._found[size]
 
 
@@ -49,8 +52,10 @@ class _GradientCam(LayerExplainer):
         point = self.point(question)
         recorded = record(question, question.images, [point], question.own_score)
         features, gradients = recorded.features[0], recorded.gradients[0]
-        weights = self._weights(features, gradients)
-        return RawMaps((weights * features).sum(dim=1).relu(), points=[point])
+        terms = self._weights(features, gradients) * features
+        # What rounding leaves of a sum that is zero is not evidence.
+        found = ~cancels(terms) if self.times_gradient else torch.ones(len(terms), dtype=torch.bool)
+        return RawMaps(terms.sum(dim=1).relu() * found.to(terms)[:, None, None], points=[point])
 
     @staticmethod
     @abstractmethod
@@ -97,9 +102,13 @@ class LayerCam(_GradientCam):
 class HiResCam(_GradientCam):
     """HiResCAM (Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
     networks", 2020, Eq. 4): gradient times activation, summed over channels; as of Grad-CAM, its positive part.
+
+    Where a network normalises each position before it pools them, as many transformers do, that product is zero before
+    the normalisation, and what comes behind it is read.
     """
 
     name = "hires-cam"
+    times_gradient = True
 
     @staticmethod
     def _weights(features: Tensor, gradients: Tensor) -> Tensor:

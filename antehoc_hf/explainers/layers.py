@@ -19,6 +19,8 @@ Node = Any  # a node of torch's autograd graph
 _LEAST = 2
 # Class, distillation and register tokens before the grid.
 _MOST_PREFIX_TOKENS = 16
+# What is left of a sum whose terms cancel, next to their sizes: rounding, and the epsilon of a normalisation.
+_NOTHING_LEFT = 1e-3
 # Parts of names that wrappers add.
 _WRAPPERS = ("_orig_mod", "module", "timm_model", "_checkpoint_wrapped_module")
 
@@ -39,6 +41,8 @@ class Layer:
             part inside a block.
         reaches: the outputs depend on the grid's positions: not so the patches of a last block of which only the class
             token is read.
+        by_itself: how long its features are at a position makes no difference to the outputs: each position is
+            normalised by itself behind it, so that gradient times features is zero there.
         same_as (`str`, *optional*): the module inside it whose output it hands on as it is.
     """
 
@@ -51,6 +55,7 @@ class Layer:
     depends: bool = True
     carries: bool = True
     reaches: bool = True
+    by_itself: bool = False
     same_as: str | None = None
 
 
@@ -82,15 +87,14 @@ def find_layers(question: Question) -> list[Layer]:
         dependent = [tensor for tensor in watched.tensors if tensor.requires_grad]
         found = torch.autograd.grad(total, dependent, allow_unused=True) if dependent else ()
     slopes = {id(tensor): slope for tensor, slope in zip(dependent, found, strict=True)}
-    layers = [
-        replace(
-            layer,
-            depends=tensor.requires_grad,
-            carries=tensor.grad_fn in on_the_way,
-            reaches=_touches(slopes.get(id(tensor)), layer.point, (images.shape[-2], images.shape[-1])),
+    layers = []
+    for layer, tensor in zip(watched.layers, watched.tensors, strict=True):
+        touched = _touched(tensor.detach(), slopes.get(id(tensor)), layer.point, (images.shape[-2], images.shape[-1]))
+        reaches, by_itself = touched
+        carries = tensor.grad_fn in on_the_way
+        layers.append(
+            replace(layer, depends=tensor.requires_grad, carries=carries, reaches=reaches, by_itself=by_itself)
         )
-        for layer, tensor in zip(watched.layers, watched.tensors, strict=True)
-    ]
     return _in_order(layers, question.body)
 
 
@@ -102,15 +106,24 @@ def _in_order(layers: list[Layer], body: nn.Module) -> list[Layer]:
     return [layer for layer in layers if layer.point.layout != "NLC" or layer.grid == coarsest]
 
 
-def last_layer(question: Question) -> TapPoint:
+def last_layer(question: Question, times_gradient: bool = False) -> TapPoint:
     """The last whole block whose output is a grid of the image that the network's outputs depend on: the last stage of
     a CNN. In a transformer that reads its class token the patches of the last block lead nowhere, so that the block
     before is taken.
 
+    Args:
+        times_gradient: for methods that multiply each position's features by their own gradient: where that is zero
+            since a normalisation of each position follows, what comes behind the normalisation is read.
+
     Raises:
         ValueError: if the network has no layer with a grid of positions.
     """
-    return _blocks(question.body, find_layers(question))[-1].point
+    layers = find_layers(question)
+    last = _blocks(question.body, layers)[-1]
+    if times_gradient and last.by_itself:
+        behind = layers[[layer.point for layer in layers].index(last.point) + 1 :]
+        last = next((layer for layer in behind if layer.depends and layer.reaches and not layer.by_itself), last)
+    return last.point
 
 
 def block_ends(question: Question) -> list[TapPoint]:
@@ -141,7 +154,8 @@ def named_layers(question: Question, names: Sequence[str]) -> list[TapPoint]:
     Raises:
         ValueError: if there is no such module, or its output is not a grid of positions.
     """
-    layers = find_layers(question)
+    # Of several grids that a module hands on, the one that the outputs are made of.
+    layers = sorted(find_layers(question), key=lambda layer: (layer.reaches, layer.carries))
     usable = {layer.point.module: layer for layer in layers if layer.depends}
     return [_named(name, usable, question.body) for name in names]
 
@@ -305,9 +319,23 @@ class _Watched:
         return None
 
 
-def _touches(slope: Tensor | None, point: TapPoint, size: tuple[int, int]) -> bool:
-    """Whether a gradient with respect to a layer's output differs from zero at any position."""
-    return slope is not None and bool(replace(point, item=None).features(slope, size).ne(0).any())
+def _touched(features: Tensor, slope: Tensor | None, point: TapPoint, size: tuple[int, int]) -> tuple[bool, bool]:
+    """Whether a gradient with respect to a layer's output differs from zero at any position, and whether nonetheless
+    its product with the features is zero at all.
+    """
+    if slope is None:
+        return False, False
+    placed = replace(point, item=None)
+    slope, features = placed.features(slope, size), placed.features(features, size)
+    return bool(slope.ne(0).any()), bool(cancels(slope * features).all())
+
+
+def cancels(terms: Tensor) -> Tensor:
+    """Whether the sums over channels of (B, C, h, w) are next to nothing at all positions of an image, (B,) bool, and
+    what is left of them is rounding.
+    """
+    sums, sizes = terms.sum(dim=1).abs(), terms.abs().sum(dim=1)
+    return sums.flatten(1).amax(dim=1) <= _NOTHING_LEFT * sizes.flatten(1).amax(dim=1)
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import transformers
 from captum.attr import IntegratedGradients, LayerGradCam, LayerGradientXActivation
 from torch import nn
 from torchcam.methods import GradCAM, LayerCAM, ScoreCAM
@@ -309,3 +310,24 @@ def test_ada_sise_tries_the_larger_gradients_alone(network) -> None:
     assert (adaptive.passes < sise.passes).all()
     with pytest.raises(ValueError, match="finds its threshold by itself"):
         load_explainer("ada-sise", network, threshold=0.1)
+
+
+def test_hires_cam_of_a_network_that_normalises_each_position() -> None:
+    """Before the normalisation gradient times features is zero, but for rounding that a map must not be made of."""
+    torch.manual_seed(0)
+    config = transformers.SwinConfig(image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2])
+    model = transformers.SwinForImageClassification(config).eval()
+    nn.init.normal_(model.classifier.weight)
+    images = torch.randn(2, 3, 32, 32)
+    explained = load_explainer("hires-cam", model).explain(images, 1)
+    assert explained.layers == ("swin.layernorm",)
+    with torch.no_grad():
+        features = model.swin(images).last_hidden_state @ model.classifier.weight[1]
+    expected = nn.functional.interpolate(features.relu().view(2, 1, 8, 8), size=(32, 32), mode="bilinear")
+    assert torch.allclose(explained.maps, minmax_maps(expected), atol=1e-5)
+    before = load_explainer("hires-cam", model, layer="swin.encoder.layers.1").explain(images, 1)
+    assert before.degenerate.all()
+    # The patches of a last block of which the class token is read are normalised by themselves as well.
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    explained = load_explainer("hires-cam", model).explain(torch.randn(1, 3, 160, 160), 1)
+    assert explained.layers == ("blocks.5.norm1",)
