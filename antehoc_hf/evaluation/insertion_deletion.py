@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.functional import gaussian_blur
 
+from antehoc_hf.evaluation.blur import blurred
 from antehoc_hf.evaluation.curves import check_curves, curves
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.evaluation.metric import Metric, register_metric
@@ -112,15 +112,6 @@ def insertion_deletion(
         insertion_curve=torch.cat([nothing, insertion, whole], dim=1),
         deletion_curve=torch.cat([whole, deletion, nothing], dim=1),
     )
-
-
-def blurred(pixel_values: Tensor) -> Tensor:
-    """Images (B, C, H, W) after a Gaussian of 1/16 of their shorter side; first down, then across, which is faster."""
-    sigma = min(pixel_values.shape[-2:]) / 16
-    # Three sigma on each side; the reflected border must be shorter than the image, and 3/16 of it is.
-    length = 2 * max(1, int(3 * sigma)) + 1
-    down = gaussian_blur(pixel_values, kernel_size=[1, length], sigma=[sigma, sigma])
-    return gaussian_blur(down, kernel_size=[length, 1], sigma=[sigma, sigma])
 
 
 def _background(pixel_values: Tensor, baseline: str | Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antehoc_hf.evaluation.insertion_deletion import blurred
+from antehoc_hf.evaluation.blur import blurred
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.masked import masked_outputs
 from antehoc_hf.explainers.network import ModelOptions, Question

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antehoc_hf.evaluation.insertion_deletion import blurred
+from antehoc_hf.evaluation.blur import blurred
 from antehoc_hf.evaluation.maps import rank_pixels
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map

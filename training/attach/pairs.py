@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antehoc_hf.evaluation.insertion_deletion import blurred
 from antehoc_hf.training.objectives.patches import (
     Background,
     Sampling,
@@ -79,6 +78,4 @@ class Pairs:
         return [_BACKGROUNDS[number] if self.background == "mixed" else self.background for number in numbers]
 
     def _replacement(self, image: Tensor, kind: str) -> Tensor:
-        if kind == "blur":  # down and then across: 40 times as fast at 224 pixels
-            return blurred(image[None])[0]
         return background_images(image[None], kind, self.black)[0]

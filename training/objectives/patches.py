@@ -5,7 +5,8 @@ from typing import Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
+
+from antehoc_hf.evaluation.blur import blurred
 
 Sampling = Literal["contiguous", "ranked", "shapley"]
 Background = Literal["mixed", "mean", "blur", "black"]
@@ -102,8 +103,7 @@ def background_images(pixel_values: Tensor, kind: str, black: Tensor) -> Tensor:
         return pixel_values.mean(dim=(2, 3), keepdim=True).expand_as(pixel_values)
     if kind == "black":
         return black.to(pixel_values).expand_as(pixel_values)
-    sigma = min(pixel_values.shape[-2:]) / 16
-    return gaussian_blur(pixel_values, kernel_size=[2 * max(1, int(3 * sigma)) + 1] * 2, sigma=[sigma] * 2)
+    return blurred(pixel_values)
 
 
 class Normalization(Protocol):
