@@ -41,6 +41,15 @@ def test_backbone_and_head_train_as_with_the_papers_map(tiny, tmp_path, options)
         assert not torch.equal(value, fresh.map_head.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(("coalitions", "seen"), [(2, 16 * 2 + 2), (4, 16 * 4 + 2)])
+def test_a_second_pass_sees_little_more_than_its_coalitions(tiny, tmp_path, coalitions, seen):
+    model, counted = tiny.build_model(**CONTRIBUTIONS), []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
+    options = {"per_device_train_batch_size": 16, "coalitions_per_image": coalitions, "max_steps": 1}
+    tiny.build_trainer(model, tmp_path, tiny.Images(16), **options).train()
+    assert sum(counted) == 16 + seen
+
+
 @pytest.mark.parametrize("model", [{}, CONTRIBUTIONS], ids=["energy map", "contributions"])
 def test_a_finished_classifier_can_be_left_as_it_is(tiny, tmp_path, model):
     drop = {"backbone_kwargs": {"drop_rate": 0.3}}

@@ -28,6 +28,9 @@ from antehoc_hf.training.options import Flag, Range, check_options
 
 # Of the running mean of what the network says where nothing is left of the image: about the last fifty steps count.
 _MEMORY = 0.02
+# What nothing is worth is a mean over many steps, to which one of so many images of a batch is enough; words, each of
+# which has a mean of its own, are met more rarely.
+_SEEN_EMPTY, _WORDS_SEEN_EMPTY = 8, 2
 _BACKGROUND_WORDS = {"mean": "the image's mean colour", "blur": "a blur", "black": "black"}
 
 
@@ -118,7 +121,11 @@ class CoalitionObjective(Objective):
                 needs_ranking = self.options.sampling == "ranked"
                 ranking = of_target(contributions(), chosen)[:, 0] if needs_ranking else None
                 grid = (first.tap_values.shape[-2], first.tap_values.shape[-1])
-                outcome = self.play(pixel_values, grid, worth, black_of(model.config), step.generator(0), ranking)
+                rarity = (_WORDS_SEEN_EMPTY if words else _SEEN_EMPTY) * (self.options.coalitions_per_image // 2)
+                empty = -(-len(pixel_values) // rarity)
+                outcome = self.play(
+                    pixel_values, grid, worth, black_of(model.config), step.generator(0), ranking, empty
+                )
             of_targets = contributions()
             loss = coalition_loss(of_targets, outcome.contrasts, outcome.gains)
             step.backward(loss)
@@ -153,6 +160,7 @@ class CoalitionObjective(Objective):
         black: Tensor,
         generator: torch.Generator,
         ranking: Tensor | None = None,
+        empty: int = 1,
     ) -> "GameOutcome":
         """One round: pairs of coalitions of each image, the two of a pair of one size.
 
@@ -164,12 +172,12 @@ class CoalitionObjective(Objective):
             black (`Tensor`): (1, 3, 1, 1), black after the normalisation.
             generator (`torch.Generator`): on the CPU.
             ranking (`Tensor`, *optional*): (B, g, w), what the map says of the patches, for `sampling="ranked"`.
+            empty (`int`): how many of the images are seen without any patch as well.
         """
         options, count = self.options, len(pixel_values)
         contrasts, gains, nothing = [], [], []
-        # In the mean over the batch it is enough to see a few images without any patch.
         every = torch.arange(count, device=pixel_values.device)
-        few = every[: -(-count // options.coalitions_per_image)]
+        few = every[:empty]
         for _ in range(options.coalitions_per_image // 2):
             (first, second), background = draw_partial_images(
                 pixel_values, grid, options.sampling, options.background, black, generator, 2, ranking
