@@ -32,6 +32,7 @@ from antehoc_hf.training.runs.results import (
     results_table,
     telling_metrics,
     versions,
+    warning,
     write_results,
 )
 from antehoc_hf.training.runs.settings import chosen_task
@@ -104,10 +105,11 @@ def _evaluate(given: EvaluateOptions, folder: Path) -> dict[str, Any]:
         **{name: table.to_dict() for name, table in robustness.items()},
         "versions": versions(),
     }
-    if measured.warning:
-        results["verdict"] = {"sentence": measured.warning}
+    sentence = warning(results) or measured.warning
+    if sentence:
+        results["verdict"] = {"sentence": sentence}
     write_results(folder / RESULTS_FILE, results)
-    files = [RESULTS_FILE, *task.save_figures(model, images, processor, folder)]
+    files = [RESULTS_FILE, *task.save_figures(model, images, processor, folder, sentence)]
     print(results_table(results, measured.lines))
     for table in robustness.values():
         print(f"\n{table.to_markdown()}", end="")

@@ -1,7 +1,8 @@
 """Where everything stands in a figure of maps: a grid of images, each with its pictures side by side."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ NEUTRAL, QUIET = "#3a3f45", "#6b7178"
 # Lengths in inches.
 CELL, GAP, BLOCK_GAP, ROW_GAP, MARGIN = 1.6, 0.08, 0.45, 0.14, 0.3
 HEADING, TITLE, BAR = 0.3, 0.45, 0.62
+TITLE_LINE, TITLE_LETTER = 0.24, 0.115
 
 Picture = NDArray[Any] | None
 """A map (H, W) in [0, 1], an image (H, W, 3) uint8, or None: there is no evidence to be seen."""
@@ -107,8 +109,11 @@ def draw_pictures(
         ratio=first.shape[0] / first.shape[1],
         caption=caption,
         text=text,
-        head=(TITLE if title else 0.0) + (HEADING if headings else GAP),
+        head=HEADING if headings else GAP,
     )
+    lines = textwrap.wrap(title or "", int((layout.width - 2 * MARGIN) / TITLE_LETTER))
+    if lines:
+        layout = replace(layout, head=layout.head + TITLE + (len(lines) - 1) * TITLE_LINE)
     figure = new_figure(layout.width, layout.height)
     for index, row in enumerate(rows):
         for kind, (heading, picture) in enumerate(row.items()):
@@ -117,8 +122,8 @@ def draw_pictures(
             if headings and index < layout.columns:
                 axes.set_title(heading, size=9, color=QUIET, pad=4 + 72 * caption)
     _draw_bar(figure, layout, colormap)
-    if title:
-        write(figure, layout.place(MARGIN, 0.18), title, size=14, weight="bold", color=NEUTRAL, va="top")
+    if lines:
+        write(figure, layout.place(MARGIN, 0.18), "\n".join(lines), size=14, weight="bold", color=NEUTRAL, va="top")
     return figure, layout
 
 

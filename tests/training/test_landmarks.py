@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from antehoc_hf import AnteHocImageProcessor
+from antehoc_hf import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.cli import main
 from antehoc_hf.modeling.image_geometry import ImageGeometry
+from antehoc_hf.training.data import ImageDataset
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.keypoints import find_format
 from antehoc_hf.training.data.landmark_augmentation import RandomAffine, mirrored
@@ -21,6 +22,7 @@ from antehoc_hf.training.data.loading import load_data
 from antehoc_hf.training.runs.maps import MapChoice
 from antehoc_hf.training.runs.options import DataArguments, ModelArguments
 from antehoc_hf.training.tasks.landmark_detection import LandmarkArguments, LandmarkDetection
+from antehoc_hf.visualization.layout import DPI, TITLE
 
 FACE = scheme_of(68, "faces")
 
@@ -323,6 +325,19 @@ def test_a_new_model_starts_at_the_mean_points():
     with torch.no_grad():
         found = model.eval()(torch.randn(2, 3, 60, 80)).landmarks
     assert torch.allclose(found, expected.expand(2, 4, 2), atol=1e-5)
+
+
+def test_the_figure_says_that_the_maps_explain_nothing(run, tmp_path):
+    task, model = LandmarkDetection(LandmarkArguments()), AnteHocForLandmarkDetection.from_pretrained(run / "model")
+    options = {"image_size": 64, "train": 24, "validation": 8, "test": 8, "seed": 0}
+    data = task.load_data(DataArguments(dataset_name="shapes", dataset_options=options), model)
+    processor, heights = AnteHocImageProcessor.from_pretrained(run / "model"), []
+    images = ImageDataset(data.splits["test"], data.image_column, data.targets, data.targets.encoder(processor, None))
+    for warning in ("", "These maps explain nothing."):
+        task.save_figures(model, images, processor, tmp_path, warning)
+        with Image.open(tmp_path / "predictions.png") as figure:
+            heights.append(figure.height)
+    assert heights[1] - heights[0] == pytest.approx(TITLE * DPI, abs=1)
 
 
 @pytest.mark.real_data

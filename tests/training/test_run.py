@@ -129,6 +129,9 @@ def test_a_network_that_guesses_is_said_to_explain_nothing(
     sentence = "Close to chance (33% of 12 images right, guessing 33%): these maps explain nothing."
     assert sentence in capsys.readouterr().out
     assert "these maps explain nothing" in (tmp_path / "run" / "README.md").read_text()
+    again = ["evaluate", str(tmp_path / "run"), "--dataset_name", str(images), "-o", str(tmp_path / "again")]
+    assert main([*again, "--map_eval_samples", "2", "--insertion_deletion_images", "0"]) == 0
+    assert json.loads((tmp_path / "again" / "results.json").read_text())["verdict"]["sentence"] == sentence
 
 
 def plain_flags(images: Path, folder: Path, *more: str) -> list[str]:

@@ -103,12 +103,12 @@ def _measure_and_write(
         measured = settings.task.measure(model, chosen, processor, measure_options(settings))
         results["maps"] = measured.report
         results["metrics"] |= measured.metrics
-        files += settings.task.save_figures(model, chosen, processor, folder)
+        sentence = warning(results) or measured.warning
+        files += settings.task.save_figures(model, chosen, processor, folder, sentence)
+        if sentence:
+            results["verdict"] = {"sentence": sentence}  # for the card
         if settings.task.has_maps and images.train is not None and images.validation is not None:
             familiarity.Familiarity.of(model, images.train, images.validation).save(folder)
-    sentence = warning(results) or measured.warning
-    if sentence:
-        results["verdict"] = {"sentence": sentence}  # for the card
     write_results(folder / RESULTS_FILE, results)
     write_card(folder, settings.facts, repo_id=args.hub_model_id if args.push_to_hub else None)
     if chosen is not None:

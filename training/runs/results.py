@@ -108,7 +108,7 @@ def results_table(results: Results, measured: Sequence[str]) -> str:
         lines.append(f"  {name.replace('_', ' ')}: {_number(value)}{plainly}{means}")
     if measured:
         lines += ["", *measured]
-    sentence = warning(results) or results.get("verdict", {}).get("sentence", "")
+    sentence = results.get("verdict", {}).get("sentence", "")
     if sentence:
         lines += ["", sentence]
     return "\n".join(lines)

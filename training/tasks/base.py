@@ -237,9 +237,9 @@ class Task(ABC, Generic[T, M]):
         return MeasuredMaps()
 
     def save_figures(
-        self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self, model: M, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path, warning: str = ""
     ) -> list[str]:
-        """Draws predictions with their maps; returns the names of the files."""
+        """Draws predictions with their maps, under the `warning` if they explain nothing; returns the files' names."""
         return []
 
 

@@ -86,7 +86,12 @@ class BaselineClassification(ImageClassification):
         return super().metric_names(data) | ({"concept_accuracy"} if self.model_type == "cbah" else set())
 
     def save_figures(
-        self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self,
+        model: TimmPreTrainedModel,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        folder: Path,
+        warning: str = "",
     ) -> list[str]:
         """None: there are no maps."""
         return []

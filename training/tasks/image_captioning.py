@@ -191,7 +191,12 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         return replace(found, metrics=metrics, warning=warning)
 
     def save_figures(
-        self, model: AnteHocForImageCaptioning, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self,
+        model: AnteHocForImageCaptioning,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        folder: Path,
+        warning: str = "",
     ) -> list[str]:
         """Captions with their maps, of a sample of the images; of some of them the maps of their words as well."""
         positions = sample(images, _SHOWN)
@@ -205,8 +210,7 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
                 pixel_values.to(model.device, model.dtype), output_word_maps=strips, num_beams=self.options.num_beams
             )
         pictures = photo_parts(images.photos(positions), processor)
-        warning = not_learned(self._unlearned) or None
-        _figure(pictures, written, tokenizer, people, warning, columns=2).savefig(folder / FIGURE_FILE)
+        _figure(pictures, written, tokenizer, people, warning or None, columns=2).savefig(folder / FIGURE_FILE)
         if not strips:
             return [FIGURE_FILE]
         names = [FIGURE_FILE]

@@ -141,7 +141,12 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         return measured_maps(model, images, options, settings, dataset=masked, image_mean=mean, image_std=std)
 
     def save_figures(
-        self, model: TimmPreTrainedModel, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self,
+        model: TimmPreTrainedModel,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        folder: Path,
+        warning: str = "",
     ) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
         if not _one_of_several(model.config) or isinstance(images.targets, Unlabelled):
@@ -155,6 +160,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
             pixel_values,
             labels,
             path=folder / FIGURE_FILE,
+            title=warning or None,
             columns=2,
             pictures=photo_parts(images.photos(positions), processor),
         )

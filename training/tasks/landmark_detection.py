@@ -161,7 +161,12 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
         return measured_maps(model, images, options, dataset=dataset, parts=parts, explainers=explainers)
 
     def save_figures(
-        self, model: AnteHocForLandmarkDetection, images: ImageDataset, processor: AnteHocImageProcessor, folder: Path
+        self,
+        model: AnteHocForLandmarkDetection,
+        images: ImageDataset,
+        processor: AnteHocImageProcessor,
+        folder: Path,
+        warning: str = "",
     ) -> list[str]:
         """Points and maps of a few images."""
         positions = sample(images, _SHOWN)
@@ -175,6 +180,7 @@ class LandmarkDetection(Task[LandmarkTargets, AnteHocForLandmarkDetection]):
             batch["labels"],
             captions=_captions(found, batch["labels"], batch["normalizer"]),
             path=folder / FIGURE_FILE,
+            title=warning or None,
             columns=2,
             pictures=photo_parts(images.photos(positions), processor),
         )
