@@ -167,7 +167,7 @@ class _Page:
             interactive=False,
             elem_id="picture",
             format="png",
-            buttons=["download"],
+            buttons=["download", "fullscreen"],
         )
         self._gradio.HTML(parts.COLOURS)
 

@@ -23,6 +23,9 @@ _BOX = "#ffd54a"
 _LEAST_AREA = 0.002  # smaller parts are dust
 _MOST_REGIONS = 8
 _MOST_NUMBERS = 20  # of points; more would hide the image
+_LARGE, _SMALL = 28, 18  # letters; on a phone the picture is 155 pixels wide, a third of its own width
+_MOST_LARGE = 8
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -105,27 +108,44 @@ def _draw_box(picture: Image.Image, region: Region, number: int, scale: float) -
     left, top, right, bottom = (round(edge * scale) for edge in region.box)
     draw.rectangle((left, top, right - 1, bottom - 1), outline="black", width=5)
     draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_BOX, width=3)
-    _label(draw, str(number), left + 4, top + 4, picture)
+    _draw_label(draw, str(number), _label(str(number), left + 4, top + 4, picture, _LARGE), _LARGE)
 
 
 def _draw_points(picture: Image.Image, points: Points) -> None:
-    """Each number outwards of its point, so that those of near points do not hide each other; none if too many."""
+    """Each number outwards of its point, as far as it takes to hide no other number; none if there are too many."""
     draw = ImageDraw.Draw(picture)
     places = points.on_input * torch.tensor([picture.width, picture.height])
     outwards = F.normalize(places - places.mean(dim=0), dim=1)
+    count, taken = len(points.names), []
+    size = _LARGE if count <= _MOST_LARGE else _SMALL
+    if count <= _MOST_NUMBERS:
+        for number, ((x, y), (right, down)) in enumerate(zip(places.tolist(), outwards.tolist(), strict=True), 1):
+            for away in range(size + 4, 6 * size, size // 2):
+                label = _label(str(number), x + away * right - size / 2, y + away * down - size / 2, picture, size)
+                if not any(_overlap(label, other) for other in taken):
+                    break
+            taken.append(label)
+            draw.line((x, y, (label[0] + label[2]) / 2, (label[1] + label[3]) / 2), fill="white", width=2)
     for x, y in places.tolist():
         draw.circle((x, y), 8, fill="white")
         draw.circle((x, y), 6, fill=FOUND)
-    if len(points.names) > _MOST_NUMBERS:
-        return
-    for number, ((x, y), (right, down)) in enumerate(zip(places.tolist(), outwards.tolist(), strict=True), 1):
-        _label(draw, str(number), x + 22 * right - 9, y + 22 * down - 11, picture)
+    for number, label in enumerate(taken, 1):
+        _draw_label(draw, str(number), label, size)
 
 
-def _label(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, picture: Image.Image) -> None:
-    """Dark on light, readable on any ground, within the picture."""
-    font = ImageFont.load_default(size=18)
-    width = draw.textlength(text, font=font) + 8
-    x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - 22)
-    draw.rectangle((x, y, x + width, y + 21), fill="#ffffff", outline="#000000")
-    draw.text((x + 4, y), text, fill="#16191d", font=font)
+def _label(text: str, x: float, y: float, picture: Image.Image, size: int) -> _Box:
+    """Where a label of that size stands, from its upper left corner on, moved into the picture."""
+    width, height = ImageFont.load_default(size=size).getlength(text) + 8, size + 4
+    x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - height)
+    return x, y, x + width, y + height
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, text: str, box: _Box, size: int) -> None:
+    """Dark on light, readable on any ground."""
+    draw.rectangle(box, fill="#ffffff", outline="#000000")
+    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    draw.text(middle, text, fill="#16191d", font=ImageFont.load_default(size=size), anchor="mm")

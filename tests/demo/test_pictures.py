@@ -76,6 +76,16 @@ def test_colour_and_threshold_do_not_touch_each_other(looked):
         view(looked, 0.0, -0.1)
 
 
+def test_numbers_of_near_points_do_not_hide_each_other(looked):
+    letters = []
+    for spread in (0.3, 0.02):
+        places = 0.5 + spread * torch.tensor([[-1.0, -1], [1, -1], [0, 0.2], [0, 0.1], [0, 0.15]])
+        answer = Points(tuple("abcde"), places, tuple((x, y) for x, y in places.tolist()))
+        plain = replace(looked, answer=answer, map=torch.zeros(1, 1, 32, 32))
+        letters.append(int((np.asarray(view(plain).picture).max(axis=-1) < 60).sum()))
+    assert letters[1] == pytest.approx(letters[0], rel=0.1), "dark pixels, of which a hidden number has fewer"
+
+
 def test_a_class_that_was_chosen_is_named_with_its_probability(looked):
     classes = Classes(tuple((f"class {k}", (10 - k) / 55) for k in range(10)), explained=7)
     text = parts.answer(replace(looked, answer=classes))
