@@ -211,7 +211,7 @@ def test_evaluate_puts_its_measures_on_the_card(
     arguments = ["evaluate", str(model), *SHAPES, "--output_dir", str(out), "--map_eval_samples", "6"]
     asked = ["--noise_shares", "0.2", "--sanity_images", "2", "--update_card", "true"]
     assert cli.main([*arguments, *asked]) == 0
-    assert "tells it" in capsys.readouterr().out
+    assert "has these numbers now" in capsys.readouterr().out
     results, card = json.loads((model / "results.json").read_text()), (model / "README.md").read_text()
     found = json.loads((out / "results.json").read_text())
     assert results["training"]["seed"] == 7
