@@ -116,7 +116,8 @@ def _evaluate(given: EvaluateOptions, folder: Path) -> dict[str, Any]:
     print(f"\nWritten to {folder}: {', '.join(files)}")
     if options.update_card:
         written = add_measures(Path(options.model), results)
-        print(f"The card in {options.model} " + ("has these numbers now." if written else "was written by a person and stays."))
+        said = "has these numbers now" if written else "was written by a person and stays"
+        print(f"The card in {options.model} {said}.")
     return results
 
 
