@@ -116,7 +116,8 @@ def _draw_points(picture: Image.Image, points: Points) -> None:
     draw = ImageDraw.Draw(picture)
     places = points.on_input * torch.tensor([picture.width, picture.height])
     outwards = F.normalize(places - places.mean(dim=0), dim=1)
-    count, taken = len(points.names), []
+    count = len(points.names)
+    taken: list[_Box] = []
     size = _LARGE if count <= _MOST_LARGE else _SMALL
     if count <= _MOST_NUMBERS:
         for number, ((x, y), (right, down)) in enumerate(zip(places.tolist(), outwards.tolist(), strict=True), 1):
