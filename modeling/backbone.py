@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 
 from .configuration_antehoc import DEFAULT_NUM_ATTENTION_MAPS, AnteHocConfig, backbone_defaults
+from .map_head import check_channels
 from .other_network import build_other_network, is_other_network
 from .tap_search import (
     LayerCall,
@@ -146,14 +147,19 @@ def resolve_taps(config: AnteHocConfig) -> None:
         ValueError: if the backbone has no classifier, no layer with a grid of positions, or fewer layers than maps
             were asked for, or if the image is too small for its layers.
     """
+    known = config.tap_points is not None
     if config.tap_points is not None:
         for values in config.tap_points:
             TapPoint.from_dict(values)
     else:
         config.tap_channels = None
         _find_taps(config)
-    if config.map_head.per_target and config.tap_channels is None:
+    if not config.map_head.per_target:
+        return
+    if config.tap_channels is None:
         config.tap_channels = _channels(config)
+    elif known and not torch.empty(0).is_meta:  # where weights are loaded, their shapes say it
+        check_channels(_channels(config), config.tap_channels)
 
 
 def _find_taps(config: AnteHocConfig) -> None:

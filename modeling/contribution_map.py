@@ -202,7 +202,7 @@ class ContributionMap(_ContributionHead):
         Raises:
             ValueError: if the taps have other channels than the configuration says.
         """
-        check_channels(kept, self.tap_channels)
+        check_channels([tap.shape[1] for tap in kept], self.tap_channels)
         return torch.cat(kept, dim=1)
 
     def second_pass(
@@ -293,7 +293,7 @@ class ClosedFormMap(_ContributionHead):
 
     def combine(self, kept: list[Tensor], size: Size) -> Tensor:
         """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap; checked as there."""
-        check_channels(kept, self.tap_channels)
+        check_channels([tap.shape[1] for tap in kept], self.tap_channels)
         strong = [torch.linalg.vector_norm(tap, dim=1, keepdim=True) for tap in kept]
         overall = [norm.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6) for norm in strong]
         levels = [norm / scale for norm, scale in zip(strong, overall, strict=True)]

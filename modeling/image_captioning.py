@@ -17,7 +17,7 @@ from .caption_outputs import (
     Said,
 )
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
-from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, map_fields
+from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, check_count, map_fields
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
 from .scaling import contribution_map, full_precision, size_of
@@ -306,15 +306,21 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
                 have B·n rows, those of an image in a row.
 
         Raises:
-            ValueError: if the images have a wrong shape, or, for maps of words, the backbone's features are no grid.
+            ValueError: if the images have a wrong shape, an option makes no sense, or, for maps of words, the
+                backbone's features are no grid.
         """
         of_evidence = output_word_maps and not self.map_head.per_target
         encoded = self.encode(pixel_values, output_features=of_evidence)
         pooled = AnteHocImageEncoderOutput(last_hidden_state=encoded.last_hidden_state)
         writer: Any = self  # transformers declares `generate` for a protocol of its own
-        written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
-        sequences = written if isinstance(written, Tensor) else written.sequences
-        encoded = encoded.repeated(len(sequences) // len(pixel_values))
+        for name in ("num_beams", "num_return_sequences", "max_length", "max_new_tokens"):
+            check_count(name, options.get(name), optional=True)
+        if len(pixel_values):
+            written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
+            sequences = written if isinstance(written, Tensor) else written.sequences
+            encoded = encoded.repeated(len(sequences) // len(pixel_values))
+        else:  # transformers fails
+            sequences = torch.full((0, 2), self.config.pad_token_id, device=self.device)
         said = self.log_probabilities(encoded, sequences)
         words, size = sequences[:, 1:] != self.config.pad_token_id, size_of(pixel_values)
         explained = self.explain_words(encoded, sequences, size)

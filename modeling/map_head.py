@@ -331,9 +331,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_channels(kept: list[Tensor], channels: list[int]) -> None:
-    """Raises a ValueError if what was read of the taps has other channels than the map head was made for."""
-    there = [tap.shape[1] for tap in kept]
+def check_channels(there: list[int], channels: list[int]) -> None:
+    """Raises a ValueError if the taps have other channels than the map head was made for."""
     if there != channels:
         raise ValueError(
             f"tap_channels of the configuration are {str(channels)[:60]}, but its tap_points have {there}: remove "

@@ -115,7 +115,7 @@ def position_features(backbone: Any, features: Tensor) -> tuple[Tensor, tuple[in
     batch, height, width = grid.shape[0], grid.shape[-2], grid.shape[-1]
     single = grid.permute(0, 2, 3, 1).reshape(batch * height * width, grid.shape[1], 1, 1)
     pooled = backbone.forward_head(single if first else single.permute(0, 2, 3, 1))
-    return pooled.reshape(batch, height * width, -1), (height, width)
+    return pooled.flatten(1).unflatten(0, (batch, height * width)), (height, width)
 
 
 def word_evidence(decoder: CaptionDecoder, pooled: Tensor, positions: Tensor, sequences: Tensor) -> Tensor:

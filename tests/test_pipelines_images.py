@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from datasets import Image as DatasetImage
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -94,6 +96,19 @@ def test_a_url_gives_what_the_picture_gives(run, server):
         found = run(value)
         assert np.array_equal(found["map"], expected["map"])
         assert found.keys() == expected.keys()
+
+
+def test_sequences_of_images_and_open_files(run, tmp_path):
+    photo().save(tmp_path / "photo.png")
+    expected = run(photo())["map"]
+    table = Dataset.from_dict({"image": [str(tmp_path / "photo.png")] * 2}).cast_column("image", DatasetImage())
+    with open(tmp_path / "photo.png", "rb") as opened:
+        for value in ((photo(), photo()), table["image"], [io.BytesIO(as_png(photo())), opened]):
+            found = run(value, batch_size=2)
+            assert [np.allclose(one["map"], expected, atol=1e-5) for one in found] == [True, True]
+    assert run(()) == []
+    with pytest.raises(ValueError, match=r"^The path 'iVBOR.*'… can't be read"):
+        run("iVBORw0KGgo" * 1000)
 
 
 def test_what_is_no_image_is_reported_in_one_sentence(run, server, tmp_path):

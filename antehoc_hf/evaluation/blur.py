@@ -25,8 +25,8 @@ def blurred(pixel_values: Tensor) -> Tensor:
 @lru_cache(maxsize=32)
 def _matrix(size: int, sigma: float) -> Tensor:
     """(size, size): each row holds the weights with which a position is made of all positions along one side."""
-    # Three sigma on each side; the reflected border must be shorter than the image, and 3/16 of it is.
-    length = 2 * max(1, int(3 * sigma)) + 1
+    # Three sigma on each side; the reflected border must be shorter than the image.
+    length = 2 * min(max(1, int(3 * sigma)), size - 1) + 1
     with torch.inference_mode(False), torch.no_grad():
         identity = torch.eye(size, device="cpu", dtype=torch.float32).view(1, 1, size, size)
         return gaussian_blur(identity, kernel_size=[1, length], sigma=[sigma, sigma])[0, 0].contiguous()

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.modeling.map_head import as_list, is_number
+
 _PASSING_ON = ("torch.nn.parallel", "torch.optim.swa_utils", "timm.utils.model_ema")
 
 
@@ -48,24 +50,45 @@ def normalisation_of(model: nn.Module) -> tuple[Sequence[float], Sequence[float]
 def black_pixel(
     model: nn.Module, image_mean: Sequence[float] | None = None, image_std: Sequence[float] | None = None
 ) -> Tensor:
-    """Black as the model sees it, (1, 3, 1, 1): pixel 0 after its normalisation.
+    """Black as the model sees it, (1, C, 1, 1): pixel 0 after its normalisation.
 
     Args:
         model: one of ours, of timm, of torchvision or of transformers.
         image_mean, image_std: known better than the model says.
 
     Raises:
-        ValueError: if the normalisation of the model's images is not known.
+        ValueError: if the normalisation of the model's images is not known, or is none.
     """
     known = normalisation_of(model) or (None, None)
-    mean, std = image_mean or known[0], image_std or known[1]
+    mean = known[0] if image_mean is None else image_mean
+    std = known[1] if image_std is None else image_std
     if mean is None or std is None:
         raise ValueError(
             f"It is not known how {type(model).__name__} normalises its images, and so not what black is: pass "
             "image_mean and image_std."
         )
-    ratio = torch.tensor(list(mean), dtype=torch.float64) / torch.tensor(list(std), dtype=torch.float64)
-    return (-ratio).view(1, 3, 1, 1)
+    return black_of(mean, std).view(1, -1, 1, 1)
+
+
+def black_of(mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixel 0 after a normalisation, (C,) float64.
+
+    Raises:
+        ValueError: if these are not as many finite numbers each, the latter above 0.
+    """
+    means, stds = (as_list(values) for values in (mean, std))
+    if not (
+        isinstance(means, list)
+        and isinstance(stds, list)
+        and len(means) == len(stds) > 0
+        and all(map(is_number, [*means, *stds]))
+        and min(stds) > 0
+    ):
+        raise ValueError(
+            f"image_mean={str(mean)[:60]} and image_std={str(std)[:60]} must be a list of numbers each, one for each "
+            "channel, those of image_std above 0."
+        )
+    return -torch.tensor(means, dtype=torch.float64) / torch.tensor(stds, dtype=torch.float64)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from antehoc_hf.evaluation.networks import body_of, is_ante_hoc, normalisation_of, unwrapped
+from antehoc_hf.evaluation.networks import black_of, body_of, is_ante_hoc, normalisation_of, unwrapped
 from antehoc_hf.explainers.replica import replica
 from antehoc_hf.explainers.targets import (
     AllValues,
@@ -22,6 +22,7 @@ from antehoc_hf.explainers.targets import (
     chosen_classes,
     chosen_points,
 )
+from antehoc_hf.modeling.timm_model import plain
 
 Kind = Literal["classes", "landmarks", "captions"]
 
@@ -70,6 +71,8 @@ class Network:
             raise ValueError("image_mean and image_std belong together: give both or neither.")
         self.problem_type = problem_type or getattr(self.config, "problem_type", None)
         given = None if image_mean is None or image_std is None else (image_mean, image_std)
+        if given is not None:
+            black_of(*given)  # for its error
         self._normalisation = given or normalisation_of(self.model)
 
     @property
@@ -98,7 +101,8 @@ class Network:
         weights = next((weight for weight in self.model.parameters() if weight.is_floating_point()), pixel_values)
         with torch.inference_mode(False), torch.no_grad():
             dtype = torch.float32 if float32 and weights.dtype.itemsize < 4 else weights.dtype
-            return pixel_values.to(device=weights.device, dtype=dtype, copy=True).detach()
+            values = plain(pixel_values, "pixel_values", weights)
+            return values.to(device=weights.device, dtype=dtype, copy=True).detach()
 
     def black(self, pixel_values: Tensor) -> Tensor:
         """Black images of the same shape, normalised as the model expects it.
@@ -107,14 +111,14 @@ class Network:
             ValueError: if the normalisation of the model's images is not known.
         """
         channels = pixel_values.shape[1]
-        if self._normalisation is None or len(self._normalisation[0]) != channels:
-            found = "" if self._normalisation is None else f" for {channels} channels"
+        black = None if self._normalisation is None else black_of(*self._normalisation)
+        if black is None or len(black) != channels:
+            found = "" if black is None else f" for {channels} channels"
             raise ValueError(
                 f"{type(self.model).__name__} does not say how its images are normalised{found}, so that black is not "
                 "known: give image_mean=… and image_std=…, as in its image processor."
             )
-        mean, std = (torch.tensor(list(values), dtype=torch.float64) for values in self._normalisation)
-        return (-mean / std).view(1, -1, 1, 1).to(pixel_values).expand_as(pixel_values)
+        return black.view(1, -1, 1, 1).to(pixel_values).expand_as(pixel_values)
 
     def question(self, pixel_values: Tensor, target: object = None, float32: bool = False) -> Question:
         """What a user asks about these images (of [`checked`]), with a copy of the model in its precision or in

@@ -267,7 +267,7 @@ def chosen_caption(target: object, count: int, vocab_size: int, pad_token_id: in
         pad_token_id: what does not count.
 
     Raises:
-        ValueError: if these are no ids of the vocabulary, or there is no such word.
+        ValueError: if these are no ids of the vocabulary, or a caption has no such word.
     """
     ids, word = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
     try:
@@ -291,6 +291,10 @@ def chosen_caption(target: object, count: int, vocab_size: int, pad_token_id: in
         if position is None or not 0 <= position < counted.shape[1]:
             raise ValueError(f"There is no word {_short(word)} in a caption of {counted.shape[1]} words.")
         counted = counted & (torch.arange(counted.shape[1]) == position)
+    without = [image for image, words in enumerate(counted.any(dim=1).tolist()) if not words]
+    if without:
+        found = "no word" if word is None else f"no word {_short(word)}"
+        raise ValueError(f"The caption of image {without[0]} has {found}, only padding there.")
     return CaptionTarget(sequences, counted)
 
 

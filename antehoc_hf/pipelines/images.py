@@ -1,6 +1,8 @@
 """What our pipelines have in common: what users give them as an image, and what they get back as a map."""
 
+import io
 import os
+from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -41,8 +43,10 @@ class ImagePipeline(Pipeline):
         """Raises a ValueError if the model is not of the pipeline's kind."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; of no images there are no answers."""
-        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, *args, **kwargs)
+        """As in transformers, also of tuples and columns of data sets; of no images there are no answers."""
+        if not isinstance(inputs, Sequence) or isinstance(inputs, str | bytes | bytearray | memoryview):
+            return super().__call__(inputs, *args, **kwargs)
+        return list(super().__call__((image for image in inputs), *args, **kwargs)) if len(inputs) else []
 
     def _sanitize_parameters(  # type: ignore[override]
         self, timeout: float | None = None
@@ -62,8 +66,8 @@ class ImagePipeline(Pipeline):
 
 
 def open_image(image: object, timeout: float | None = None) -> Any:
-    """A Pillow image, upright and fully read, from a path, a URL, the bytes of a file or a Pillow image; arrays and
-    tensors as they are.
+    """A Pillow image, upright and fully read, from a path, a URL, a file that is open, its bytes or a Pillow image;
+    arrays and tensors as they are.
 
     Args:
         image: in any of these forms.
@@ -82,10 +86,15 @@ def open_image(image: object, timeout: float | None = None) -> Any:
         return image
     if isinstance(image, bytes | bytearray | memoryview):
         return _decoded(bytes(image), "The image")
+    if isinstance(image, io.BufferedIOBase):
+        return _decoded(image.read(), str(getattr(image, "name", "The image")))
     if isinstance(image, str) and image.startswith(("http://", "https://")):
         return _decoded(_downloaded(image, timeout), image)
     if isinstance(image, str | os.PathLike):
-        return _decoded(image, os.fspath(image) or "An empty path")
+        name = os.fsdecode(image)
+        return _decoded(
+            image, name if 0 < len(name) < 500 else f"The path {name[:40]!r}…" if name else "An empty path"
+        )
     if isinstance(image, Image.Image):
         return _decoded(image, "The image")
     raise ValueError(

@@ -44,6 +44,21 @@ def test_where_black_is_not_known_the_normalisation_is_asked_for(method: str, op
     assert not torch.equal(half, other)
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [("x", [0.5] * 3), ([0.5] * 3, [0] * 3), ([0.5] * 3, [0.5] * 2), ([float("nan")] * 3, [0.5] * 3), (0.5, 0.5)],
+)
+def test_a_normalisation_that_is_none(mean: Any, std: Any) -> None:
+    network = timm.create_model("test_resnet", num_classes=4).eval()
+    network.pretrained_cfg = {**network.pretrained_cfg, "mean": mean, "std": std}
+    load_explainer("grad-cam", network)(images())  # needs none
+    with pytest.raises(ValueError, match=r"^image_mean=.* must be a list of numbers each"):
+        load_explainer("integrated-gradients", network, steps=2)(images())
+    for method in ("grad-cam", "integrated-gradients"):
+        with pytest.raises(ValueError, match=r"^image_mean=.* must be a list of numbers each"):
+            load_explainer(method, vit(), image_mean=mean, image_std=std)
+
+
 def test_black_of_transformers_models_with_a_half() -> None:
     explainer = load_explainer("integrated-gradients", vit(), image_mean=[0.5] * 3, image_std=[0.5] * 3)
     assert torch.equal(explainer.network.black(images()), torch.full((2, 3, 64, 64), -1.0))
@@ -112,6 +127,14 @@ def test_an_empty_batch_gives_no_maps(ours: nn.Module, method: str) -> None:
     assert explained.degenerate.shape == explained.passes.shape == (0,)
 
 
+@pytest.mark.parametrize("method", ["antehoc", "grad-cam", "rise", "coalition-regression"])
+def test_sparse_pixels_and_a_single_one(ours: nn.Module, method: str) -> None:
+    explainer = load_explainer(method, ours, **QUICK.get(method, {}))
+    assert torch.equal(explainer(images().to_sparse(), 1), explainer(images(), 1))
+    if method != "grad-cam":  # which needs a grid
+        assert explainer.explain(images()[:, :, :1, :1], 1).degenerate.all()
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("method", POST_HOC)
 def test_networks_of_other_numbers_of_channels(method: str, channels: int) -> None:
@@ -135,6 +158,7 @@ def test_networks_of_other_numbers_of_channels(method: str, channels: int) -> No
         (torch.zeros(2, 3, 64, 64, dtype=torch.uint8), "not .* of torch.uint8"),
         (np.zeros((2, 3, 64, 64), dtype=np.float32), "not ndarray"),
         (torch.zeros(2, 3, 0, 64), "images without pixels"),
+        (torch.empty(2, 3, 64, 64, device="meta"), "without values"),
         ("photo.png", "not str"),
     ],
 )

@@ -105,3 +105,6 @@ def test_what_is_said_of_wrong_targets(points, writer) -> None:
         load_explainer("grad-cam", writer)(images(), (torch.tensor([1, 5, 7, 9, 2]), 9))
     with pytest.raises(ValueError, match="target holds the id 12, but the vocabulary has the ids 0…11"):
         load_explainer("grad-cam", writer)(images(), [1, 12])
+    for target, found in (([1, 0, 0], "no word"), (([[1, 5, 6], [1, 5, 0]], 1), "no word 1")):
+        with pytest.raises(ValueError, match=f"The caption of image [01] has {found}, only padding there"):
+            load_explainer("rise", writer, masks=4)(images(), target)

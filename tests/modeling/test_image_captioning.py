@@ -279,3 +279,13 @@ def test_the_target_may_be_the_models_own_caption(build, noise):
         assert read[1:length] == words[: length - 1]
     assert torch.equal(model.prediction(outputs), outputs.generated_logits)
     assert model.interpretation_inputs_from(as_without) == {}
+
+
+def test_captions_of_no_images_and_options_that_make_no_sense(build):
+    model = captioner(build)
+    written = model.caption(torch.zeros(0, 3, 64, 64), output_word_maps=True)
+    assert written.interpretation_map.shape == (0, 1, 64, 64)
+    assert len(written.sequences) == len(written.probability) == len(written.word_maps) == 0
+    for options in ({"num_beams": 0}, {"num_beams": "x"}, {"max_new_tokens": 1.5}):
+        with pytest.raises(ValueError, match=r"^(num_beams|max_new_tokens)=.* must be a whole number of at least 1"):
+            model.caption(torch.zeros(1, 3, 64, 64), **options)

@@ -187,7 +187,7 @@ def test_channels_of_the_taps_that_are_not_theirs(closed_form):
             AnteHocConfig.from_dict({**values, "tap_channels": wrong})
     config = AnteHocConfig.from_dict({**values, "tap_channels": [3, *values["tap_channels"][1:]]})
     with pytest.raises(ValueError, match=r"^tap_channels of the configuration are \[3, .* but its tap_points have \["):
-        AnteHocForImageClassification(config)(PIXELS)
+        AnteHocForImageClassification(config)
     config = AnteHocConfig.from_dict({**values, "tap_channels": None})
     assert AnteHocForImageClassification(config).config.tap_channels == made.config.tap_channels
 

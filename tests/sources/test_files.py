@@ -212,6 +212,12 @@ BAD_FOLDERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "weights elsewhere": ("timm", _elsewhere, "names a file that is not in the folder: '../../secret.safetensors'"),
     "options that read files": ("timm", _config(model_args={"checkpoint_path": "/etc/passwd"}), "checkpoint_path"),
     "an adapter": ("timm", lambda folder: (folder / "adapter_config.json").write_text("{}"), "holds an adapter"),
+    "no numbers": (
+        "timm",
+        _config(pretrained_cfg={"mean": "x", "input_size": [3, 96, 96]}),
+        "^mean of timm's pretrained_cfg must be a list of numbers, not 'x'",
+    ),
+    "not finite": ("timm", _config(pretrained_cfg={"std": [0.5, float("nan"), 0.5]}), "^std of timm's pretrained_cfg"),
     "other names": ("timm", _config(label_names=["a"]), "names 1 classes, but its weights have 5"),
 }
 
