@@ -206,3 +206,31 @@ def test_a_copy_of_a_repository_says_itself_what_its_splits_are(tmp_path: Path) 
     text = "configs:\n- config_name: default\n  data_files:\n  - {split: train, path: b.parquet}\n"
     (root / "README.md").write_text(f"---\n{text}---\n# Pets\n")
     assert counts(load(root)) == {"train": 4}
+
+
+def _with_classes(path: Path, names: Sequence[str]) -> None:
+    types = datasets.Features({"image": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))})
+    table = {"image": ["x.png"] * 4, "label": ["cat", "dog"] * 2}
+    datasets.Dataset.from_dict(table, features=types).to_parquet(path)
+
+
+SPLITS = "configs:\n- config_name: default\n  data_files:\n"
+SPLITS += "  - {split: train, path: train*}\n  - {split: test, path: test*}\n"
+INFO = "dataset_info:\n  features:\n  - {name: image, dtype: string}\n  - name: label\n    dtype:\n"
+INFO += "      class_label:\n        names: {'0': cat, '1': dog}\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "other"), [(SPLITS, "test"), (INFO, "test"), (INFO, "train-00001-of-00002"), ("", "train-00001-of-00002")]
+)
+def test_files_that_number_their_classes_differently(tmp_path: Path, head: str, other: str) -> None:
+    """`datasets` takes the numbers of one file for those of another."""
+    root = tmp_path / "pets"
+    root.mkdir()
+    _with_classes(root / "train-00000-of-00002.parquet", ["cat", "dog"])
+    _with_classes(root / f"{other}.parquet", ["dog", "cat"])
+    (root / "README.md").write_text(f"---\n{head}---\n")
+    with pytest.raises(DataError, match=rf"{other}.parquet numbers the classes of 'label' as 'dog', 'cat', the .* as"):
+        load(root)
+    _with_classes(root / f"{other}.parquet", ["cat", "dog"])
+    assert sum(counts(load(root)).values()) == 8

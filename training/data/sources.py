@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,13 @@ from antehoc_hf.training.data.folders import (
 from antehoc_hf.training.data.layout import FolderLayout, arrange, training_split
 from antehoc_hf.training.data.leaks import note_copies
 from antehoc_hf.training.data.repositories import cached_files, declared, declared_features
-from antehoc_hf.training.data.tables import read_metadata, read_tables, with_absolute_paths
+from antehoc_hf.training.data.tables import check_classes, read_metadata, read_tables, with_absolute_paths
 
 SHAPES = "shapes"
 LoadOptions = dict[str, Any]
 """Of `datasets.load_dataset`, or of `load_shapes`."""
+# Options of `load_dataset` that `load_dataset_builder` does not know.
+_OF_READING = {"verification_mode", "keep_in_memory", "save_infos", "streaming", "num_proc"}
 _OWN_OPTIONS = {"classes"}  # of class folders; all others are those of `datasets.load_dataset`
 
 
@@ -109,6 +111,10 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
         raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or an archive.")
     elif said.by_datasets or set(options) - _OWN_OPTIONS:
         source = _source(name, _load(str(path), config, **options), None)
+        own = {key: value for key, value in options.items() if key not in _OF_READING}
+        files = _load(str(path), config, load=datasets.load_dataset_builder, **own).config.data_files or {}
+        for split, dataset in source.splits.items():
+            check_classes(files.get(split, ()), dataset.features)
         return _with_files_found(source, str(path), options.get("data_files"))
     else:
         tree = scan(path / said.folder, name, only=said.files(path))
@@ -117,7 +123,11 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
     if tree.metadata:
         splits = read_metadata(tree, named, load, layout)
     elif tree.tables and not _has_classes(tree, named, options):
-        splits = _with_features(read_tables(tree, named, load, layout), declared_features(path, config))
+        splits = read_tables(tree, named, load, layout)
+        features = declared_features(path, config)
+        if features is not None:
+            check_classes([table.path for table in tree.tables], features, "the README")
+            splits = _with_features(splits, features)
     elif tree.images:
         layout = arrange(tree, named, options.get("classes"))
         layout.skipped["tables next to class folders"] += len(tree.tables)
@@ -182,12 +192,10 @@ def _with_files_found(source: Source, root: str, data_files: Any) -> Source:
     return replace(source, splits=splits)
 
 
-def _with_features(
-    splits: dict[str, datasets.Dataset], features: datasets.Features | None
-) -> dict[str, datasets.Dataset]:
+def _with_features(splits: dict[str, datasets.Dataset], features: datasets.Features) -> dict[str, datasets.Dataset]:
     """With the types that a README gives to the columns of tables, where these have them."""
     return {
-        split: dataset.cast(features) if features is not None and set(features) == set(dataset.features) else dataset
+        split: dataset.cast(features) if set(features) == set(dataset.features) else dataset
         for split, dataset in splits.items()
     }
 
@@ -231,12 +239,18 @@ def _load_files(name: str, builder: str, files: list[str], **options: Any) -> da
     return _load(name, None, builder=builder, data_files={"train": files}, **options)["train"]
 
 
-def _load(name: str, config: str | None, builder: str | None = None, **options: Any) -> Any:
+def _load(
+    name: str,
+    config: str | None,
+    builder: str | None = None,
+    load: Callable[..., Any] = datasets.load_dataset,
+    **options: Any,
+) -> Any:
     if "split" in options:
         raise DataError("Name the splits with train_split, validation_split and test_split, not in the options.")
     try:
         with hub_in_one_try(builder is None):
-            return datasets.load_dataset(builder or name, config, **options)
+            return load(builder or name, config, **options)
     except (ConnectionError, HTTPError):
         offline = " (offline mode is on: HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else ""
         raise DataError(

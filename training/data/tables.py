@@ -3,11 +3,12 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from antehoc_hf.training.data.csv_columns import cells_by_file, read_columns, text
 from antehoc_hf.training.data.errors import DataError
@@ -51,6 +52,7 @@ def read_tables(tree: Tree, named: Mapping[str, str], load: Load, layout: Folder
         for folder, paths in _by_folder(files).items():
             own = {**options, **columns.options} if tables else options
             dataset = load(builder, [glob.escape(path) for path in paths], **own)
+            check_classes(paths, dataset.features)
             loaded.append(with_absolute_paths(columns.with_whole_numbers(dataset), folder))
         splits[split] = _joined(loaded, split)
     if all(_suffix(table) in _WITH_IMAGES for table in tree.tables):
@@ -87,6 +89,37 @@ def read_metadata(
         os.path.normpath(image.path) not in known for image in tree.images
     )
     return {split: _joined(datasets_, split) for split, datasets_ in parts.items()}
+
+
+def check_classes(paths: Iterable[str], features: datasets.Features, names_of: str = "the other files") -> None:
+    """Raises a DataError if a Parquet or Arrow file has other names for the numbers of its classes than `features`:
+    `datasets` would take the numbers as they are.
+    """
+    for path in paths:
+        own = _features_in(path)
+        for column in own.keys() & features.keys():
+            theirs, ours = (getattr(known[column], "names", None) for known in (own, features))
+            if theirs is not None and ours is not None and theirs != ours:
+                raise DataError(
+                    f"{path} numbers the classes of {column!r} as {quoted(theirs)}, {names_of} as {quoted(ours)}: "
+                    "write them anew with the same names in the same order."
+                )
+
+
+def _features_in(path: str) -> datasets.Features:
+    """The columns' types that `datasets` has written into a table; none where it was written by others."""
+    try:
+        if path.endswith(".parquet"):
+            schema = pq.read_schema(path)
+        elif path.endswith(".arrow"):
+            with pa.memory_map(path) as opened:
+                schema = pa.ipc.open_stream(opened).schema
+        else:
+            return datasets.Features()
+        known = b"huggingface" in (schema.metadata or {})
+        return datasets.Features.from_arrow_schema(schema) if known else datasets.Features()
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError):
+        return datasets.Features()  # what is wrong with the file is said where it is read
 
 
 def with_absolute_paths(dataset: datasets.Dataset, folder: str) -> datasets.Dataset:
