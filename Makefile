@@ -66,8 +66,8 @@ FIRST_HALF = tests/training tests/shapes tests/commands
 
 test: install ## the fast tests, offline
 	@mkdir -p build
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(FIRST_HALF) >build/tests.log 2>&1 & first=$$!; \
-	OMP_NUM_THREADS=1 $(PY) -m pytest $(addprefix --ignore=,$(FIRST_HALF)); second=$$?; \
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --durations=20 $(FIRST_HALF) >build/tests.log 2>&1 & first=$$!; \
+	OMP_NUM_THREADS=1 $(PY) -m pytest --durations=20 $(addprefix --ignore=,$(FIRST_HALF)); second=$$?; \
 	wait $$first; first=$$?; cat build/tests.log; exit $$((first + second))
 
 test-slow: install ## the slow tests
