@@ -105,7 +105,7 @@ def _verdict_of(name: str) -> str:
     try:
         found = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         return str(found["verdict"]["sentence"])[:_LONGEST_VERDICT]
-    except (ValueError, KeyError, TypeError):  # there is none, or the file is damaged
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none, or the file is damaged
         return ""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers.utils import cached_file
@@ -66,7 +67,11 @@ class Familiarity:
 
     @classmethod
     def load(cls, name: str | Path) -> Familiarity | None:
-        """That of a folder or a repository on the Hub; None if it has none."""
+        """That of a folder or a repository on the Hub; None if it has none.
+
+        Raises:
+            ValueError: if its file is damaged.
+        """
         path = cached_file(
             str(name),
             FILE,
@@ -76,8 +81,15 @@ class Familiarity:
         )
         if path is None:
             return None
-        tensors = load_file(path)
-        return cls(tensors["mean"], tensors["scale"], tensors["directions"], float(tensors["limit"]))
+        try:
+            tensors = load_file(path)
+            found = cls(tensors["mean"], tensors["scale"], tensors["directions"], float(tensors["limit"]))
+            found.distance(found.mean[None])
+        except (SafetensorError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise _damaged(name, error) from error
+        if not all(values.isfinite().all() for values in tensors.values()) or found.limit <= 0:
+            raise _damaged(name, "numbers that cannot be")
+        return found
 
     def save(self, folder: str | Path) -> None:
         """Into a model's folder."""
@@ -97,6 +109,13 @@ class Familiarity:
             pixel_values (`Tensor`): (1, 3, H, W), normalised.
         """
         return float(self.distance(channel_statistics(model, pixel_values))) / self.limit
+
+
+def _damaged(name: str | Path, reason: object) -> ValueError:
+    said = " ".join(str(reason).split())[:100]
+    return ValueError(
+        f"{FILE} of {name}, which says what images the model knows, is damaged ({said}): delete it, or fetch it anew."
+    )
 
 
 @torch.no_grad()

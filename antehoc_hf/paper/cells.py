@@ -12,7 +12,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps, evaluate_stability
 from antehoc_hf.evaluation.settings import FORMS
 from antehoc_hf.explainers import measured_explainers
-from antehoc_hf.paper.workshop import TrainedNetwork, Workshop
+from antehoc_hf.paper.workshop import TrainedNetwork, Workshop, read_finished
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.training.tasks.base import MeasureOptions
 
@@ -45,7 +45,7 @@ class CellStore:
         path = self.folder / f"{name}.json"
         wanted = json.loads(json.dumps({"protocol": self.protocol, **settings}, default=str))
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_finished(path, "settings", "value")
             if found["settings"] != wanted:
                 other = next(
                     key for key in {**wanted, **found["settings"]} if wanted.get(key) != found["settings"].get(key)

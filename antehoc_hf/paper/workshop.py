@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from transformers import AutoImageProcessor
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.model_weights import load_weights
 from antehoc_hf.paper.protocols import DataSource, Protocol, Role
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.data.masks import WithMasks
@@ -23,6 +24,21 @@ from antehoc_hf.training.runs.train import train
 _ASIDE = ("output_dir", "dataset_name", "resume_from_checkpoint", "disable_tqdm", "report_to", "hub_token")
 # The paper's objective; and a network is measured in a cell of its own, here it is only trained.
 _OF_OURS = ("--map_head", "energy", "--map_eval_samples", "0", "--panel_images", "0")
+
+
+def read_finished(path: Path, *parts: str) -> dict[str, Any]:
+    """What a JSON file of the benchmark holds.
+
+    Raises:
+        UsageError: if it is damaged, or lacks one of these objects.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(found[part], dict) for part in parts):
+            return dict(found)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    raise UsageError(f"{path} is damaged: delete it, and it is made anew.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Workshop:
             print(f"\n== Training {network.folder} ==", flush=True)
             resume = any(path.parent.glob("checkpoint-*"))
             train([*self._flags(network), *(["--resume_from_checkpoint", "true"] if resume else [])])
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        results = read_finished(path, "settings", "metrics")
         found, wanted = _deciding(results["settings"]), self.options(network)
         if found != wanted:
             name = next(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
@@ -99,7 +115,7 @@ class Workshop:
         self.results(network)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model_class = self.settings(network).task.model_class
-        return model_class.from_pretrained(self.root / network.folder).to(device).eval()
+        return load_weights(model_class, self.root / network.folder).to(device).eval()
 
     def processor(self, network: TrainedNetwork) -> Any:
         """The trained network's image processor."""

@@ -115,6 +115,10 @@ def test_a_cell_is_whole_or_not_there(tmp_path):
         store.get("a/b", {"images": 4}, interrupted)
     with pytest.raises(UsageError, match="protocol='cpu', not 'paper'"):
         CellStore(tmp_path, "paper").get("a/b", {"images": 3}, interrupted)
+    for damage in ("", "{", "[]", '{"settings": 3}', "[" * 100_000):
+        (tmp_path / "a" / "b.json").write_text(damage)
+        with pytest.raises(UsageError, match=r"b\.json is damaged: delete it, and it is made anew"):
+            store.get("a/b", {"images": 3}, interrupted)
 
 
 def test_spread_and_cells_of_a_table():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocForLandmarkDetection
 from antehoc_hf.evaluation.familiarity import FILE, Familiarity, channel_statistics
@@ -50,3 +51,15 @@ def test_every_task_and_every_tap():
 
 def test_a_folder_without_it(tmp_path):
     assert Familiarity.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, {"limit": [float("nan")]}, {"scale": [1.0] * 3}])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    Familiarity(torch.zeros(4), torch.ones(4), torch.ones(2, 4), 1.0).save(tmp_path)
+    if isinstance(damage, bytes):
+        (tmp_path / FILE).write_bytes(damage)
+    else:
+        values = {"mean": [0.0] * 4, "scale": [1.0] * 4, "directions": [[1.0] * 4], "limit": 1.0} | damage
+        save_file({name: torch.tensor(value) for name, value in values.items()}, tmp_path / FILE)
+    with pytest.raises(ValueError, match=r"^familiarity.safetensors of .* is damaged .*: delete it, or fetch it anew"):
+        Familiarity.load(tmp_path)
