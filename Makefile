@@ -11,7 +11,7 @@ OUT ?= outputs
 export OMP_WAIT_POLICY = passive
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install environment demo example docs-site build test test-slow test-real lint types format docs bench sweep clean
+.PHONY: help install environment demo example docs-site build test test-slow test-real lint types format docs bench sweep floors clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,6 +39,8 @@ environment:
 	@$(PYTHON) -m venv --without-pip .venv
 	@echo $(BASE)/lib/python3.*/site-packages > $$(echo .venv/lib/python3.*/site-packages)/shared_environment.pth
 	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@for command in accelerate torchrun hf; do \
+	    sed '1s|.*|#!$(CURDIR)/$(PY)|' $(BASE)/bin/$$command >.venv/bin/$$command && chmod +x .venv/bin/$$command; done
 	@touch $@
 
 # Two trainings at a time with half of the cores each: small networks are no faster with more threads.
@@ -75,6 +77,16 @@ test-slow: install ## the slow tests
 
 test-real: install ## the tests on real data (../shared/data, or ANTEHOC_DATA)
 	$(PY) -m pytest -m real_data
+
+floors: ## the tests of models, explainers and the Hub with the lowest versions that pyproject.toml allows, in build/floors
+	$(PYTHON) -m venv build/floors
+	build/floors/bin/pip install --quiet uv
+	build/floors/bin/uv pip install --quiet --python build/floors --resolution lowest-direct -r pyproject.toml \
+	    --extra captions --extra concepts --extra explainers --extra onnx
+	build/floors/bin/uv pip install --quiet --python build/floors pytest pytest-timeout setuptools
+	build/floors/bin/uv pip install --quiet --python build/floors --no-deps --editable . torchcam
+	build/floors/bin/python -m pytest -o filterwarnings=ignore tests/modeling tests/explainers
+	build/floors/bin/python -m pytest -o filterwarnings=ignore tests/hub
 
 lint: install ## ruff
 	$(PY) -m ruff check .
