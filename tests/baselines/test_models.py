@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -240,7 +239,6 @@ def test_released_values() -> None:
     )
 
 
-@pytest.mark.skipif(not timm.is_model("qwen3_vit_88m_enc"), reason="of a later timm")
 @pytest.mark.parametrize("model_class", [SennForImageClassification, CbahForImageClassification])
 def test_encoder_without_a_classifier(model_class: Any) -> None:
     config = model_class.config_class(backbone="qwen3_vit_88m_enc", image_size=224)

@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-import timm
 import torch
 
 from antehoc_hf.modeling import (
@@ -144,7 +143,6 @@ def test_unknown_tag_of_a_known_backbone(build):
         build("test_resnet.nonsense")
 
 
-@pytest.mark.skipif(not timm.is_model("qwen3_vit_88m_enc"), reason="of a later timm")
 @pytest.mark.parametrize("kind", ["energy", "contributions"])
 def test_encoder_without_a_classifier(kind):
     config = AnteHocConfig(backbone="qwen3_vit_88m_enc", map_head=kind)

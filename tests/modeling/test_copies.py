@@ -6,7 +6,6 @@ import pickle
 import threading
 
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -79,7 +78,6 @@ def test_copies_and_pickles_give_the_same(build_each, noise, backbone):
     assert same(torch.load(buffer, weights_only=False)(pixels), expected)
 
 
-@pytest.mark.skipif(not timm.is_model("test_maxvit"), reason="of a later timm")
 def test_a_loaded_model_holds_its_weights_once(build_each, noise, tmp_path):
     """What loading built on the way must not stay in memory, nor travel with a pickle."""
     model = build_each("test_maxvit")

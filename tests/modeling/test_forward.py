@@ -302,7 +302,6 @@ def test_pixels_of_a_wrong_shape(build, kind, shape, hint):
         build(kind=kind, **TASKS[kind])(torch.zeros(shape))
 
 
-@pytest.mark.skipif(not timm.is_model("test_coatnet"), reason="of a later timm")
 def test_pixels_of_another_size_than_the_only_one(build, noise):
     with pytest.raises(ValueError, match=r"test_coatnet.*\[64, 64\].*takes no other; these have \[96, 64\]"):
         build("test_coatnet")(noise(1, 96, 64))

@@ -6,7 +6,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
@@ -66,8 +65,6 @@ def test_pixels_at_other_sizes(photo, size, crop_pct, interpolation, crop_mode):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"])
 @pytest.mark.parametrize(("size", "crop_pct"), [(32, 0.875), (64, 1.0), (224, 0.95), ((64, 96), 0.5)])
 def test_pixels_at_other_shapes(shape, interpolation, size, crop_pct):
-    if (shape, size) == ((300, 1), (64, 96)) and not timm.is_model("test_maxvit") and interpolation != "bilinear":
-        pytest.skip("timm before 1.0.31 forgets the interpolation of a size that is not square")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
     processor = AnteHocImageProcessor(size, interpolation=interpolation, crop_pct=crop_pct)
     assert torch.equal(pixels(processor, image)[0], timms(processor)(image))
