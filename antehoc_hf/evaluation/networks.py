@@ -67,10 +67,10 @@ def black_pixel(
             f"It is not known how {type(model).__name__} normalises its images, and so not what black is: pass "
             "image_mean and image_std."
         )
-    return black_of(mean, std).view(1, -1, 1, 1)
+    return normalised_black(mean, std).view(1, -1, 1, 1)
 
 
-def black_of(mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalised_black(mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixel 0 after a normalisation, (C,) float64.
 
     Raises:

@@ -53,9 +53,10 @@ class _GradientCam(LayerExplainer):
         recorded = record(question, question.images, [point], question.own_score)
         features, gradients = recorded.features[0], recorded.gradients[0]
         terms = self._weights(features, gradients) * features
-        # What rounding leaves of a sum that is zero is not evidence.
-        found = ~cancels(terms) if self.times_gradient else torch.ones(len(terms), dtype=torch.bool)
-        return RawMaps(terms.sum(dim=1).relu() * found.to(terms)[:, None, None], points=[point])
+        maps = terms.sum(dim=1).relu()
+        if self.times_gradient:  # what rounding leaves of a sum that is zero is not evidence
+            maps = torch.where(cancels(terms)[:, None, None], 0, maps)
+        return RawMaps(maps, points=[point])
 
     @staticmethod
     @abstractmethod

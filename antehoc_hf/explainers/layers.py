@@ -87,14 +87,11 @@ def find_layers(question: Question) -> list[Layer]:
         dependent = [tensor for tensor in watched.tensors if tensor.requires_grad]
         found = torch.autograd.grad(total, dependent, allow_unused=True) if dependent else ()
     slopes = {id(tensor): slope for tensor, slope in zip(dependent, found, strict=True)}
-    layers = []
+    layers, size = [], (images.shape[-2], images.shape[-1])
     for layer, tensor in zip(watched.layers, watched.tensors, strict=True):
-        touched = _touched(tensor.detach(), slopes.get(id(tensor)), layer.point, (images.shape[-2], images.shape[-1]))
-        reaches, by_itself = touched
-        carries = tensor.grad_fn in on_the_way
-        layers.append(
-            replace(layer, depends=tensor.requires_grad, carries=carries, reaches=reaches, by_itself=by_itself)
-        )
+        reaches, by_itself = _touched(tensor.detach(), slopes.get(id(tensor)), layer.point, size)
+        depends, carries = tensor.requires_grad, tensor.grad_fn in on_the_way
+        layers.append(replace(layer, depends=depends, carries=carries, reaches=reaches, by_itself=by_itself))
     return _in_order(layers, question.body)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from antehoc_hf.evaluation.networks import black_of, body_of, is_ante_hoc, normalisation_of, unwrapped
+from antehoc_hf.evaluation.networks import body_of, is_ante_hoc, normalisation_of, normalised_black, unwrapped
 from antehoc_hf.explainers.replica import replica
 from antehoc_hf.explainers.targets import (
     AllValues,
@@ -72,7 +72,7 @@ class Network:
         self.problem_type = problem_type or getattr(self.config, "problem_type", None)
         given = None if image_mean is None or image_std is None else (image_mean, image_std)
         if given is not None:
-            black_of(*given)  # for its error
+            normalised_black(*given)  # for its error
         self._normalisation = given or normalisation_of(self.model)
 
     @property
@@ -111,7 +111,7 @@ class Network:
             ValueError: if the normalisation of the model's images is not known.
         """
         channels = pixel_values.shape[1]
-        black = None if self._normalisation is None else black_of(*self._normalisation)
+        black = None if self._normalisation is None else normalised_black(*self._normalisation)
         if black is None or len(black) != channels:
             found = "" if black is None else f" for {channels} channels"
             raise ValueError(

@@ -91,10 +91,8 @@ def open_image(image: object, timeout: float | None = None) -> Any:
     if isinstance(image, str) and image.startswith(("http://", "https://")):
         return _decoded(_downloaded(image, timeout), image)
     if isinstance(image, str | os.PathLike):
-        name = os.fsdecode(image)
-        return _decoded(
-            image, name if 0 < len(name) < 500 else f"The path {name[:40]!r}…" if name else "An empty path"
-        )
+        name = os.fsdecode(image) or "An empty path"
+        return _decoded(image, name if len(name) < 500 else f"The path {name[:40]!r}…")
     if isinstance(image, Image.Image):
         return _decoded(image, "The image")
     raise ValueError(

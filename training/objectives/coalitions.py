@@ -121,8 +121,8 @@ class CoalitionObjective(Objective):
                 needs_ranking = self.options.sampling == "ranked"
                 ranking = of_target(contributions(), chosen)[:, 0] if needs_ranking else None
                 grid = (first.tap_values.shape[-2], first.tap_values.shape[-1])
-                rarity = (_WORDS_SEEN_EMPTY if words else _SEEN_EMPTY) * (self.options.coalitions_per_image // 2)
-                empty = -(-len(pixel_values) // rarity)
+                one_in = (_WORDS_SEEN_EMPTY if words else _SEEN_EMPTY) * (self.options.coalitions_per_image // 2)
+                empty = -(-len(pixel_values) // one_in)
                 outcome = self.play(
                     pixel_values, grid, worth, black_of(model.config), step.generator(0), ranking, empty
                 )

@@ -2,16 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from transformers import EvalPrediction
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
-from antehoc_hf.training.data import ImageData, ImageDataset
+from antehoc_hf.training.data import ImageData
 from antehoc_hf.training.data.labels import LabelSpace
 from antehoc_hf.training.metrics import accuracy
 from antehoc_hf.training.runs.maps import MapChoice
@@ -84,17 +82,6 @@ class BaselineClassification(ImageClassification):
     def metric_names(self, data: ImageData[LabelSpace]) -> set[str]:
         """As for ours; of CBAH also `concept_accuracy`."""
         return super().metric_names(data) | ({"concept_accuracy"} if self.model_type == "cbah" else set())
-
-    def save_figures(
-        self,
-        model: TimmPreTrainedModel,
-        images: ImageDataset,
-        processor: AnteHocImageProcessor,
-        folder: Path,
-        warning: str = "",
-    ) -> list[str]:
-        """None: there are no maps."""
-        return []
 
 
 def _with_concept_accuracy(prediction: EvalPrediction) -> dict[str, float]:

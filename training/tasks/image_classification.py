@@ -149,7 +149,7 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         warning: str = "",
     ) -> list[str]:
         """Right and wrong predictions with their maps, of a sample of the images; only for one class an image."""
-        if not _one_of_several(model.config) or isinstance(images.targets, Unlabelled):
+        if not (self.has_maps and _one_of_several(model.config)) or isinstance(images.targets, Unlabelled):
             return []
         positions = sample(images, _LOOKED_AT)
         items = [images[position] for position in positions]
