@@ -68,6 +68,32 @@ def test_an_archive_writes_and_reads_nothing_elsewhere(tmp_path: Path, kind: str
     assert not any(path.is_symlink() for path in (tmp_path / "cache").rglob("*"))
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_within_an_archive_is_the_image_it_names(tmp_path: Path, kind: bytes) -> None:
+    root = images(tmp_path / "pets", "cat", "dog")
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        for name in ("cat", "dog"):
+            file.add(root / name, name)
+        member = tarfile.TarInfo("dog/again.png")
+        member.type, member.linkname = kind, "0.png" if kind == tarfile.SYMTYPE else "dog/0.png"
+        file.addfile(member)
+    assert counts(load(tmp_path / "train.tar")) == {"train": 7}
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_what_is_no_file_is_not_unpacked(tmp_path: Path, kind: bytes) -> None:
+    root = images(tmp_path / "pets", "cat", "dog")
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        for name in ("cat", "dog"):
+            file.add(root / name, name)
+        member = tarfile.TarInfo("../outside" if kind == tarfile.DIRTYPE else "dog/odd.png")
+        member.type = kind
+        file.addfile(member)
+    with pytest.raises(DataError, match=r"outside|odd"):
+        load(tmp_path / "train.tar")
+    assert not list((tmp_path / "cache").rglob("o*"))
+
+
 def test_archives_of_class_folders(tmp_path: Path) -> None:
     unpacked = images(tmp_path / "unpacked", "cat", "dog")
     root = tmp_path / "pets"

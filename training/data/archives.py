@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 
 import datasets
 
@@ -104,4 +105,33 @@ def _members(path: str) -> Iterator[tuple[int, Callable[[str], object]]]:
         return
     with tarfile.open(path) as tar:
         for member in tar:
-            yield member.size, partial(tar.extract, member, filter="data")
+            content = None if member.isdir() else _content(tar, member)
+            yield 0 if content is None else content.seek(0, os.SEEK_END), partial(_write, member.name, content)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """Of a file, or of the file in the archive that a link names."""
+    try:
+        content = tar.extractfile(member)
+    except KeyError:
+        content = None
+    if content is None:
+        raise tarfile.TarError(f"{member.name!r} is no file, and names none in the archive")
+    return content
+
+
+def _write(name: str, content: IO[bytes] | None, folder: str) -> None:
+    """A file, or where there is no content a folder. No link is ever made, so that none leads elsewhere; the filters of
+    `tarfile` see to that as well, but not yet in Python 3.11.2.
+    """
+    root = Path(folder).resolve()
+    place = (root / name.lstrip("/")).resolve()
+    if not place.is_relative_to(root):
+        raise tarfile.TarError(f"{name!r} would lie outside of the folder")
+    if content is None:
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content.seek(0)
+    with content, place.open("wb") as file:
+        shutil.copyfileobj(content, file)
