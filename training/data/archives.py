@@ -121,7 +121,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _write(name: str, content: IO[bytes] | None, folder: str) -> None:
-    """A file, or where there is no content a folder. No link is ever made, so that none leads elsewhere; the filters of
+    """A file, or a folder where there is no content. No link is made, so that none leads elsewhere: the filters of
     `tarfile` see to that as well, but not yet in Python 3.11.2.
     """
     root = Path(folder).resolve()
