@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM = false
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: .venv/.installed ## virtual environment and pinned install
+install: .venv/.installed-$(ENV_HASH) ## virtual environment and pinned install
 
 # No prerequisite: the name holds the hash of requirements.txt, and a fresh clone's file is always newer. Of several
 # clones that install at once (where there is flock) one does it and the others wait.
@@ -34,7 +34,7 @@ environment:
 	    find $(ENV_HOME) -maxdepth 1 -name 'env-*' ! -name 'env-$(ENV_HASH)' -exec rm -rf {} + && \
 	    touch $(BASE)/.complete; }
 
-.venv/.installed: $(BASE)/.complete pyproject.toml
+.venv/.installed-$(ENV_HASH): $(BASE)/.complete pyproject.toml
 	@rm -rf .venv
 	@$(PYTHON) -m venv --without-pip .venv
 	@echo $(BASE)/lib/python3.*/site-packages > $$(echo .venv/lib/python3.*/site-packages)/shared_environment.pth
