@@ -73,7 +73,7 @@ class Explainer(ABC):
 
     name: ClassVar[str]
     float32: ClassVar[bool] = False
-    """Whether a model in half precision is run in float32: where rounding would change what is chosen."""
+    """Whether a model in half precision is run in float32: where rounding would change what is chosen, or hide it."""
 
     def __init__(self, model: nn.Module, **options: Unpack[ModelOptions]) -> None:
         self.network = Network(model, **options)

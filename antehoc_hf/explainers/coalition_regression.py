@@ -37,6 +37,7 @@ class CoalitionRegression(Explainer):
     """
 
     name = "coalition-regression"
+    float32 = True  # small differences count
 
     def __init__(
         self,

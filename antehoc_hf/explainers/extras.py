@@ -1,5 +1,6 @@
 """Packages that only some methods need."""
 
+import random
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +11,7 @@ def needed(module: str, extra: str = "explainers") -> Any:
     Raises:
         ImportError: if it is not installed, with the command that installs it.
     """
+    state = random.getstate()  # which packages may draw from when they are first imported, as rich does
     try:
         return import_module(module)
     except ImportError as error:
@@ -17,3 +19,5 @@ def needed(module: str, extra: str = "explainers") -> Any:
         raise ImportError(
             f"This method needs the package {package!r}: install it with `pip install 'antehoc-hf[{extra}]'`."
         ) from error
+    finally:
+        random.setstate(state)

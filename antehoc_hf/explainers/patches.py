@@ -29,6 +29,7 @@ class _PatchExplainer(Explainer):
         seed (`int`): of what is drawn, the same for every image.
     """
 
+    float32 = True  # small differences count
     default_samples = 1
     draws: ClassVar[bool] = True
 

@@ -1,7 +1,11 @@
 """Explanations of landmarks and of captions: points, groups, sentences and single words as targets."""
 
+import copy
+import random
+
 import pytest
 import torch
+from helpers import QUICK as FEW
 
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocForLandmarkDetection
@@ -108,3 +112,14 @@ def test_what_is_said_of_wrong_targets(points, writer) -> None:
     for target, found in (([1, 0, 0], "no word"), (([[1, 5, 6], [1, 5, 0]], 1), "no word 1")):
         with pytest.raises(ValueError, match=f"The caption of image [01] has {found}, only padding there"):
             load_explainer("rise", writer, masks=4)(images(), target)
+
+
+@pytest.mark.parametrize("method", ["leave-one-out", "shapley-sampling", "kernel-shap", "coalition-regression"])
+def test_small_differences_are_not_lost_in_half_precision(writer, method: str) -> None:
+    half = copy.deepcopy(writer).bfloat16()
+    expected = load_explainer(method, copy.deepcopy(half).float(), **FEW[method])(images(), [1, 5, 7, 9, 2])
+    assert expected.any()
+    state = random.getstate()
+    maps = load_explainer(method, half, **FEW[method])(images(), [1, 5, 7, 9, 2])
+    assert torch.allclose(maps, expected, atol=2e-2)
+    assert random.getstate() == state
