@@ -1,6 +1,7 @@
 """What the captioner returns, and what its parts hand to each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,3 +107,15 @@ class ImageEncoder:
         return self._encode(pixel_values, output_attention_maps)
 
     __call__ = forward
+
+
+@contextmanager
+def blaming(options: Mapping[str, Any]) -> Iterator[None]:
+    """Where `generate` stumbles over an option's type, one sentence that names the options."""
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, AssertionError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"{name}={str(value)[:40]!r}" for name, value in options.items())
+        raise ValueError(f"Captions cannot be written with {given}: {error}.") from error

@@ -15,6 +15,7 @@ from .caption_outputs import (
     AnteHocImageEncoderOutput,
     ImageEncoder,
     Said,
+    blaming,
 )
 from .configuration_captions import IGNORED, AnteHocCaptionConfig
 from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, check_count, map_fields
@@ -313,10 +314,12 @@ class AnteHocForImageCaptioning(AnteHocPreTrainedModel, GenerationMixin):
         encoded = self.encode(pixel_values, output_features=of_evidence)
         pooled = AnteHocImageEncoderOutput(last_hidden_state=encoded.last_hidden_state)
         writer: Any = self  # transformers declares `generate` for a protocol of its own
+        options = {name: value for name, value in options.items() if value is not None}
         for name in ("num_beams", "num_return_sequences", "max_length", "max_new_tokens"):
             check_count(name, options.get(name), optional=True)
         if len(pixel_values):
-            written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
+            with blaming(options):
+                written = writer.generate(pixel_values=pixel_values, encoder_outputs=pooled, **options)
             sequences = written if isinstance(written, Tensor) else written.sequences
             encoded = encoded.repeated(len(sequences) // len(pixel_values))
         else:  # transformers fails

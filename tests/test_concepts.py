@@ -179,6 +179,19 @@ def test_a_planted_concept_is_found_where_it_is_and_in_the_class_that_uses_it() 
     assert total.mean == pytest.approx(float(explainer.local(coloured(0, 10, seed=7), 0)[0].attributions.mean()))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_concepts_without_gradients_around_them(mode) -> None:
+    def found() -> list[float]:
+        visual = VisualTCAV(ColourNetwork(), noise(), layer="grid", steps=2)
+        visual.add_concept("red", coloured(0))
+        (tcav,) = TCAV(ColourNetwork(), layer="grid")(coloured(0), 0, {"red": coloured(0)}, [noise(), noise(seed=1)])
+        return [visual.global_(coloured(0, seed=3), 0)[0].mean, *tcav.scores]
+
+    expected = found()
+    with mode():
+        assert found() == pytest.approx(expected)
+
+
 def test_the_cache_knows_model_and_images(tmp_path) -> None:
     def taught(model: nn.Module, images: torch.Tensor) -> VisualTCAV:
         explainer = VisualTCAV(model, noise(), layer="grid", cache=tmp_path)

@@ -172,3 +172,11 @@ def test_onnx_of_maps_of_words(folder, tmp_path):
     whole, of_words = maps.run(None, {"token_ids": padded.numpy(), **state})
     assert np.allclose(whole, written.interpretation_map, atol=1e-3)
     assert np.allclose(of_words[:, : written.word_maps.shape[1]], written.word_maps, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"top_k": "x"}, {"do_sample": True, "top_p": "x"}, {"max_time": "x"}])
+def test_options_of_a_wrong_type_are_named(folder, wrong):
+    describe = pipeline("antehoc-image-captioning", model=str(folder))
+    assert describe(photo(0), num_beams=None)["generated_text"] == describe(photo(0))["generated_text"]
+    with pytest.raises(ValueError, match=rf"^Captions cannot be written with .*{list(wrong)[-1]}='x': "):
+        describe(photo(0), **wrong)

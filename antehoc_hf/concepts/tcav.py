@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from antehoc_hf.concepts.features import LayerFeatures
@@ -69,6 +70,7 @@ class TCAV:
         self.pool = pool
         self.seed = seed
 
+    @torch.inference_mode(False)  # gradients exist even if the caller has switched them off
     def __call__(
         self, images: Tensor, target: int, concepts: Mapping[str, Tensor], random_sets: Sequence[Tensor]
     ) -> list[TcavResult]:

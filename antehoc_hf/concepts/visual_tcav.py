@@ -90,6 +90,7 @@ class VisualTCAV:
         self.cache = None if cache is None else Path(cache)
         self.concepts: dict[str, ConceptVector] = {}
 
+    @torch.inference_mode(False)
     def add_concept(self, name: str, images: Tensor) -> ConceptVector:
         """Learns a concept from its images (N, 3, H, W).
 
@@ -110,6 +111,7 @@ class VisualTCAV:
         self.concepts[name] = vector
         return vector
 
+    @torch.inference_mode(False)
     def local(self, images: Tensor, targets: Tensor | int | None = None) -> list[LocalExplanation]:
         """Every concept in each image.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +94,8 @@ class FinishedClassifier:
         }
         names = options.pop("id2label", None) or (dict(enumerate(self.names)) if self.names else None)
         if names is not None:
+            if not isinstance(names, Mapping):
+                raise ValueError(f"id2label={names!r} must be a dictionary, class → name.")
             if len(names) != self.num_labels:
                 raise ValueError(
                     f"{self.origin} predicts {self.num_labels} classes, but there are {len(names)} names: give one "

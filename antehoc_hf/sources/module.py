@@ -1,6 +1,7 @@
 """A network in memory: which library it is of, and how to build it again."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -70,11 +71,13 @@ def of_timm_module(
     preprocessing: Preprocessing | None,
 ) -> FinishedClassifier:
     """A network of timm, or one whose weights have the names of one."""
-    cfg = dict(getattr(inner, "pretrained_cfg", None) or {})
-    cfg |= getattr(getattr(network, "config", None), "pretrained_cfg", None) or {}  # a TimmWrapper's own
+    cfg = as_mapping(getattr(inner, "pretrained_cfg", None))
+    cfg |= as_mapping(getattr(getattr(network, "config", None), "pretrained_cfg", None))  # a TimmWrapper's own
     name = backbone or cfg.get("architecture")
     if not name:
         raise ValueError(f"{origin} does not say which architecture of timm it is: name it with backbone=….")
+    if not isinstance(name, str):
+        raise ValueError(f"The architecture of timm must be a name, not {name!r}: give it with backbone=….")
     tagged = f"{name}.{cfg['tag']}" if backbone is None and cfg.get("tag") else name
     own_cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
     classifier = cfg.get("classifier") or (own_cfg.classifier if own_cfg is not None else None)
@@ -85,7 +88,7 @@ def of_timm_module(
         backbone_kwargs=backbone_kwargs,
         weights=found.weights,
         num_labels=found.num_labels,
-        names=labels or cfg.get("label_names") or imagenet_names(cfg, found.num_labels),
+        names=labels or as_names(cfg.get("label_names")) or imagenet_names(cfg, found.num_labels),
         preprocessing=preprocessing or (of_timm(cfg) if cfg and classifier else Preprocessing()),
         origin=origin,
         network=network,
@@ -177,6 +180,23 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     """A copy of the network's state, on the CPU and in full precision, without what wrappers put before the names."""
     state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     return without_prefix(state, [name.replace("_orig_mod.", "") for name in state])
+
+
+def as_mapping(cfg: Any) -> dict[str, Any]:
+    if not isinstance(cfg or {}, Mapping):
+        raise ValueError(
+            f"pretrained_cfg must be a dictionary as timm's, not {cfg!r}: correct it where the network is."
+        )
+    return dict(cfg or {})
+
+
+def as_names(names: Any) -> list[str] | None:
+    if not isinstance(names or [], list | tuple):
+        raise ValueError(
+            f"label_names of timm's pretrained_cfg must be a list of names, not {names!r}: correct it where the "
+            "network is."
+        )
+    return list(map(str, names or [])) or None
 
 
 def _names(labels: Any) -> list[str] | None:

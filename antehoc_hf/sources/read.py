@@ -17,7 +17,7 @@ from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_b
 from antehoc_hf.modeling.timm_model import pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.hub import fetched
-from antehoc_hf.sources.module import imagenet_names, of_module
+from antehoc_hf.sources.module import as_mapping, as_names, imagenet_names, of_module
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
 from antehoc_hf.sources.weights import SUFFIXES, read_weights
@@ -151,8 +151,8 @@ def _refuse_what_is_elsewhere(folder: Path, origin: str) -> None:
 def _of_timm_folder(
     folder: Path, config: dict[str, Any], origin: str, backbone_kwargs: dict[str, Any] | None
 ) -> FinishedClassifier:
-    cfg = dict(config.get("pretrained_cfg") or {})
-    names = config.get("label_names") or cfg.get("label_names")
+    cfg = as_mapping(config.get("pretrained_cfg"))
+    names = as_names(config.get("label_names") or cfg.get("label_names"))
     if not names and isinstance(config.get("id2label"), dict):
         names = [config["id2label"][key] for key in sorted(config["id2label"], key=int)]
     files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("*.safetensors"))

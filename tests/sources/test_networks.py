@@ -189,3 +189,21 @@ def test_what_cannot_be_explained_ends_in_one_sentence(made: Any, message: str) 
 def test_another_number_of_names_than_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="predicts 5 classes, but there are 2 names"):
         AnteHocForImageClassification.from_classifier(networks.network("test_resnet"), id2label={0: "a", 1: "b"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"architecture": 3}, "^The architecture of timm must be a name, not 3: give it with backbone="),
+        ({"label_names": 3}, "^label_names of timm's pretrained_cfg must be a list of names, not 3: "),
+        ({"label_names": "abcde"}, "must be a list of names, not 'abcde'"),
+        (7, "^pretrained_cfg must be a dictionary as timm's, not 7"),
+    ],
+)
+def test_what_timm_cannot_have_written(wrong: Any, message: str) -> None:
+    network = networks.network("test_resnet")
+    network.pretrained_cfg = {**network.pretrained_cfg, **wrong} if isinstance(wrong, dict) else wrong
+    with pytest.raises(ValueError, match=message):
+        AnteHocForImageClassification.from_classifier(network)
+    with pytest.raises(ValueError, match=r"^id2label=3 must be a dictionary"):
+        AnteHocForImageClassification.from_classifier(networks.network("test_resnet"), id2label=3)
