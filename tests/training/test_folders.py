@@ -42,6 +42,7 @@ def test_names_of_files_say_nothing(tmp_path: Path, name: str) -> None:
         (both("Training", "Testing"), {"train": 6, "test": 6}),
         (both("Train", "Test"), {"train": 6, "test": 6}),
         (both("trainset", "testset"), {"train": 6, "test": 6}),
+        (both("train.v2", "test.v2"), {"train": 6, "test": 6}),
         (both("train", "Val", "TEST"), {"train": 6, "validation": 6, "test": 6}),
         (both("pets-v2/train", "pets-v2/dev"), {"train": 6, "validation": 6}),
         (["cat/train", "cat/test", "dog/train", "dog/test"], {"train": 6, "test": 6}),
@@ -61,6 +62,12 @@ def test_classes_within_splits_may_be_called_like_splits(tmp_path: Path) -> None
     data = load(images(tmp_path / "things", *(f"{split}/{name}" for split in ("train", "test") for name in names)))
     assert counts(data) == {"train": 9, "test": 9}
     assert truth_of(data) == truth_of(data, "test") == {(name, name) for name in names}
+
+
+def test_classes_that_share_a_word_with_splits(tmp_path: Path) -> None:
+    assert load(images(tmp_path / "glass", "test_tube", "train_tube")).targets.names == ["test_tube", "train_tube"]
+    with pytest.raises(DataError, match="--test_split 'my test' --train_split 'my train'"):
+        load(images(tmp_path / "pets", *both("my test", "my train")))
 
 
 def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
@@ -84,6 +91,17 @@ def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
         (both("train", "training"), {"--train_split train": {"train": 6}}),
         (both("train", "val", "dev"), {"--validation_split dev": {"train": 6, "validation": 6}}),
         (["cat", "dog", "dog/test", "cat/val"], {"--train_split .": {"train": 12}}),
+        (
+            both("pets_train", "pets_test"),
+            {
+                "--test_split pets_test --train_split pets_train": {"train": 6, "test": 6},
+                "--train_split .": {"train": 12},
+            },
+        ),
+        (
+            both("a/trainval", "a/testdev"),
+            {"--test_split a/testdev --train_split a/trainval": {"train": 6, "test": 6}},
+        ),
     ],
 )
 def test_what_may_be_a_split_or_a_class_is_asked(

@@ -1,6 +1,7 @@
 """Which split and which class a folder of images stands for. The rule is written down in docs/data.md."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,12 @@ ROLES = {
 # Words that say nothing about which split it is: "train_images", "Test set", "val2017", "annotations-train".
 _FILLERS = {
     *("set", "sets", "split", "data", "dataset", "folder", "part", "image", "images", "img", "imgs"),
-    *("picture", "pictures", "photo", "photos"),
+    *("picture", "pictures", "photo", "photos", "v", "version"),
 }
 _TABLE_FILLERS = {
     *("label", "labels", "annotation", "annotations", "caption", "captions", "metadata", "info", "list", "of")
 }
+_HINTS = {"trainval": "train", "testdev": "test", "minival": "validation"}  # of parts of what is called so elsewhere
 _CLASSES = ("innermost", "outermost")
 
 
@@ -118,6 +120,7 @@ def place(
             placed |= {folder: ("train", folder) for folder in left}
     else:
         _check_one_split(left, source, layout)
+        _check_hints(left, source)
         placed = {folder: ("train", folder) for folder in left}
     if level is not None:
         for folder in left:
@@ -165,7 +168,7 @@ def _check_roles(names: Collection[str], named: Mapping[str, str], source: str) 
         if len(same) > 1 and role not in named:
             raise DataError(
                 f"Folders {quoted(same)} of {source} may all hold the {role} images: say which with --{role}_split "
-                f"{same[0]}."
+                f"{shlex.quote(same[0])}."
             )
 
 
@@ -179,13 +182,30 @@ def _check_one_split(folders: list[Folder], source: str, layout: FolderLayout) -
         layout.notes.append(f"folder {suspects[0][-1]!r} is read as a class, like those next to it")
         return
     options = {role_of(suspect[-1]): "/".join(suspect) for suspect in suspects}
-    apart = " ".join(f"--{role}_split {path}" for role, path in ({"train": "."} | options).items())
+    apart = " ".join(f"--{role}_split {shlex.quote(path)}" for role, path in ({"train": "."} | options).items())
     these = f"say {apart} to read these as splits, or " if len(options) == len(suspects) else ""
     like_splits, rest = (quoted(["/".join(path) for path in paths], 3) for paths in (suspects, others))
     raise DataError(
         f"{source} has folders with the name of a split ({like_splits}) and others ({rest}): {these}--train_split . "
         "if all are classes."
     )
+
+
+def _check_hints(folders: list[Folder], source: str) -> None:
+    """No folders of classes may be told apart by the word of a split alone, as in "pets_train" and "pets_test"."""
+    levels: dict[Folder, dict[str, str]] = {}
+    for folder in folders:
+        for end in range(len(folder) - 1):
+            words = re.findall(r"[^\W\d_]+", folder[end].lower())
+            for role in {role for word in words if (role := _HINTS.get(word) or role_of(word))}:
+                levels.setdefault(folder[:end], {}).setdefault(role, "/".join(folder[: end + 1]))
+    for found in levels.values():
+        if len(found) > 1:
+            flags = " ".join(f"--{role}_split {shlex.quote(path)}" for role, path in found.items())
+            raise DataError(
+                f"{source} has folders of classes with the word of a split in their names ({quoted(found.values())}): "
+                f"say {flags} to read these as splits, or --train_split . if all are training images."
+            )
 
 
 def _without_common_parts(rests: set[Folder]) -> tuple[dict[Folder, Folder], int]:
