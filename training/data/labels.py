@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +21,7 @@ from antehoc_hf.training.data.targets import Encode
 logger = logging.getLogger(__name__)
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+_WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
 _LARGEST_WHOLE = 2**53  # beyond it, floating-point numbers leave whole ones out
 Kind = Literal["index", "indices", "multi-hot", "number", "vector"]
 PROBLEM_TYPES: tuple[ProblemType, ...] = ("single_label_classification", "multi_label_classification", "regression")
@@ -280,8 +282,14 @@ def _renamed(
             raise DataError(f"{len(names)} names are given for labels of {len(own)} values.")
         return names, {}
     position = {name: index for index, name in enumerate(names)}
-    shared = set(own) & set(names)
     numbers = nameless and not any(isinstance(value, str) for value in lookup)
+    # "01" and "1.0" are names of the number 1, unless "1" is one too
+    numeric: dict[Hashable, str] = {float(name): name for name in names if numbers and _WHOLE.fullmatch(name)}
+    own = [
+        numeric.get(value, name) if name not in position and not isinstance(value, bool) else name
+        for name, value in zip(own, lookup or own, strict=True)
+    ]
+    shared = set(own) & set(names)
     indices = [value for value in lookup if isinstance(value, int) and 0 <= value < len(names)]
     if numbers and len(indices) == len(own):
         by_names = len(shared) == len(own)
@@ -297,7 +305,7 @@ def _renamed(
             f"The class names given ({_shortened(names)}) have nothing in common with the data set's "
             f"({_shortened(own)})."
         )
-    known = {int(name): index for name, index in position.items() if numbers and name.isdecimal()}
+    known = {value: position[name] for value, name in numeric.items()}
     return names, known | {value: position[own[index]] for value, index in lookup.items() if own[index] in position}
 
 
