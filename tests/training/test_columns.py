@@ -217,7 +217,7 @@ def test_given_names_order_the_classes() -> None:
     [
         (["1", "2", "3"], [1, 2], [0, 1], "read as names"),
         (["01", "02", "03"], [1, 2], [0, 1], "read as names"),
-        (["1.0", "2.0", "3.0"], [1, 3], [0, 2], "read as names"),
+        (["1.0", "2.0", "3.0"], [1, 2], [0, 1], "read as names"),
         (["1", "2", "3"], [1, 2, 3], [0, 1, 2], None),  # 3 is not a position
         (["1", "2", "3"], [0, 1, 2], [0, 1, 2], "read as positions"),  # 0 is not a name
         (["0", "1", "2"], [0, 2], [0, 2], None),  # the same either way
