@@ -41,7 +41,8 @@ def normalisation_of(model: nn.Module) -> tuple[Sequence[float], Sequence[float]
     """
     model = unwrapped(model)
     config = getattr(model, "config", None)
-    timm_says = getattr(body_of(model), "pretrained_cfg", None) or {}
+    timm_says = dict(getattr(body_of(model), "pretrained_cfg", None) or {})
+    timm_says |= getattr(config, "pretrained_cfg", None) or {}  # a TimmWrapper's own
     mean = getattr(config, "image_mean", None) or timm_says.get("mean")
     std = getattr(config, "image_std", None) or timm_says.get("std")
     return None if mean is None or std is None else (mean, std)

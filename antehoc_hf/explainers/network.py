@@ -168,7 +168,7 @@ class Question:
             return _scores(self.body(images))
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             name, shape = type(self.network.model).__name__, tuple(images.shape)
             raise ValueError(f"{name} cannot take images of shape {shape}: {reason}") from error

@@ -78,7 +78,7 @@ class AnteHocImageClassificationPipeline(ImagePipeline):
         config: Any = self.model.config
         kind = config.problem_type
         scores = logits
-        if kind == "multi_label_classification":
+        if kind == "multi_label_classification" or (kind != "regression" and len(scores) == 1):
             scores = logits.sigmoid()
         elif kind != "regression":
             scores = logits.softmax(dim=0)

@@ -8,9 +8,17 @@ import pytest
 import timm
 import torch
 from helpers import QUICK
+from PIL import Image
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import (
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    pipeline,
+)
 
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.explainers import EXPLAINERS, load_explainer
 
 POST_HOC = ["grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "integrated-gradients", "sise", "ada-sise"]
@@ -62,6 +70,20 @@ def test_a_normalisation_that_is_none(mean: Any, std: Any) -> None:
 def test_black_of_transformers_models_with_a_half() -> None:
     explainer = load_explainer("integrated-gradients", vit(), image_mean=[0.5] * 3, image_std=[0.5] * 3)
     assert torch.equal(explainer.network.black(images()), torch.full((2, 3, 64, 64), -1.0))
+
+
+def test_black_and_the_score_of_one_output_of_what_transformers_configures() -> None:
+    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]}
+    wrapper = TimmWrapperForImageClassification(TimmWrapperConfig(architecture="test_resnet", pretrained_cfg=cfg))
+    black = load_explainer("grad-cam", nn.DataParallel(wrapper)).network.black(images(1))[0, :, 0, 0]
+    assert torch.allclose(black, torch.tensor([-0.2, -0.4, -0.6]))
+    model = AnteHocForImageClassification.from_backbone("test_resnet", num_labels=1, image_size=64).eval()
+    processor = AnteHocImageProcessor.from_backbone("test_resnet", image_size=64)
+    photo = Image.new("RGB", (64, 64), (200, 40, 90))
+    ours, stock = (
+        pipeline(f"{name}image-classification", model, image_processor=processor) for name in ("antehoc-", "")
+    )
+    assert ours(photo)["score"] == pytest.approx(stock(photo)[0]["score"], abs=1e-4)
 
 
 @pytest.mark.parametrize("method", EXPLAINERS)
