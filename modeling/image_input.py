@@ -84,7 +84,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_pil(image: Any) -> Image.Image:
-    """A Pillow image from a Pillow image, a path, or an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or
+    """A Pillow image from a Pillow image, a path (upright), or an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or
     4 channels: floating-point numbers in [0, 1], integers in 0…255, uint16 in 0…65535, or truth values.
 
     Raises:
@@ -94,7 +94,7 @@ def as_pil(image: Any) -> Image.Image:
         return image
     if isinstance(image, (str, Path)):
         try:
-            return read_image_file(image)
+            return upright(read_image_file(image))
         except UnreadableImageError as error:
             raise ValueError(f"{image} cannot be read as an image: {error}.") from None
     if isinstance(image, Tensor):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import torch
 from accelerate.utils import DynamoBackend
 from transformers import TrainingArguments
+from transformers.debug_utils import DebugOption
 from transformers.training_args import OptimizerNames
 
 from antehoc_hf.training.options import ABOVE_0, AT_LEAST_0, PART, SHARE, Range, check_options
@@ -132,6 +133,7 @@ class AnteHocTrainingArguments(TrainingArguments):
             )
         self._check_combinations()
         self._check_compilation()
+        self._check_names()
         # The two passes reach different parameters: a reducer that expects all of them in each would wait forever.
         self.ddp_find_unused_parameters = True
         super().__post_init__()
@@ -150,6 +152,18 @@ class AnteHocTrainingArguments(TrainingArguments):
             there = torch._dynamo.list_backends(exclude_tags=())  # type: ignore[no-untyped-call]
             known = [backend.lower() for backend in DynamoBackend.list() if backend.lower() in there]
             _check_choice("torch_compile_backend", self.torch_compile_backend.lower(), known)
+
+    def _check_names(self) -> None:
+        """What the stock arguments pass over, or stumble upon when the training has begun."""
+        for name in str(self.debug or "").split() if not isinstance(self.debug, list) else ():
+            _check_choice("debug", name, [option.value for option in DebugOption])
+        for name in self.include_for_metrics:
+            _check_choice("include_for_metrics", name, ["inputs", "loss"])
+        if self.save_strategy == "best" and self.metric_for_best_model is None:
+            raise ValueError("save_strategy='best' needs to know by what: name it with metric_for_best_model.")
+        for name in ("neftune_noise_alpha", "use_liger_kernel"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is for language models, and these models see images: leave it out.")
 
     def _check_combinations(self) -> None:
         if self.ddp_find_unused_parameters is False:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from antehoc_hf.attaching.images import Pictures, load_pictures
 from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
-from antehoc_hf.commands.output import output_folder
+from antehoc_hf.commands.output import check_apart, output_folder
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.familiarity import Familiarity
 from antehoc_hf.evaluation.results import MapReport
@@ -124,6 +124,8 @@ def attach(
     """
     options = options or AttachOptions()
     folder = None if output_dir is None else Path(output_dir)
+    if folder is not None and isinstance(images, str | Path):
+        check_apart(folder, str(images))
     written = ("config.json", RESULTS_FILE, FIGURE_FILE)
     with nullcontext() if folder is None else output_folder(folder, written, options.overwrite):
         found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)

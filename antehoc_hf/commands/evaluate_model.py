@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.inputs import load_processor, model_config
-from antehoc_hf.commands.output import output_folder
+from antehoc_hf.commands.output import check_apart, output_folder
 from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.evaluation.results import MapReport
@@ -57,6 +57,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     folder = Path(options.output_dir)
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
+    check_apart(folder, str(given.data.dataset_name))
     for name in options.explainers:
         check_explainer(name)
     with output_folder(folder, (RESULTS_FILE, FIGURE_FILE), options.overwrite):

@@ -50,7 +50,7 @@ def explain_images(options: ExplainArguments) -> dict[str, Any]:
         OSError: if the model cannot be loaded.
     """
     folder = Path(options.output_dir)
-    paths = image_files(options.images or example.IMAGES)
+    paths = image_files(options.images or example.IMAGES, options.output_dir)
     names = dict(zip(paths, unique_names([path.stem for path in paths]), strict=True))
     written = [EXPLANATIONS_FILE, *(f"maps/{name}.npz" for name in names.values())]
     written += [f"figures/{name}.png" for name in names.values()] if options.figures else []

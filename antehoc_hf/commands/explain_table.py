@@ -169,7 +169,7 @@ def _write_parts(
 def _named_images(options: ExplainArguments) -> tuple[list[str], Any]:
     """What the images are called, and where they are."""
     if options.dataset_name is None:
-        paths = [str(path) for path in image_files(options.images or example.IMAGES)]
+        paths = [str(path) for path in image_files(options.images or example.IMAGES, options.output_dir)]
         return paths, paths
     source = load_source(options.dataset_name)
     if options.split not in source.splits:

@@ -1,5 +1,6 @@
 """What the commands on a user's own images share: files, models, and predictions in words."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,24 @@ from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
 from antehoc_hf.training.data.images import decode_image
 
 
-def image_files(given: Sequence[str]) -> list[Path]:
-    """Files, and all images within folders, in order.
+def image_files(given: Sequence[str], output_dir: str | None = None) -> list[Path]:
+    """Files, and all images within folders but for those in `output_dir`, in order.
 
     Raises:
-        UsageError: if there are none, or one does not exist.
+        UsageError: if there are none, one does not exist, or one is `output_dir` itself.
     """
+    results = None if output_dir is None else Path(output_dir).resolve()
     if not given:
         raise UsageError("There is no image: name files or folders of images before the options.")
     paths: list[Path] = []
     for path in map(Path, given):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
+        if path.is_dir() and path.resolve() == results:
+            raise UsageError(f"{path} holds the images, and figures would be among them: name another --output_dir.")
         inside = [Path(image.path) for image in scan(path).images] if path.is_dir() else [path]
+        if results is not None and path.is_dir():
+            inside = [file for file in inside if not file.resolve().is_relative_to(results)]
         if not inside:
             raise UsageError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         paths += inside
@@ -46,23 +52,27 @@ def image_files(given: Sequence[str]) -> list[Path]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """File names that differ from each other, on file systems that ignore case as well.
+    """File names that differ from each other, on file systems that ignore case or how accents are written as well.
 
     Args:
         names: what the files would be called; the first of several that are equal keeps its name, the others get
             numbers that no other name has.
     """
-    wanted = {name.casefold() for name in names}
+    wanted = {_compared(name) for name in names}
     used: set[str] = set()
     unique = []
     for name in names:
         candidate, number = name, 1
-        while candidate.casefold() in used or (number > 1 and candidate.casefold() in wanted):
+        while _compared(candidate) in used or (number > 1 and _compared(candidate) in wanted):
             number += 1
             candidate = f"{name}-{number}"
-        used.add(candidate.casefold())
+        used.add(_compared(candidate))
         unique.append(candidate)
     return unique
+
+
+def _compared(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def model_config(name: str | Path) -> Any:

@@ -51,6 +51,15 @@ def check_output_folder(
         _remove_empty(new)
 
 
+def check_apart(folder: Path, images: str) -> None:
+    """Raises a UsageError if pictures written into `folder` would be read with `images`, a folder, the next time."""
+    if Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve()):
+        raise UsageError(
+            f"{folder} lies in {images}, and what is written there would be read as its images the next time: name "
+            "another --output_dir."
+        )
+
+
 @contextmanager
 def output_folder(
     folder: Path, results: Iterable[str | os.PathLike[str]], overwrite: bool, **names: str

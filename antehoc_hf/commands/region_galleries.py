@@ -47,7 +47,7 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
     """
     folder = Path(options.output_dir)
     check_explainer(options.explainer)
-    paths = image_files(options.images)
+    paths = image_files(options.images, options.output_dir)
     labels = getattr(model_config(options.model), "id2label", None) or {}
     files = dict(zip(labels, _file_names(list(labels.values())), strict=True))
     with output_folder(folder, [REGIONS_FILE, *files.values()], options.overwrite):

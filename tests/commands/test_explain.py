@@ -37,6 +37,18 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_folder_explains_none_of_its_own_figures(
+    trained: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("caf\u00e9.png", "cafe\u0301.png"):  # one name where accents are normalised
+        Image.new("RGB", (9, 9)).save(pictures / name)
+    monkeypatch.chdir(pictures)
+    for _ in range(2):
+        assert main(["explain", ".", "--model", str(trained), "--explainers", "antehoc", "--overwrite"]) == 0
+        results = json.loads(Path("explanations/explanations.json").read_text())
+        assert [entry["name"] for entry in results["images"]] == ["a", "b", "cafe\u0301", "caf\u00e9-2", "a-2"]
+
+
 def test_a_folder_of_images(trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = ["explain", str(pictures), "--model", str(trained), "--explainers", "antehoc", "grad-cam", "sise"]

@@ -42,6 +42,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--lr_scheduler_type", "cosine_with_min_lr"], "lr_scheduler_type cosine_with_min_lr does not go"),
         ([*TRAIN, "--metric_for_best_model", "accurcy"], "metric_for_best_model='accurcy' is not a metric of this"),
         ([*TRAIN, "--load_best_model_at_end", "--save_strategy", "no"], "--load_best_model_at_end requires the"),
+        ([*TRAIN, "--save_strategy", "best"], "save_strategy='best' needs to know by what: name it with metric_for"),
+        ([*TRAIN, "--optim", "galore_adamw"], "optim='galore_adamw' cannot be had here: You need to install `galore"),
+        ([*TRAIN, "--neftune_noise_alpha", "3"], "neftune_noise_alpha is for language models, and these models see"),
+        ([*TRAIN, "--use_liger_kernel", "true"], "use_liger_kernel is for language models, and these models see im"),
+        ([*TRAIN, "--debug", "underflow"], "debug='underflow' is not one of underflow_overflow, tpu_metrics_debug."),
+        ([*TRAIN, "--include_for_metrics", "nope"], "include_for_metrics='nope' is not one of inputs, loss."),
         ([*TRAIN, "--report_to", "wandbb"], "report_to='wandbb' is unknown, or its package is not installed:"),
         ([*TRAIN, "--torch_compile_backend", "nonsense"], "torch_compile_backend='nonsense' is not one of"),
         ([*TRAIN, "--torch_compile_mode", "nonsense"], "torch_compile_mode='nonsense' is not one of default,"),
@@ -54,6 +60,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--dataset_config", "large"], "pets names no configurations: leave --dataset_config large out."),
         ([*TRAIN, "--recipe", "nonexistent"], "There is no recipe 'nonexistent'"),
         ([*TRAIN, "--label_column", "lable"], "label_column='lable' is not a column of pets (columns: image,"),
+        ([*TRAIN, "--output_dir", "pets"], "pets lies in pets, and what is written there would be read as its images"),
+        ([*ATTACH[:-1], "pets/out"], "pets/out lies in pets, and what is written there would be read as its images"),
+        (["evaluate", "m", "--dataset_name", "pets", "-o", "pets/cat"], "pets/cat lies in pets, and what is written"),
+        (["explain", "pets", "--model", "m", "-o", "pets"], "pets holds the images, and figures would be among them"),
         ([*EVALUATE, "--workers", "-1"], "workers must be at least 0, not -1."),
         ([*EVALUATE, "--map_eval_samples", "0"], "map_eval_samples must be at least 1, not 0."),
         ([*EVALUATE, "--explainers", "grad-camm"], "There is no explainer 'grad-camm': did you mean 'grad-cam'?"),
@@ -75,7 +85,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_one_sentence(place: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str) -> None:
-    assert main([*argv, "--output_dir", "out"] if argv[0] == "train" else argv) == 2
+    assert main([argv[0], "--output_dir", "out", *argv[1:]] if argv[0] == "train" else argv) == 2
     captured = capsys.readouterr()
     said = [line for line in captured.err.splitlines() if line.startswith("antehoc ")]
     assert [line.startswith(f"antehoc {argv[0]}: {sentence}") for line in said] == [True], said

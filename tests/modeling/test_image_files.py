@@ -179,3 +179,16 @@ def test_animations_are_their_first_picture():
         frames[0].save(stream, kind, save_all=True, append_images=frames[1:])
         red, green, blue = to_rgb(read_image_file(stream.getvalue())).getpixel((4, 3))
         assert red > 200 > 60 > max(green, blue)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_path_is_read_upright_everywhere(kind, tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(kind, (40, 30), exif=exif))
+    processor = AnteHocImageProcessor(32)
+    (seen,) = processor(str(path))["pixel_values"]
+    for image in (as_pil(path), open_image(path), decode_image(str(path))):
+        assert image.size == (30, 40)
+        np.testing.assert_array_equal(processor(image)["pixel_values"][0], seen)

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.optim import SGD
-from transformers import SchedulerType, get_scheduler
+from transformers import SchedulerType, Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
+from transformers.training_args import OptimizerNames
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, as_words
@@ -130,6 +132,12 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> A
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
     _check_schedule(training)
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(training, nn.Linear(1, 1))
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"optim={OptimizerNames(training.optim).value!r} cannot be had here: {' '.join(str(error).split())}"
+        ) from error
     available = get_available_reporting_integrations()
     for name in training.report_to or ():
         if name not in available:

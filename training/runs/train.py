@@ -3,10 +3,12 @@
 import math
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from transformers import default_data_collator, enable_full_determinism, set_seed
 
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.output import check_apart
 from antehoc_hf.model_cards import PushError
 from antehoc_hf.model_cards.collect import default_name
 from antehoc_hf.model_cards.errors import explain
@@ -48,6 +50,7 @@ def train(argv: Sequence[str]) -> Results:
     """
     settings = parse_settings(argv)
     args = settings.training
+    check_apart(Path(str(args.output_dir)), str(settings.data.dataset_name))
     check_folder(args)
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
