@@ -84,8 +84,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_pil(image: Any) -> Image.Image:
-    """A Pillow image from a Pillow image, a path (upright), or an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or
-    4 channels: floating-point numbers in [0, 1], integers in 0…255, uint16 in 0…65535, or truth values.
+    """A Pillow image from a Pillow image, a path (upright), or an array or tensor of (H, W), (H, W, C) or (C, H, W)
+    with 1, 3 or 4 channels: floating-point numbers in [0, 1], integers in 0…255, uint16 in 0…65535, or truth values.
 
     Raises:
         ValueError: if it is none of these.
