@@ -133,7 +133,7 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> A
         raise UsageError(" ".join(str(error).split())) from error
     _check_schedule(training)
     try:
-        Trainer.get_optimizer_cls_and_kwargs(training, nn.Linear(1, 1))
+        Trainer.get_optimizer_cls_and_kwargs(training, nn.Linear(1, 1))  # type: ignore[arg-type]
     except (ImportError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"optim={OptimizerNames(training.optim).value!r} cannot be had here: {' '.join(str(error).split())}"
