@@ -155,7 +155,9 @@ class AnteHocTrainingArguments(TrainingArguments):
 
     def _check_names(self) -> None:
         """What the stock arguments pass over, or stumble upon when the training has begun."""
-        for name in str(self.debug or "").split() if not isinstance(self.debug, list) else ():
+        asked = self.debug if isinstance(self.debug, list) else str(self.debug or "").split()
+        for choice in asked:
+            name = choice.value if isinstance(choice, DebugOption) else str(choice)
             _check_choice("debug", name, [option.value for option in DebugOption])
         for name in self.include_for_metrics:
             _check_choice("include_for_metrics", name, ["inputs", "loss"])

@@ -52,12 +52,9 @@ def check_output_folder(
 
 
 def check_apart(folder: Path, images: str) -> None:
-    """Raises a UsageError if pictures written into `folder` would be read with `images`, a folder, the next time."""
-    if Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve()):
-        raise UsageError(
-            f"{folder} lies in {images}, and what is written there would be read as its images the next time: name "
-            "another --output_dir."
-        )
+    """Raises a UsageError if `folder` is that of the images, which would be read with what is written there."""
+    if Path(images).is_dir() and folder.resolve() == Path(images).resolve():
+        raise UsageError(f"{images} holds the images, and results would be among them: name another --output_dir.")
 
 
 @contextmanager
