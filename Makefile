@@ -103,9 +103,10 @@ build/package:
 	@for item in antehoc_hf/* modeling training model_cards; do \
 		ln -s $(CURDIR)/$$item $@/antehoc_hf/$$(basename $$item); done
 
+# What mypy knows of the installed packages is kept beside them, for every clone.
 types: install build/package ## mypy
-	cd build/package && $(CURDIR)/$(PY) -m mypy --cache-dir $(CURDIR)/.mypy_cache/package --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
-	$(PY) -m mypy benchmarks docs/*.py
+	cd build/package && $(CURDIR)/$(PY) -m mypy --cache-dir $(BASE)/mypy --config-file $(CURDIR)/pyproject.toml -p antehoc_hf
+	$(PY) -m mypy --cache-dir $(BASE)/mypy-benchmarks benchmarks docs/*.py
 
 docs: install ## the reference, from the docstrings
 	$(PY) docs/make_reference.py

@@ -1,13 +1,15 @@
 """Building timm backbones and deciding, once, how a backbone is tapped."""
 
+import copy
 import inspect
+import json
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
 
 import timm
 import torch
@@ -35,6 +37,8 @@ from .taps import TapPoint, forward_with_taps
 # The largest networks of timm have 7e9 weights, and 4,300 modules, parameters and buffers.
 MOST_WEIGHTS = 2 * 10**10
 MOST_PARTS = 6_000
+
+Seen = TypeVar("Seen")
 
 
 @contextmanager
@@ -157,13 +161,13 @@ def resolve_taps(config: AnteHocConfig) -> None:
     if not config.map_head.per_target:
         return
     if config.tap_channels is None:
-        config.tap_channels = _channels(config)
+        config.tap_channels = list(_channels(config))
     elif known and not torch.empty(0).is_meta:  # where weights are loaded, their shapes say it
         check_channels(_channels(config), config.tap_channels)
 
 
 def _find_taps(config: AnteHocConfig) -> None:
-    calls, points = _search(config)
+    calls, points, config.fixed_image_size = _search(config)
     chosen = at_fixed_intervals(points, _wanted(config, points))
     named = config.num_attention_maps is not None or isinstance(config.taps, list)
     needed = points[-1:] if config.map_head.reads_classifier else []  # the layer that the classifier pools
@@ -173,10 +177,39 @@ def _find_taps(config: AnteHocConfig) -> None:
         chosen = at_fixed_intervals(large, min(DEFAULT_NUM_ATTENTION_MAPS, len(large))) if large else chosen
     points = chosen
     _check_grids(config, calls, points)
-    config.tap_points = [point.to_dict() for point in points]
+    config.tap_points = copy.deepcopy([point.to_dict() for point in points])
     config.num_attention_maps = len(points)
 
 
+# What was seen of a network is the same the next time: a process that makes or loads many models looks once.
+_SEEN: dict[Hashable, Any] = {}
+_MOST_SEEN = 64
+
+
+def _seen_once(look: Callable[[AnteHocConfig], Seen]) -> Callable[[AnteHocConfig], Seen]:
+    """Keeps what a look at the configuration's network found; an error is not kept."""
+
+    @wraps(look)
+    def remembered(config: AnteHocConfig) -> Seen:
+        known = (config.backbone_kwargs, config.image_size, config.taps, config.tap_point, config.include_shortcuts)
+        try:
+            said = json.dumps([config.backbone, *known, config.tap_points, config.map_head.reads_classifier])
+            builder = None if is_other_network(config.backbone) else timm.models.model_entrypoint(config.backbone)
+        except (TypeError, ValueError, LookupError):  # options that are not JSON, an unknown name
+            return look(config)
+        key = look, said, builder
+        found = cast(Seen | None, _SEEN.get(key))
+        if found is None:
+            found = look(config)
+            if len(_SEEN) >= _MOST_SEEN:
+                _SEEN.clear()
+            _SEEN[key] = found
+        return found
+
+    return remembered
+
+
+@_seen_once
 def _channels(config: AnteHocConfig) -> list[int]:
     """Channels of each tap, seen on a copy of the backbone as in [`_search`]."""
     height, width = config.image_size  # type: ignore[misc]
@@ -197,9 +230,12 @@ def _channels(config: AnteHocConfig) -> list[int]:
     raise AssertionError
 
 
-def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
-    """Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the
-    CPU; on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
+@_seen_once
+def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint], bool]:
+    """The layers' calls, those that may be tapped, and whether the backbone takes images of one size alone.
+
+    Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the CPU;
+    on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
     """
     height, width = config.image_size  # type: ignore[misc]
     problem: Exception | None = None
@@ -220,8 +256,7 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint]]:
             if config.map_head.reads_classifier and config.taps == "auto":
                 points = at_the_classifier(backbone, calls, points)
             if points:
-                config.fixed_image_size = size == (height, width)
-                return calls, points
+                return calls, points, size == (height, width)
             problem = problem or _no_grid(config)
         if "meta" not in str(problem).lower():
             break  # with numbers it would be the same

@@ -36,6 +36,7 @@ def run(folder, *flags):
     return main(["benchmark", "paper", *common, "--explainers", "grad-cam", "--output_dir", str(folder), *flags])
 
 
+@pytest.mark.slow
 def test_tables_are_made_once(tmp_path, tiny_protocol, capsys, monkeypatch):
     assert run(tmp_path, "--table", "2", "5", "--figure", "1") == 0
     printed = capsys.readouterr().out
@@ -70,6 +71,7 @@ def test_tables_are_made_once(tmp_path, tiny_protocol, capsys, monkeypatch):
     assert "seed-0 was trained with num_train_epochs=1.0, not 2.0: choose another" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):
     assert run(tmp_path, "--table", "1", "--figure", "4") == 0
     printed = capsys.readouterr().out
@@ -82,6 +84,7 @@ def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):
         assert (tmp_path / picture).stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_figure_5_names_its_data_set(tmp_path, tiny_protocol):
     """Captions of several data sets are drawn into one folder."""
     assert run(tmp_path, "--table", "4", "--figure", "5") == 0

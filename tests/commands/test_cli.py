@@ -168,6 +168,7 @@ def test_evaluate_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "predictions.png").is_file()
 
 
+@pytest.mark.slow
 def test_evaluate_puts_other_methods_beside(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", str(folder), *SHAPES, "--output_dir", str(tmp_path), "--map_eval_samples", "6"]
     asked = [

@@ -81,6 +81,7 @@ def test_an_interrupted_run_makes_what_is_missing(
     assert main([*arguments, "--target", "1", "--overwrite"]) == 0
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_parts_and_a_killed_one_is_resumed(
     trained: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -351,6 +351,7 @@ def captioner(tmp_path: Path) -> Path:
     return tmp_path / "captioner"
 
 
+@pytest.mark.slow
 def test_snippets_of_the_other_tasks_run(hub: LocalHub, client: Client, stranger: Client, captioner: Path) -> None:
     code = """
 from antehoc_hf import AnteHocForLandmarkDetection

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 from PIL import Image
@@ -22,6 +23,7 @@ def run(code: str, home: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_commands_try_once(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     attach = ["attach", f"timm/{WEIGHTS}", "--images", ".", "--output_dir", "out"]

@@ -66,6 +66,7 @@ def fitted(build):
     return model
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_map_in_closed_form_compiles_and_is_exported_with_any_batch(fitted, noise):
     compiled = torch.compile(fitted, fullgraph=True, backend="aot_eager")

@@ -214,6 +214,7 @@ def test_project_and_remote_code_in_one_process(build, noise, tmp_path):
         assert torch.equal(again(noise(2, 112)).landmarks, model(noise(2, 112)).landmarks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contributions", "energy"])
 def test_onnx(build, noise, tmp_path, kind):
     runtime = pytest.importorskip("onnxruntime")

@@ -1,7 +1,9 @@
 """Where backbones are read: the layers the method names, in every family's layout."""
 
 import pytest
+import timm
 import torch
+from timm.models import register_model
 from torch import nn
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocModel
@@ -24,6 +26,30 @@ def tapped(backbone, **config):
 @pytest.mark.parametrize(("backbone", "expected"), [("resnet50", RESNET50), ("resnet18", RESNET18)])
 def test_layers_at_fixed_intervals_first_and_last_included(backbone, expected):
     assert tapped(backbone, image_size=128) == expected.split()
+
+
+def test_layers_found_once_belong_to_these_options_alone():
+    """What was seen of a network is kept in the process; a change to what one model got of it is its own."""
+    first = on_meta("test_resnet", image_size=64).config
+    assert tapped("test_resnet", image_size=64, tap_point="conv")[-1] == "layer4.0.conv2"
+    first.tap_points[-1]["module"] = "mine"
+    first.tap_channels[-1] = 1
+    again = on_meta("test_resnet", image_size=64).config
+    assert again.tap_points[-1]["module"] == "layer4.0.act2"
+    assert again.tap_channels[-1] != 1
+
+
+@pytest.mark.filterwarnings("ignore:Overwriting")
+def test_a_name_registered_anew_is_another_network():
+    def register(name):
+        def antehoc_changing_network(pretrained=False, **options):
+            return timm.create_model(name, **options)
+
+        register_model(antehoc_changing_network)
+        return tapped("antehoc_changing_network", image_size=64)
+
+    assert register("test_resnet")[-1] == "layer4.0.act2"
+    assert register("test_efficientnet")[-1] == "bn2.act"
 
 
 def test_layers_do_not_depend_on_the_image_size():

@@ -85,6 +85,7 @@ def test_a_row_does_not_depend_on_how_many_there_are() -> None:
     assert few["test_swapped"].to_dict() == more["test_swapped"].select(range(1)).to_dict()
 
 
+@pytest.mark.slow
 def test_rows_that_several_processes_drew_are_the_same_and_in_order() -> None:
     many = load_shapes(image_size=32, train=1001, validation=0, test=0)["train"]
     some = [0, 24, 25, 499, 500, 1000]

@@ -105,6 +105,7 @@ def test_partial_images_are_the_same_after_resuming(tiny, tmp_path):
     assert not torch.equal(plain.model.backbone.fc.weight, straight.model.backbone.fc.weight)
 
 
+@pytest.mark.slow
 def test_the_loss_is_logged_and_falls(tiny, tmp_path):
     rows = train(
         tiny, tmp_path, data=tiny.Images(24), max_steps=60, logging_steps=20, learning_rate=1e-3, optim="adamw_torch"

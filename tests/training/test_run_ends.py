@@ -112,6 +112,7 @@ def test_a_run_that_any_callback_ended_does_nothing_but_finish_when_resumed(tiny
         assert torch.equal(value, trainer.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_more_steps_train_on(tiny, tmp_path):
     """Whoever asks for more than was planned gets it, also where the last steps were in the middle of an epoch."""
 
