@@ -46,7 +46,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--optim", "galore_adamw"], "optim='galore_adamw' cannot be had here: You need to install `galore"),
         ([*TRAIN, "--neftune_noise_alpha", "3"], "neftune_noise_alpha is for language models, and these models see"),
         ([*TRAIN, "--use_liger_kernel", "true"], "use_liger_kernel is for language models, and these models see im"),
-        ([*TRAIN, "--debug", "underflow"], "debug='underflow' is not one of underflow_overflow, tpu_metrics_debug."),
         ([*TRAIN, "--include_for_metrics", "nope"], "include_for_metrics='nope' is not one of inputs, loss."),
         ([*TRAIN, "--report_to", "wandbb"], "report_to='wandbb' is unknown, or its package is not installed:"),
         ([*TRAIN, "--torch_compile_backend", "nonsense"], "torch_compile_backend='nonsense' is not one of"),

@@ -47,6 +47,7 @@ from antehoc_hf.training.trainer import AnteHocTrainer
         ({"seed": -1}, r"seed must be a whole number in \[0, 4294967296\), not -1"),
         ({"dataloader_num_workers": -1}, "dataloader_num_workers must be a whole number of at least 0"),
         ({"eval_steps": 0}, "eval_steps must be a number above 0, not 0"),
+        ({"debug": "underflow"}, "debug='underflow' is not one of underflow_overflow, tpu_metrics_debug"),
         ({"optim": "lomo"}, "optim='lomo' updates the parameters during the backward pass"),
     ],
 )
