@@ -64,7 +64,7 @@ example: install ## the small model and the two images that come with the packag
 	$(PY) -m benchmarks.make_example $(OUT)/example
 
 # Two processes side by side: the tests use one core each.
-FIRST_HALF = tests/training tests/shapes tests/commands tests/hub
+FIRST_HALF = tests/training tests/shapes tests/commands tests/hub tests/baselines tests/evaluation
 
 test: install ## the fast tests, offline
 	@mkdir -p build

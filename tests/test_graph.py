@@ -13,15 +13,15 @@ from antehoc_hf.training.attach.judge import Judge
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"])
-@pytest.mark.parametrize("count", [1, 4, 7])
-def test_a_graph_gives_what_the_network_gives(name, count):
+def test_a_graph_gives_what_the_network_gives(name):
     options = {"img_size": 64} if name == "test_vit" else {}
     network = timm.create_model(name, num_classes=5, **options).eval()
     graph = graph_of(network, torch.zeros(4, 3, 64, 64))
     assert graph is not None
-    images = torch.randn(count, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        torch.testing.assert_close(graph(images), network(images), atol=1e-4, rtol=1e-4)
+    for count in (1, 4, 7):
+        images = torch.randn(count, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            torch.testing.assert_close(graph(images), network(images), atol=1e-4, rtol=1e-4)
 
 
 class Stubborn(nn.Module):

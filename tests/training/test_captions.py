@@ -306,7 +306,6 @@ def finished(coloured, tmp_path_factory):
     return folder, train(flags(coloured, folder))
 
 
-@pytest.mark.slow
 def test_a_whole_run_learns_to_say_what_it_sees(finished):
     folder, results = finished
     assert results["metrics"]["bleu_1"] > 90
