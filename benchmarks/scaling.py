@@ -121,7 +121,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--rounds", type=int, default=3)
-    command.add_argument("--photos", type=int, default=512)
+    command.add_argument("--photos", type=int, default=1024)
     command.add_argument("--steps", type=int, default=60)
     command.add_argument("--output", type=Path)
     options = command.parse_args()
