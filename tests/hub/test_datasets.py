@@ -50,6 +50,7 @@ SPLITS = (
     "configs:\n- config_name: default\n  data_files:\n  - {split: train, path: 'one/**'}\n"
     "  - {split: test, path: 'two/**'}\n"
 )
+NAMED = "configs:\n- config_name: default\n  data_files:\n  - {split: train, path: 'one/**'}\n"
 INFO = (
     "dataset_info:\n  features:\n  - {name: image, dtype: image}\n  - name: label\n    dtype:\n      class_label:\n"
     "        names:\n          '0': cat\n          '1': dog\n"
@@ -94,6 +95,26 @@ def test_a_table_has_the_classes_that_its_readme_names(hub: LocalHub, client: Cl
     done = client.run(LOAD, name="jane/table", options={})
     assert done.error is None, done.error[2]
     assert done.answer[1:3] == [["cat", "dog"], [[0, "cat"], [1, "dog"]]]
+
+
+def test_files_that_number_their_classes_differently(hub: LocalHub, client: Client) -> None:
+    write = """
+import datasets
+for name, names in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    rows = {"image": [{"bytes": picture, "path": None} for picture in map(bytes.fromhex, photos)], "label": [0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(f"{name}.parquet")
+"""
+    done = client.run(write, photos=[photo(shade, 0).hex() for shade in range(2)])
+    assert done.error is None, done.error[2]
+    tables = {f"one/{name}.parquet": (client.home / f"{name}.parquet").read_bytes() for name in "ab"}
+    hub.add("jane/numbers", tables | readme(NAMED))
+    done = client.run(LOAD, name="jane/numbers", options={})
+    assert done.error[0] == "DataError"
+    assert (
+        "b.parquet numbers the classes of 'label' as 'dog', 'cat', the other files as 'cat', 'dog': write"
+        in done.error[1]
+    )
 
 
 def test_an_archive(hub: LocalHub, client: Client) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetsError
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HTTPError
 
 from antehoc_hf.modeling.backbone import hub_in_one_try
@@ -98,6 +99,8 @@ def load_source(
     if folder is not None:
         return replace(_of_path(folder, name, config, named, options), revision=folder.name)
     source = _source(name, _load(name, config, revision=revision, **options), revision)
+    if not datasets.config.HF_HUB_OFFLINE:
+        _check_files(source, name, config, {"revision": revision, **options})
     return _with_files_found(source, "", options.get("data_files"))
 
 
@@ -111,10 +114,7 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
         raise DataError(f"{name!r} is a file: give the folder that holds the data set, a table, or an archive.")
     elif said.by_datasets or set(options) - _OWN_OPTIONS:
         source = _source(name, _load(str(path), config, **options), None)
-        own = {key: value for key, value in options.items() if key not in _OF_READING}
-        files = _load(str(path), config, load=datasets.load_dataset_builder, **own).config.data_files or {}
-        for split, dataset in source.splits.items():
-            check_classes(files.get(split, ()), dataset.features)
+        _check_files(source, str(path), config, options)
         return _with_files_found(source, str(path), options.get("data_files"))
     else:
         tree = scan(path / said.folder, name, only=said.files(path))
@@ -142,6 +142,23 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
         dataset.info.dataset_name = Path(name).name
     skipped = skipped_in_words(tree.skipped + layout.skipped)
     return Source(name, splits, notes=(*layout.notes, *([f"not read: {skipped}"] if skipped else [])))
+
+
+def _check_files(source: Source, name: str, config: str | None, options: LoadOptions) -> None:
+    """Raises a DataError if files that `datasets` has read number their classes otherwise than the data set."""
+    own = {key: value for key, value in options.items() if key not in _OF_READING}
+    files = _load(name, config, load=datasets.load_dataset_builder, **own).config.data_files or {}
+    for split, dataset in source.splits.items():
+        check_classes(map(_downloaded, files.get(split, ())), dataset.features)
+
+
+def _downloaded(address: str) -> str:
+    """Where a file of the Hub lies in its cache; any other address as it is."""
+    of_hub = re.fullmatch(r"hf://datasets/([^@]+)@([^/]+)/(.+)", address)
+    if of_hub is None:
+        return address
+    found = try_to_load_from_cache(of_hub[1], of_hub[3], revision=of_hub[2], repo_type="dataset")
+    return found if isinstance(found, str) else address
 
 
 def _has_classes(tree: Tree, named: Mapping[str, str], options: LoadOptions) -> bool:
