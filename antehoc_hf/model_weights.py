@@ -73,9 +73,10 @@ def _of_folder(name: str | Path) -> AbstractContextManager[None]:
 
 
 def check_finite(model: nn.Module, name: str | Path) -> None:
-    """Raises a UsageError if a parameter of the model's is NaN or infinite somewhere, or a buffer NaN."""
+    """Raises a UsageError if a parameter or a running statistic is NaN or infinite, or another buffer NaN."""
     tensors = model.state_dict()
     learned = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    learned |= {key for key in tensors if key.endswith((".running_mean", ".running_var"))}
     broken = [
         key
         for key, tensor in tensors.items()

@@ -125,6 +125,24 @@ def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
         )
 
 
+def check_found(network: nn.Module, weights: dict[str, Any], name: str) -> None:
+    """Raises a ValueError if much of the network is not in a file: timm passes over it if heads differ."""
+    # timm renames and reshapes: where a name is not there, values count.
+    heads = (getattr(network, "pretrained_cfg", None) or {}).get("classifier") or "(no classifier)"
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith(heads)}
+
+    def start(value: Any) -> tuple[float, ...]:
+        return value.numel(), *value.float().flatten()[:4].tolist()
+
+    there = {start(value) for value in weights.values() if isinstance(value, torch.Tensor)}
+    absent = [key for key in own if key not in weights and start(own[key]) not in there]
+    if len(absent) > len(own) // 4:
+        raise ValueError(
+            f"The pretrained weights are not those of {name!r}: {len(absent)} of its {len(own)} tensors, such as "
+            f"{absent[0]}, are not in the file. Name the architecture that they are of as backbone."
+        )
+
+
 # What timm and torch raise for arguments that make no sense; what a download raises is not among them.
 _REFUSALS = (TypeError, AssertionError, RuntimeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
@@ -181,7 +199,7 @@ def _find_taps(config: AnteHocConfig) -> None:
     config.num_attention_maps = len(points)
 
 
-# What was seen of a network is the same the next time: a process that makes or loads many models looks once.
+# What was seen of a network is the same the next time: a process looks once.
 _SEEN: dict[Hashable, Any] = {}
 _MOST_SEEN = 64
 

@@ -17,7 +17,14 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .backbone import check_classifier, create_backbone, hub_in_one_try, reason_of, supports_gradient_checkpointing
+from .backbone import (
+    check_classifier,
+    check_found,
+    create_backbone,
+    hub_in_one_try,
+    reason_of,
+    supports_gradient_checkpointing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -246,6 +253,8 @@ def load_pretrained_backbone(
         raise ValueError(f"The pretrained weights cannot be used: {error}") from error
     except Exception as error:  # huggingface_hub and httpx raise many kinds
         raise _unavailable(f"the pretrained weights of {config.backbone!r}", error) from error
+    if weights is not None:
+        check_found(loaded, weights, config.backbone)
     backbone.load_state_dict(loaded.state_dict())
 
 

@@ -56,6 +56,16 @@ def test_a_head_of_another_size_is_fresh(trained, tmp_path):
             assert torch.equal(value, state[name]), name
 
 
+def test_weights_of_another_network_are_refused(trained, tmp_path):
+    """timm loads none of those whose names it does not know, and its network stays random."""
+    weights = {f"backbone.{name}": value for name, value in trained().items()}
+    torch.save(weights, tmp_path / "weights.pth")
+    with pytest.raises(
+        ValueError, match=r"not those of 'test_resnet': \d+ of its \d+ tensors, such as conv1.0.weight"
+    ):
+        from_file(str(tmp_path / "weights.pth"), num_labels=4)
+
+
 def test_a_fine_tuned_classifier_is_kept(trained, tmp_path):
     """A file with as many classes as the model, whatever the number of the data set timm knows the network by."""
     state = trained(num_classes=7)
