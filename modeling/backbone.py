@@ -27,6 +27,7 @@ from .tap_search import (
     at_fixed_intervals,
     at_the_classifier,
     convolution_taps,
+    elongated,
     named_taps,
     reaches_last_stage,
     stage_taps,
@@ -126,21 +127,26 @@ def check_classifier(config: AnteHocConfig, backbone: nn.Module) -> None:
 
 
 def check_found(network: nn.Module, weights: dict[str, Any], name: str) -> None:
-    """Raises a ValueError if much of the network is not in a file: timm passes over it if heads differ."""
-    # timm renames and reshapes: where a name is not there, values count.
+    """Warns if some of the network is not in a file, and raises a ValueError if much is not: timm says neither where
+    heads differ. timm renames and reshapes: where a name is not there, values count.
+    """
     heads = (getattr(network, "pretrained_cfg", None) or {}).get("classifier") or "(no classifier)"
-    own = {key: value for key, value in network.state_dict().items() if not key.startswith(heads)}
+    own = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
 
     def start(value: Any) -> tuple[float, ...]:
         return value.numel(), *value.float().flatten()[:4].tolist()
 
     there = {start(value) for value in weights.values() if isinstance(value, torch.Tensor)}
-    absent = [key for key in own if key not in weights and start(own[key]) not in there]
-    if len(absent) > len(own) // 4:
+    absent = [key for key in own if not key.startswith(heads) and key not in weights and start(own[key]) not in there]
+    said = (
+        f"{len(absent)} of {len(own)} tensors of {name!r}, such as {absent[0]}, are not in the file" if absent else ""
+    )
+    if len(absent) > len(own) // 20:
         raise ValueError(
-            f"The pretrained weights are not those of {name!r}: {len(absent)} of its {len(own)} tensors, such as "
-            f"{absent[0]}, are not in the file. Name the architecture that they are of as backbone."
+            f"The pretrained weights are not its own: {said}. Name the architecture they are of as backbone."
         )
+    if absent:
+        warnings.warn(f"Pretrained weights: {said}, and stay random.", stacklevel=4)
 
 
 # What timm and torch raise for arguments that make no sense; what a download raises is not among them.
@@ -201,7 +207,6 @@ def _find_taps(config: AnteHocConfig) -> None:
 
 # What was seen of a network is the same the next time: a process looks once.
 _SEEN: dict[Hashable, Any] = {}
-_MOST_SEEN = 64
 
 
 def _seen_once(look: Callable[[AnteHocConfig], Seen]) -> Callable[[AnteHocConfig], Seen]:
@@ -219,7 +224,7 @@ def _seen_once(look: Callable[[AnteHocConfig], Seen]) -> Callable[[AnteHocConfig
         found = cast(Seen | None, _SEEN.get(key))
         if found is None:
             found = look(config)
-            if len(_SEEN) >= _MOST_SEEN:
+            if len(_SEEN) >= 64:
                 _SEEN.clear()
             _SEEN[key] = found
         return found
@@ -258,7 +263,7 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint], boo
     height, width = config.image_size  # type: ignore[misc]
     problem: Exception | None = None
     for device in ("meta", "cpu"):
-        for size in (_elongated(height, width), (height, width)):
+        for size in (elongated(height, width), (height, width)):
             # A pass that failed may leave a module half way: build anew for each try.
             try:
                 with torch.random.fork_rng(devices=[]), torch.device(device):
@@ -335,13 +340,6 @@ def _no_grid(config: AnteHocConfig) -> ValueError:
         f"The backbone {config.backbone!r} has no layer whose output is a grid of positions, so there is nothing to "
         "make a map from."
     )
-
-
-def _elongated(height: int, width: int) -> tuple[int, int]:
-    """A size whose axes cannot be confused; the shorter side stays, so that grids too small are still seen."""
-    if height > width:
-        return height + max(height // 2, 32), width
-    return height, width + max(width // 2, 32)
 
 
 def _layers(config: AnteHocConfig, backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:

@@ -40,6 +40,13 @@ class LayerCall:
         return TapPoint(module=self.module, call=self.call, **placed)
 
 
+def elongated(height: int, width: int) -> tuple[int, int]:
+    """A size whose axes cannot be confused; the shorter side stays, so that grids too small are still seen."""
+    if height > width:
+        return height + max(height // 2, 32), width
+    return height, width + max(width // 2, 32)
+
+
 def watch(backbone: nn.Module, image: Tensor) -> list[LayerCall]:
     """Runs `backbone` on `image` and lists every module's calls with the grids they return."""
     calls: list[LayerCall] = []

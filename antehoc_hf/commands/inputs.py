@@ -13,6 +13,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from antehoc_hf.commands.errors import UsageError, in_a_sentence
+from antehoc_hf.commands.output import check_apart
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.modeling import (
     AnteHocConfig,
@@ -40,8 +41,8 @@ def image_files(given: Sequence[str], output_dir: str | None = None) -> list[Pat
     for path in map(Path, given):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
-        if path.is_dir() and path.resolve() == results:
-            raise UsageError(f"{path} holds the images, and figures would be among them: name another --output_dir.")
+        if output_dir is not None:
+            check_apart(Path(output_dir), str(path))
         inside = [Path(image.path) for image in scan(path).images] if path.is_dir() else [path]
         if results is not None and path.is_dir():
             inside = [file for file in inside if not file.resolve().is_relative_to(results)]

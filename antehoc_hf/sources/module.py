@@ -183,6 +183,7 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def as_mapping(cfg: Any) -> dict[str, Any]:
+    """A network's `pretrained_cfg`, empty where there is none; a ValueError if it is something else."""
     if not isinstance(cfg or {}, Mapping):
         raise ValueError(
             f"pretrained_cfg must be a dictionary as timm's, not {cfg!r}: correct it where the network is."
@@ -191,6 +192,7 @@ def as_mapping(cfg: Any) -> dict[str, Any]:
 
 
 def as_names(names: Any) -> list[str] | None:
+    """The classes' names as timm has them, None where there are none; a ValueError if they are not a list."""
     if not isinstance(names or [], list | tuple):
         raise ValueError(
             f"label_names of timm's pretrained_cfg must be a list of names, not {names!r}: correct it where the "

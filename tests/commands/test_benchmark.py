@@ -84,7 +84,6 @@ def test_figure_4_is_a_picture_and_a_table(tmp_path, tiny_protocol, capsys):
         assert (tmp_path / picture).stat().st_size > 5000
 
 
-@pytest.mark.slow
 def test_figure_5_names_its_data_set(tmp_path, tiny_protocol):
     """Captions of several data sets are drawn into one folder."""
     assert run(tmp_path, "--table", "4", "--figure", "5") == 0

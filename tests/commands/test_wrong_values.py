@@ -62,7 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--output_dir", "pets"], "pets holds the images, and results would be among them: name another"),
         ([*ATTACH[:-1], "pets"], "pets holds the images, and results would be among them: name another"),
         (["evaluate", "m", "--dataset_name", "pets", "-o", "pets"], "pets holds the images, and results would be"),
-        (["explain", "pets", "--model", "m", "-o", "pets"], "pets holds the images, and figures would be among them"),
+        (["explain", "pets", "--model", "m", "-o", "pets"], "pets holds the images, and results would be among them"),
         ([*EVALUATE, "--workers", "-1"], "workers must be at least 0, not -1."),
         ([*EVALUATE, "--map_eval_samples", "0"], "map_eval_samples must be at least 1, not 0."),
         ([*EVALUATE, "--explainers", "grad-camm"], "There is no explainer 'grad-camm': did you mean 'grad-cam'?"),

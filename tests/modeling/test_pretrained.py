@@ -60,9 +60,18 @@ def test_weights_of_another_network_are_refused(trained, tmp_path):
     """timm loads none of those whose names it does not know, and its network stays random."""
     weights = {f"backbone.{name}": value for name, value in trained().items()}
     torch.save(weights, tmp_path / "weights.pth")
-    with pytest.raises(
-        ValueError, match=r"not those of 'test_resnet': \d+ of its \d+ tensors, such as conv1.0.weight"
-    ):
+    with pytest.raises(ValueError, match=r"of 'test_resnet', such as conv1.0.weight, are not in the file. Name the"):
+        from_file(str(tmp_path / "weights.pth"), num_labels=4)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_weights_that_are_missing_are_said(trained, tmp_path, count):
+    state = trained()
+    for name in [name for name in state if name.startswith("layer")][:count]:
+        del state[name]
+    torch.save(state, tmp_path / "weights.pth")
+    said = rf"{17 if count > 1 else 1} of \d+ tensors of 'test_resnet', such as layer1.0.conv1.weight, are not in the"
+    with pytest.raises(ValueError, match=said) if count > 1 else pytest.warns(UserWarning, match=said):
         from_file(str(tmp_path / "weights.pth"), num_labels=4)
 
 
