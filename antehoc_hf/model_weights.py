@@ -8,8 +8,9 @@ import timm
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import safe_open
 from torch import nn
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 
 from antehoc_hf.commands.errors import UsageError, in_a_sentence
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
@@ -42,7 +43,8 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
     """`model_class.from_pretrained(name)`, from safetensors alone.
 
     Raises:
-        UsageError: if tensors of the model are missing in its files or have another shape there, or are not finite.
+        UsageError: if tensors of the model are missing in its files or have another shape there, are integers, or are
+            not finite.
         OSError: if the files cannot be loaded.
     """
     verbosity = logging.get_verbosity()
@@ -62,8 +64,30 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
             f"tensors are missing or have another shape, such as {absent[0]}: save the whole model again, or name "
             "another."
         )
+    whole = _stored_as_integers(model, name)
+    if whole:
+        raise UsageError(
+            f"{len(whole)} of {len(model.state_dict())} tensors in {str(name)!r} are stored as integers, such as "
+            f"{whole[0]}, where this model has floating-point numbers: save it again as float32, float16 or bfloat16."
+        )
     check_finite(model, name)
     return model
+
+
+def _stored_as_integers(model: nn.Module, name: str | Path) -> list[str]:
+    """Weights that transformers would have taken as they are: whole numbers without the scale that they need."""
+    path = cached_file(
+        str(name), SAFE_WEIGHTS_NAME, local_files_only=True, _raise_exceptions_for_missing_entries=False
+    )
+    if path is None:
+        return []
+    with safe_open(path, "pt") as file:
+        types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    return [
+        key
+        for key, value in model.state_dict().items()
+        if value.is_floating_point() and types.get(key, "F").startswith(("I", "U", "BOOL"))
+    ]
 
 
 def _of_folder(name: str | Path) -> AbstractContextManager[None]:

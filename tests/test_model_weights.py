@@ -61,6 +61,14 @@ CHANGES = {
         lambda weights: {**weights, "backbone.fc.bias": torch.tensor([0.0, float("inf"), 0.0])},
         "1 of 106 tensors in",
     ),
+    "an infinite statistic": (
+        lambda weights: {**weights, "backbone.bn1.running_var": weights["backbone.bn1.running_var"] / 0},
+        "1 of 106 tensors in",
+    ),
+    "integers": (
+        lambda weights: {**weights, "backbone.fc.weight": (weights["backbone.fc.weight"] * 99).to(torch.int8)},
+        "are stored as integers, such as backbone.fc.weight",
+    ),
     "another shape": (lambda weights: {**weights, "backbone.fc.bias": torch.zeros(7)}, "have another shape"),
 }
 
