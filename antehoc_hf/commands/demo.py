@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_model
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.demo.space import PACKAGE, export_space
 
@@ -35,6 +35,8 @@ class DemoArguments:
     def __post_init__(self) -> None:
         if self.port is not None and not 0 < self.port < 65536:
             raise UsageError(f"port must be in 1 … 65535, not {self.port}.")
+        for model in self.model:
+            check_model(model)
 
 
 def parse(argv: Sequence[str]) -> DemoArguments:

@@ -1,10 +1,11 @@
-"""The error of a command line, and the packages it misses. Nothing heavy is imported: everything may raise it."""
+"""The error of a command line, and the files and packages it misses. Nothing heavy is imported: it is everywhere."""
 
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kernel-shap")
 
@@ -41,6 +42,24 @@ def check_least(options: object, least: Mapping[str, float]) -> None:
         for number in value if isinstance(value, list) else [value]:
             if number is not None and not low <= number < math.inf:
                 raise UsageError(f"{name} must be at least {low}, not {number}.")
+
+
+def check_images(given: Sequence[str]) -> None:
+    """Raises a UsageError if no image is given, or a file or folder does not exist."""
+    if not given:
+        raise UsageError("There is no image: name files or folders of images before the options.")
+    for path in given:
+        if not Path(path).exists():
+            raise UsageError(f"{path} does not exist.")
+
+
+def check_model(name: str | Path) -> None:
+    """Raises a UsageError if what is clearly the path of a model, and no name on the Hub, leads nowhere."""
+    first, *inner = str(name).split("/")
+    is_path = first in ("", ".", "..", "~", "outputs") or len(inner) > 1 or Path(first).is_dir()
+    if is_path and not Path(name).exists():
+        hint = "run `make demo` first" if first == "outputs" and "demo" in inner[:1] else "check the path of the model"
+        raise UsageError(f"There is no folder {str(name)!r}: {hint}.")
 
 
 def need(package: str, extra: str, what: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_least, check_model, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
@@ -15,6 +15,7 @@ class EvaluateArguments:
     """What is evaluated, and how."""
 
     group: ClassVar[str] = "evaluation"
+    everyday: ClassVar[bool] = True
 
     model: str = option(help="Folder or Hub name of a trained model.", positional="MODEL")
     output_dir: str = option("evaluation", "Folder for results.json and predictions.png.", short="-o")
@@ -38,6 +39,7 @@ class EvaluateArguments:
     update_card: bool = option(False, "Put the results on the card in the model's folder, in place of earlier ones.")
 
     def __post_init__(self) -> None:
+        check_model(self.model)
         need_packages_of(self.explainers)
         least = {"batch_size": 1, "workers": 0, "map_eval_samples": 1, "insertion_deletion_images": 0}
         check_least(self, least)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_images, check_least, check_model, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -53,8 +53,10 @@ class ExplainArguments:
             raise UsageError("The images of a data set are explained as a table: add --output_format parquet.")
         if self.dataset_name is not None and self.images:
             raise UsageError("Name files or a data set (--dataset_name), not both.")
-        if self.model and not (self.images or self.dataset_name):
-            raise UsageError("There is no image: name files or folders of images before the options.")
+        if self.model:
+            check_model(self.model)
+        if self.images or (self.model and not self.dataset_name):
+            check_images(self.images)
 
 
 def parse(argv: Sequence[str]) -> ExplainArguments:

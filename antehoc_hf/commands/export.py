@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError, check_least
+from antehoc_hf.commands.errors import UsageError, check_least, check_model
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import output_folder, overwrite_option
 
@@ -27,6 +27,7 @@ class ExportArguments:
         if self.output is not None and Path(self.output).suffix not in (".onnx", ".pt2"):
             raise UsageError(f"output {self.output!r} must end in .onnx, or in .pt2 for torch.export.")
         check_least(self, {"batch_size": 1})
+        check_model(self.model)
 
 
 def parse(argv: Sequence[str]) -> ExportArguments:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-from antehoc_hf.commands.errors import UsageError, in_a_sentence
+from antehoc_hf.commands.errors import UsageError, check_images, check_model, in_a_sentence
 from antehoc_hf.commands.output import check_apart
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.modeling import (
@@ -35,12 +35,9 @@ def image_files(given: Sequence[str], output_dir: str | None = None) -> list[Pat
         UsageError: if there are none, one does not exist, or one is `output_dir` itself.
     """
     results = None if output_dir is None else Path(output_dir).resolve()
-    if not given:
-        raise UsageError("There is no image: name files or folders of images before the options.")
+    check_images(given)
     paths: list[Path] = []
     for path in map(Path, given):
-        if not path.exists():
-            raise UsageError(f"{path} does not exist.")
         if output_dir is not None:
             check_apart(Path(output_dir), str(path))
         inside = [Path(image.path) for image in scan(path).images] if path.is_dir() else [path]
@@ -84,10 +81,7 @@ def model_config(name: str | Path) -> Any:
         OSError: if the Hub does not give it.
     """
     folder = Path(name)
-    first, *inner = str(name).split("/")
-    if not folder.exists() and (first in ("", ".", "..", "~", "outputs") or len(inner) > 1 or Path(first).is_dir()):
-        hint = "run `make demo` first" if first == "outputs" and "demo" in inner[:1] else "check the path of the model"
-        raise UsageError(f"There is no folder {str(name)!r}: {hint}.")
+    check_model(name)
     if folder.is_dir() and not (folder / "config.json").exists():
         steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
         hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"

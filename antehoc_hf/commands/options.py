@@ -44,6 +44,7 @@ class Option:
     name: str
     group: str
     kind: Any
+    everyday: bool
 
     @property
     def help(self) -> str:
@@ -60,7 +61,7 @@ def options_of(cls: type) -> list[Option]:
     """The options that a dataclass declares: its fields with a help text, of a type that a command line can give.
 
     An option has the field's name, or that of its metadata's `"flag"`, or that of an object with a `name` which
-    `Annotated` adds to its type.
+    `Annotated` adds to its type. With `everyday = True` in the class all of its options are on the first page.
     """
     title = getattr(cls, "group", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__)
     found = []
@@ -70,7 +71,8 @@ def options_of(cls: type) -> list[Option]:
             if isinstance(kind, str):
                 kind = get_type_hints(cls, include_extras=True)[declared.name]
             if _reader(kind) is not None:
-                found.append(Option(declared, _flag_name(declared, kind), title, kind))
+                everyday = getattr(cls, "everyday", False) or declared.metadata.get("everyday", False)
+                found.append(Option(declared, _flag_name(declared, kind), title, kind, everyday))
     return found
 
 
@@ -176,8 +178,10 @@ class OptionParser(argparse.ArgumentParser):
         return f"There is no option {flag!r}: {self.near(flag.lstrip('-'), further, prefix='--')}"
 
     def near(self, name: str, further: Iterable[str] = (), prefix: str = "") -> str:
-        """A question for the option that was meant."""
-        near = dict.fromkeys(get_close_matches(name, [*self.options, *further], n=3))
+        """A question for the option that was meant: one that contains the word, or is spelled much like it."""
+        everyday = [known for known, declared in self.options.items() if declared.everyday]
+        names = sorted([*self.options, *further], key=lambda known: (known not in everyday, len(known)))
+        near = dict.fromkeys([known for known in names if name in known][:3] or get_close_matches(name, names, n=3))
         if not near:
             everything = " --help-all" if self._has_two_pages() else " --help"
             return f"`{self.prog}{everything}` lists the options."
@@ -197,7 +201,7 @@ class OptionParser(argparse.ArgumentParser):
             lines += [*textwrap.wrap(self.description, _WIDTH), ""]
         title = ""
         for declared in sorted(self.options.values(), key=lambda one: one is not positional):
-            if not (everything or declared.field.metadata.get("everyday")):
+            if not (everything or declared.everyday):
                 continue
             if everything and declared.group != title:
                 title = declared.group
@@ -233,7 +237,7 @@ class OptionParser(argparse.ArgumentParser):
         return next((one for one in self.options.values() if one.field.metadata.get("positional")), None)
 
     def _has_two_pages(self) -> bool:
-        return any(declared.field.metadata.get("everyday") for declared in self.options.values())
+        return any(declared.everyday for declared in self.options.values())
 
 
 def as_words(name: str, value: Any) -> list[str]:

@@ -45,28 +45,30 @@ def parse(argv: Sequence[str]) -> PushOptions:
     """The options.
 
     Raises:
-        UsageError: if there is no folder, or the file of the citation cannot be read; see [`OptionParser`] for others.
+        UsageError: if no folder is named, or the file of the citation cannot be read; see [`OptionParser`] for others.
+        OSError: if the folder holds no whole model.
     """
     parser = OptionParser(PushArguments, CardArguments, prog="antehoc push")
     values = parser.read(argv)
     facts = Facts(**parser.build(CardArguments, values).facts())
-    return PushOptions(parser.build(PushArguments, values), facts, tuple(argv))
+    options = parser.build(PushArguments, values)
+    with in_a_sentence(f"{options.folder} cannot be pushed, its files are damaged"):
+        travelling_files(Path(options.folder))  # for its errors
+    return PushOptions(options, facts, tuple(argv))
 
 
 def run(given: PushOptions) -> None:
     """Writes the card and pushes what others need to load the model. Nothing in the folder is changed but the card.
 
     Raises:
-        ValueError: for options that make no sense, in one sentence.
-        OSError: if the folder holds no whole model; `PushError` if the Hub does not take it, which says what to run
+        ValueError: if the weights are not the model's, in one sentence.
+        OSError: if they cannot be read; `PushError` if the Hub does not take it, which says what to run
             again.
     """
     from antehoc_hf.commands.inputs import load_model
 
     options, folder = given.push, Path(given.push.folder)
-    with in_a_sentence(f"{folder} cannot be pushed, its files are damaged"):
-        travelling_files(folder)  # for its errors, before anything is written or asked
-    load_model(str(folder))  # likewise: weights that are not the model's do not travel
+    load_model(str(folder))  # for its errors, before anything is written or asked
     try:
         name = create_repository(options.repo_id or _default_name(folder), options.private or None)
         if not write_card(folder, given.facts, name):

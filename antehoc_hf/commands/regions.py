@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_least, need, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_images, check_least, check_model, need, need_packages_of
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -32,8 +32,8 @@ class RegionArguments:
         check_least(self, {"batch_size": 1, "per_class": 1, "least_area": 0})
         if not 0 < self.threshold <= 1 or self.least_area > 1:
             raise UsageError("threshold must lie in (0, 1] and least_area, a share of the image, in [0, 1].")
-        if not self.images:
-            raise UsageError("There is no image: name files or folders of images before the options.")
+        check_images(self.images)
+        check_model(self.model)
 
 
 def parse(argv: Sequence[str]) -> RegionArguments:

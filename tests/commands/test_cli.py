@@ -98,6 +98,9 @@ def test_help_of_a_command_shows_what_it_needs(capsys: pytest.CaptureFixture[str
             ["push"],
             ["evaluate", "m"],
             ["regions", "--batch", "2"],
+            ["explain", "nowhere.jpg"],
+            ["evaluate", "outputs/nowhere", "--dataset_name", "shapes"],
+            ["push", "outputs/nowhere"],
         ),
     ],
     ids=" ".join,
@@ -318,3 +321,16 @@ def test_forked_workers_end_without_a_traceback(capfd: pytest.CaptureFixture[str
         signal.signal(signal.SIGTERM, before)
     assert worker.exitcode == -signal.SIGTERM
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_option_is_guessed_by_a_part_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--epochs", "3"]) == 2
+    assert "did you mean --num_train_epochs?" in capsys.readouterr().err
+
+
+def test_the_first_page_of_evaluate_has_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    page = capsys.readouterr().out
+    assert "--explainers " in page
+    assert "--landmark_group" not in page

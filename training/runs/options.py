@@ -62,8 +62,8 @@ class DataArguments:
     validation_fraction: float = option(
         0.1, "Share of the training images held out for validation if there is no validation split."
     )
-    max_train_samples: int | None = option(None, "Train on at most this many images.", everyday=True)
-    max_eval_samples: int | None = option(None, "Validate and test on at most this many images.")
+    max_train_samples: int | None = option(None, "At most this many of the training images.", everyday=True)
+    max_eval_samples: int | None = option(None, "At most this many for validation, and for testing.", everyday=True)
     split_seed: int = option(0, "Seed of the images held out and of subsets.")
     on_bad_image: Literal["stop", "skip"] = option(
         "stop", "'skip': look for unreadable images before training, name them and leave them out."
