@@ -199,7 +199,8 @@ class ResumableTrainer(Trainer):
 
     def _saved_progress(self) -> Mapping[str, Any]:
         path = os.path.join(self._resumed_from or "", self._progress_name())
-        return torch.load(path, weights_only=True) if self._resumed_from and os.path.isfile(path) else {}
+        there = self._resumed_from and os.path.isfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True) if there else {}
 
     def _saved_state(self) -> TrainerState | None:
         if self._resumed_from is None:

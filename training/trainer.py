@@ -340,6 +340,13 @@ class AnteHocTrainer(ResumableTrainer):
         with self._map_meter.watching(model, self.gather_function):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
+    def _progress(self) -> dict[str, object]:
+        return {**super()._progress(), "map_gradient_norm": self._map_gradient_norm}
+
+    def _restore_progress(self) -> None:
+        super()._restore_progress()
+        self._map_gradient_norm = self._saved_progress().get("map_gradient_norm")
+
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in [`ResumableTrainer`]."""
         self.meter.reset()

@@ -317,6 +317,7 @@ def test_a_whole_run_learns_to_say_what_it_sees(finished):
     for name in ("predictions.png", "words-1.png", "tokenizer.json", "results.json"):
         assert (folder / name).stat().st_size > 0
     assert list((folder / "panels").glob("*.png"))
+    assert json.loads((folder / "tokenizer.json").read_text())["truncation"] is None, "as it was built"
     model, tokenizer = AnteHocForImageCaptioning.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     processor = AnteHocImageProcessor.from_pretrained(folder)
     for name, colour in COLOURS.items():

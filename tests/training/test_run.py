@@ -96,6 +96,20 @@ def test_a_folder_that_holds_a_run_is_refused_and_goes_on_when_resumed(
     assert not (folder / "panels").exists()
 
 
+def test_a_finished_run_resumed_leaves_the_same_model(
+    finished: tuple[Path, dict[str, Any]], images: Path, tmp_path: Path
+) -> None:
+    """With what was measured on augmented images, whatever random numbers the training itself would have drawn."""
+    folder = shutil.copytree(finished[0], tmp_path / "again")
+    files = ("model.safetensors", "config.json", "preprocessor_config.json", "familiarity.safetensors")
+    for name in files:
+        (folder / name).unlink()  # killed between its last checkpoint and its end
+    results = train(flags(images, folder, "--resume_from_checkpoint", "true"))
+    assert results["metrics"] == finished[1]["metrics"]
+    for name in files:
+        assert (folder / name).read_bytes() == (finished[0] / name).read_bytes(), name
+
+
 def test_results_are_those_of_the_validation_split_if_there_is_no_test_split(images: Path, tmp_path: Path) -> None:
     more = ("--map_eval_samples", "0", "--max_steps", "1", "--panel_steps", "1", "--image_size", "64", "96")
     results = train(flags(images / "train", tmp_path / "run", *more))

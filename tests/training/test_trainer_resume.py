@@ -60,6 +60,19 @@ def test_resuming_with_options(tiny, tmp_path, options):
     assert_same_end(straight, resumed)
 
 
+def test_a_log_without_a_second_pass_since_the_checkpoint_is_what_it_would_have_been(tiny, tmp_path):
+    options = {"max_steps": 4, "interpretation_interval": 2, "logging_steps": 4}
+    logs = [
+        next(row for row in trainer.state.log_history if "loss" in row)
+        for trainer in (
+            train(tiny, tmp_path, **options),
+            train(tiny, tmp_path, resume=str(tmp_path / "checkpoint-3"), **options),
+        )
+    ]
+    assert all(log.pop("images_per_second") > 0 for log in logs)
+    assert logs[0] == logs[1]
+
+
 def test_resuming_a_data_set_of_the_library(tiny, tmp_path):
     import datasets
 

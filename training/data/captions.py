@@ -224,7 +224,11 @@ class _Encoder:
         columns = self.space.columns
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*(values[name] for name in columns), strict=True)]
         captions = [self._one(self.space.references(row)) for row in rows]
-        ids = self.space.known_tokenizer()(captions, truncation=True)["input_ids"]
+        # Cut off here: the tokenizer's own truncation would stay switched on in it, and be saved with it.
+        tokenizer = self.space.known_tokenizer()
+        longest = int(tokenizer.model_max_length)
+        ids = tokenizer(captions, truncation=False, verbose=False)["input_ids"]
+        ids = [own if len(own) <= longest else [*own[: longest - 1], own[-1]] for own in ids]
         return [
             {"pixel_values": pixels, "labels": torch.tensor(own)}
             for pixels, own in zip(self.transform(images), ids, strict=True)

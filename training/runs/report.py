@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
+
 from antehoc_hf.evaluation import familiarity
 from antehoc_hf.model_cards import write_card
 from antehoc_hf.model_cards.card import weights_digest
@@ -91,6 +93,7 @@ def _measure_and_write(
     results: dict[str, Any],
 ) -> None:
     """On one process, with the model as it is in the folder: what is measured is what others will load."""
+    set_seed(args.seed)  # what is drawn from here on does not depend on whether the run was resumed
     folder, measured, files = Path(str(args.output_dir)), MeasuredMaps(), [RESULTS_FILE, "README.md"]
     _, chosen = _evaluated(images)
     (folder / familiarity.FILE).unlink(missing_ok=True)  # an earlier model's
