@@ -1,7 +1,8 @@
 """The parser of `antehoc train`, and the mistakes that it finds before torch is imported."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def check_early(argv: Sequence[str]) -> None:
     """
     parser = train_parser()
     flags, others = parser.read_known(argv)
-    names = set(_declared_elsewhere())
+    names = _declared_elsewhere()
     for word in others:
         name = word.split("=")[0].lstrip("-")
         if word.startswith("--") and name not in names:
@@ -50,13 +51,13 @@ def check_early(argv: Sequence[str]) -> None:
         parser.build(cls, typed)
 
 
-def _declared_elsewhere() -> Iterator[str]:
+@cache
+def _declared_elsewhere() -> frozenset[str]:
     """Names that the classes of the trainer and its arguments declare, read from their source."""
     stock, ours = (Path(str(_origin(package))).parent for package in ("transformers", "antehoc_hf.training"))
-    for file in (stock / "training_args.py", *ours.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                yield node.target.id
+    trees = (ast.parse(file.read_text("utf-8")) for file in (stock / "training_args.py", *ours.rglob("*.py")))
+    fields = (node.target for tree in trees for node in ast.walk(tree) if isinstance(node, ast.AnnAssign))
+    return frozenset(field.id for field in fields if isinstance(field, ast.Name))
 
 
 def _origin(package: str) -> str | None:
