@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +126,13 @@ def check_best(folder: str | Path) -> None:
         )
 
 
-def last_whole_checkpoint(output_dir: str | Path) -> str | None:
+def last_whole_checkpoint(output_dir: str | Path, objection: Callable[[Path], str] | None = None) -> str | None:
     """The whole checkpoint of the highest step in `output_dir`; damaged ones of higher steps are passed over with a
     warning that names them and their files.
+
+    Args:
+        output_dir: where they are.
+        objection (`Callable`, *optional*): says of a whole one why it is to be passed over as well, if it is.
 
     Returns:
         `str` or `None`: its path, or `None` if there is none.
@@ -139,9 +143,13 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
                 logger.warning(f"Ignoring the unfinished checkpoint {unfinished}.")
     for path in reversed(_checkpoints(output_dir)):
         damaged = damaged_files(path)
-        if not damaged:
+        other = objection(path) if objection and not damaged else ""
+        if damaged:
+            logger.warning(f"Ignoring the damaged checkpoint {path} (absent or changed: {', '.join(damaged[:3])}).")
+        elif other:
+            logger.warning(f"Ignoring {path}, a checkpoint of another run ({other}).")
+        else:
             return str(path)
-        logger.warning(f"Ignoring the damaged checkpoint {path} (absent or changed: {', '.join(damaged[:3])}).")
     return None
 
 
@@ -153,9 +161,10 @@ def _checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def remove_leftovers(output_dir: str | Path, keep: str | None = None) -> None:
-    """Removes what interrupted saves and deletions left, but not the checkpoint `keep`."""
+    """Removes what interrupted saves and deletions left, but not the checkpoint `keep`, nor what holds it."""
     for path in _folders(output_dir):
-        if _LEFTOVER.match(path.name) and str(path) != keep:
+        kept = keep is not None and Path(keep).resolve().is_relative_to(path.resolve())
+        if _LEFTOVER.match(path.name) and not kept:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -32,7 +32,7 @@ from antehoc_hf.training.pushing import HubPusher, Saveable
 from antehoc_hf.training.random_state import ReplayableDataset
 from antehoc_hf.training.run_flow import RunFlow
 from antehoc_hf.training.run_lock import decided_by_main_process, locked_by_main_process
-from antehoc_hf.training.runs.identity import claim, describe_run
+from antehoc_hf.training.runs.identity import claim, copy_record, describe_run
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ class ResumableTrainer(Trainer):
                 self._name_best_checkpoint(run_dir, staged)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
+                    copy_record(run_dir, staged)
                     checkpoints.seal(staged, step, resumable=not self.args.save_only_model)
                     checkpoints.publish(staged, final)
         finally:

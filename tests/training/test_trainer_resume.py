@@ -1,10 +1,12 @@
 """A resumed run ends, bit for bit, where the uninterrupted one does."""
 
 import logging
+import shutil
 
 import pytest
 import torch
 
+from antehoc_hf.training.checkpoints import RunFolderError
 from antehoc_hf.training.trainer import AnteHocTrainer
 
 
@@ -120,3 +122,27 @@ def test_workers_are_warned_about(tiny, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         train(tiny, tmp_path, resume=str(tmp_path / "checkpoint-2"), **options)
     assert any("set dataloader_num_workers=0 if that matters" in record.getMessage() for record in caplog.records)
+
+
+def test_a_checkpoint_of_another_run_is_passed_over_and_named(tiny, tmp_path, caplog):
+    run, other = tmp_path / "run", tmp_path / "other"
+    straight = train(tiny, run, max_steps=4)
+    train(tiny, other, max_steps=4, seed=7)
+    for name in ("checkpoint-3", "checkpoint-4"):
+        shutil.rmtree(run / name)
+    shutil.copytree(other / "checkpoint-4", run / "checkpoint-4")
+    with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
+        assert_same_end(straight, train(tiny, run, resume=True, max_steps=4))
+    assert f"Ignoring {run / 'checkpoint-4'}, a checkpoint of another run (seed: 7 there, 42 here)." in caplog.text
+    alone = shutil.copytree(other / "checkpoint-2", tmp_path / "alone" / "checkpoint-2")
+    with pytest.raises(RunFolderError, match=r"checkpoint-2 holds another run \(seed: 7 there, 42 here\): resume with"):
+        train(tiny, run, resume=str(alone), max_steps=4)
+
+
+@pytest.mark.parametrize("place", ["_partial/checkpoint-2", "_replaced-checkpoint-2/"])
+def test_resuming_from_where_a_kill_has_left_a_whole_checkpoint(tiny, tmp_path, place):
+    straight = train(tiny, tmp_path, max_steps=4)
+    kept = tmp_path / place
+    kept.parent.mkdir(exist_ok=True)
+    (tmp_path / "checkpoint-2").rename(kept)
+    assert_same_end(straight, train(tiny, tmp_path, resume=str(tmp_path) + "/" + place, max_steps=4))

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,33 +155,41 @@ def claim(output_dir: str, identity: dict[str, object], resume: str | bool | Non
 
 
 def _checkpoint_to_resume(output_dir: str, identity: dict[str, object], resume: str | bool) -> str:
-    checkpoint = last_whole_checkpoint(output_dir) if resume is True else str(resume)
-    if checkpoint is None:
+    _check_same_run(output_dir, identity)
+    if resume is True:
+        found = last_whole_checkpoint(output_dir, lambda path: _differences(read_run(str(path)), identity))
+    else:
+        found = str(resume)
+    if found is None:
         raise RunFolderError(
             f"There is no whole checkpoint in {output_dir} to resume from: start without resume_from_checkpoint."
         )
-    check_whole(checkpoint)
-    for folder in (os.path.dirname(os.path.abspath(checkpoint)), output_dir):
-        recorded = read_run(folder)
-        if recorded is None and Path(folder, RUN_FILE).exists():
-            raise RunFolderError(
-                f"{Path(folder, RUN_FILE)}, which says what this run was made with, is damaged: put it back, or "
-                "delete it to resume without that comparison."
-            )
-        if recorded is not None and _changed(recorded, identity):
-            raise RunFolderError(
-                f"{folder} holds another run ({_differences(recorded, identity)}): resume with the settings it was "
-                "made with, or start a new run in another output_dir."
-            )
-    return checkpoint
+    check_whole(found)
+    for folder in (os.path.dirname(os.path.abspath(found)), found):
+        _check_same_run(folder, identity)
+    return found
+
+
+def _check_same_run(folder: str, identity: dict[str, object]) -> None:
+    recorded = read_run(folder)
+    if recorded is None and Path(folder, RUN_FILE).exists():
+        raise RunFolderError(
+            f"{Path(folder, RUN_FILE)}, which says what this run was made with, is damaged: put it back, or delete "
+            "it, since each checkpoint says so too."
+        )
+    if differences := _differences(recorded, identity):
+        raise RunFolderError(
+            f"{folder} holds another run ({differences}): resume with the settings it was made with, or start a new "
+            "run in another output_dir."
+        )
 
 
 def _check_vacant(output_dir: str, identity: dict[str, object]) -> None:
     recorded = read_run(output_dir)
     checkpoint = last_whole_checkpoint(output_dir)
     ways = "choose another output_dir, or pass overwrite_run=True to delete it and start over."
-    if recorded is not None and _changed(recorded, identity):
-        raise RunFolderError(f"{output_dir} holds another run ({_differences(recorded, identity)}): {ways}")
+    if differences := _differences(recorded, identity):
+        raise RunFolderError(f"{output_dir} holds another run ({differences}): {ways}")
     if checkpoint is not None:
         raise RunFolderError(
             f"{output_dir} already holds this run up to {os.path.basename(checkpoint)}: continue it with "
@@ -201,6 +210,12 @@ def _write_run(output_dir: str, identity: dict[str, object]) -> None:
         raise RunFolderError(
             f"{output_dir} cannot be written to ({error.strerror}): make room there or choose another output_dir."
         ) from error
+
+
+def copy_record(output_dir: str, checkpoint: Path) -> None:
+    """So that a checkpoint that ends up in another folder says whose it is; a trial of a search has no record."""
+    if Path(output_dir, RUN_FILE).is_file():
+        shutil.copyfile(Path(output_dir, RUN_FILE), checkpoint / RUN_FILE)
 
 
 def read_run(output_dir: str) -> dict[str, object] | None:
@@ -236,8 +251,10 @@ def _is_default(name: str, value: object) -> bool:
     return known in declared and declared[known] in (None, value)
 
 
-def _differences(recorded: dict[str, object], identity: dict[str, object]) -> str:
-    """`"seed: 1 there, 2 here"`, at most three of them."""
+def _differences(recorded: dict[str, object] | None, identity: dict[str, object]) -> str:
+    """`"seed: 1 there, 2 here"`, at most three of them; empty where nothing is recorded or it is the same run."""
+    if recorded is None:
+        return ""
     names = _changed(recorded, identity)
     names.sort(key=lambda name: name.startswith("config."))  # the telling ones first
     listed = [f"{name}: {_short(recorded.get(name))} there, {_short(identity.get(name))} here" for name in names[:3]]
