@@ -13,11 +13,11 @@ def close_to_chance(right: float, classes: int, images: int) -> str:
         classes, images (`int`): how many there are.
 
     Returns:
-        `str`: empty where the classifier knows something.
+        `str`: empty where the classifier knows something, and for a single image, which shows neither.
     """
     chance = 1 / classes
     margin = max(3 * math.sqrt(chance * (1 - chance) / images), min(chance / 2, 0.1))
-    if right >= min(chance + margin, 1.0):
+    if images < 2 or right >= min(chance + margin, 1.0):
         return ""
     known = f"{right:.0%} of {images} images right, guessing {chance:.0%}"
     return f"Close to chance ({known}): these maps explain nothing."

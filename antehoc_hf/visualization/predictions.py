@@ -8,7 +8,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from antehoc_hf.evaluation.chance import close_to_chance
 from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.visualization.images import Image, denormalise, energy_pictures
 from antehoc_hf.visualization.panel import Caption, panel
@@ -40,8 +39,8 @@ def figure_of_predictions(
             configuration is asked.
         max_images (`int`): shown at most; right and wrong ones in equal parts as far as there are.
         columns (`int`): how many images stand side by side.
-        title (`str`, *optional*): of the figure; else how many of all images given are right, whether this is close to
-            chance, and which classes among them never are right.
+        title (`str`, *optional*): of the figure; else how many of all images given are right, and which classes among
+            them never are right.
         pictures (`np.ndarray`, *optional*): (B, H, W, 3) uint8, to draw on in place of the network's small input, see
             `photo_parts`.
 
@@ -85,7 +84,7 @@ def figure_of_predictions(
         captions,
         energy_images=energy,
         degenerate=outputs.degenerate.cpu()[chosen],
-        title=_title(predicted, labels, names, config.num_labels) if title is None else title,
+        title=_title(predicted, labels, names) if title is None else title,
         columns=columns,
     )
     if path is not None:
@@ -93,12 +92,10 @@ def figure_of_predictions(
     return figure
 
 
-def _title(predicted: Tensor, labels: Tensor, names: Mapping[int, str] | Sequence[str], classes: int) -> str:
+def _title(predicted: Tensor, labels: Tensor, names: Mapping[int, str] | Sequence[str]) -> str:
     """How many are right; and the classes of which none is, where there are at least two images of each."""
     right = predicted == labels
     title = f"{int(right.sum())} of {len(labels)} predictions right"
-    if close_to_chance(float(right.float().mean()), classes, len(labels)):
-        return f"{title}, close to chance: these maps explain nothing"
     classes_seen = labels.unique().tolist()
     never = [k for k in classes_seen if int((labels == k).sum()) > 1 and not bool(right[labels == k].any())]
     if not never:

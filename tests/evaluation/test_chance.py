@@ -15,6 +15,7 @@ from antehoc_hf.evaluation.chance import as_one_answer, close_to_chance
         (0.59, 2, 10_000, True),  # at most 0.1 above
         (0.61, 2, 10_000, False),
         (1.0, 2, 3, False),  # more than all cannot be right
+        (0.0, 10, 1, False),  # one image shows nothing
     ],
 )
 def test_close_to_chance(right: float, classes: int, images: int, close: bool) -> None:
