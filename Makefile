@@ -85,6 +85,7 @@ floors: ## the tests of models, explainers and the Hub with the lowest versions 
 	    --extra captions --extra concepts --extra explainers --extra onnx
 	build/floors/bin/uv pip install --quiet --python build/floors pytest pytest-timeout setuptools
 	build/floors/bin/uv pip install --quiet --python build/floors --no-deps --editable . torchcam
+	build/floors/bin/uv pip freeze --python build/floors --exclude-editable
 	build/floors/bin/python -m pytest -o filterwarnings=ignore tests/modeling tests/explainers
 	build/floors/bin/python -m pytest -o filterwarnings=ignore tests/hub
 

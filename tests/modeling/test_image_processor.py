@@ -89,9 +89,9 @@ def test_of_a_thin_image_only_what_is_seen_is_resized(shape, interpolation, monk
 def test_a_thin_image_is_little_work(size, side, crop_mode, monkeypatch):
     sizes = recorded_sizes(monkeypatch)
     processor = AnteHocImageProcessor(side, crop_mode=crop_mode)
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert pixels(processor, Image.new("RGB", size, (255, 0, 0))).shape == (1, 3, side, side)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert max([width * height for width, height in sizes], default=0) <= 4 * side * side
 
 
