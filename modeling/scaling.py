@@ -80,7 +80,7 @@ def on_grid(features: Tensor, grid: tuple[int, int], scaled: bool = True) -> Ten
         return finish(_mixed(features, _averages(height, grid[0]), _averages(width, grid[1])))
     if in_blocks:
         return finish(F.avg_pool2d(features, (height // grid[0], width // grid[1])))
-    return finish(F.interpolate(features, size=grid, mode="bilinear", align_corners=False, antialias=True))
+    return finish(F.interpolate(features.float(), size=grid, mode="bilinear", align_corners=False, antialias=True))
 
 
 def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:

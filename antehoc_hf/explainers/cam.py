@@ -110,6 +110,7 @@ class HiResCam(_GradientCam):
 
     name = "hires-cam"
     times_gradient = True
+    float32 = True  # products of either sign that all but cancel
 
     @staticmethod
     def _weights(features: Tensor, gradients: Tensor) -> Tensor:

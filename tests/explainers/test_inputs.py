@@ -122,7 +122,7 @@ def test_a_model_that_was_made_in_inference_mode(method: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
-@pytest.mark.parametrize("method", ["sise", "ada-sise"])
+@pytest.mark.parametrize("method", ["sise", "ada-sise", "hires-cam"])
 def test_only_the_weights_of_a_network_in_half_precision_are_rounded(method: str, name: str) -> None:
     torch.manual_seed(0)
     size = {"img_size": 64} if name == "test_vit" else {}

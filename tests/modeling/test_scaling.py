@@ -21,6 +21,13 @@ def test_resize_keeps_the_kind_of_number(dtype):
     assert resize(torch.rand(1, 2, 4, 4).to(dtype), (8, 8)).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("side", [4, 8, 12, 16])
+def test_features_of_every_precision_and_size_come_onto_the_grid(dtype, side):
+    features = torch.rand(2, 3, side, side).to(dtype)
+    assert torch.allclose(on_grid(features, (8, 8)), on_grid(features.float(), (8, 8)), atol=0.01)
+
+
 def test_resize_carries_gradients_also_after_inference_mode():
     with torch.inference_mode():
         resize(torch.rand(1, 2, 5, 5), (11, 11))

@@ -102,6 +102,7 @@ def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
             both("a/trainval", "a/testdev"),
             {"--test_split a/testdev --train_split a/trainval": {"train": 6, "test": 6}},
         ),
+        (["cat_train", "dogs-Train", "cat_test", "dogs-Test"], {"--train_split .": {"train": 12}}),
     ],
 )
 def test_what_may_be_a_split_or_a_class_is_asked(

@@ -194,17 +194,29 @@ def _check_one_split(folders: list[Folder], source: str, layout: FolderLayout) -
 def _check_hints(folders: list[Folder], source: str) -> None:
     """No folders of classes may be told apart by the word of a split alone, as in "pets_train" and "pets_test"."""
     levels: dict[Folder, dict[str, str]] = {}
+    twins: dict[tuple[Folder, str], dict[str, str]] = {}  # such as the folders "cat_train" and "cat_test" themselves
     for folder in folders:
-        for end in range(len(folder) - 1):
-            words = re.findall(r"[^\W\d_]+", folder[end].lower())
-            for role in {role for word in words if (role := _HINTS.get(word) or role_of(word))}:
-                levels.setdefault(folder[:end], {}).setdefault(role, "/".join(folder[: end + 1]))
+        for end, name in enumerate(folder):
+            words = re.findall(r"[^\W\d_]+", name.lower())
+            hints = {word: role for word in words if (role := _HINTS.get(word) or role_of(word))}
+            rest = " ".join(word for word in words if word not in hints)
+            above = end < len(folder) - 1
+            found = levels.setdefault(folder[:end], {}) if above else twins.setdefault((folder[:end], rest), {})
+            for role in set(hints.values()):
+                found.setdefault(role, "/".join(folder[: end + 1]))
     for found in levels.values():
         if len(found) > 1:
             flags = " ".join(f"--{role}_split {shlex.quote(path)}" for role, path in found.items())
             raise DataError(
                 f"{source} has folders of classes with the word of a split in their names ({quoted(found.values())}): "
                 f"say {flags} to read these as splits, or --train_split . if all are training images."
+            )
+    for found in twins.values():
+        if len(found) > 1:
+            raise DataError(
+                f"{source} has classes that differ by the word of a split alone ({quoted(found.values())}): say "
+                "--train_split . if each is a class, or move the images into folders of splits, as train/cat and "
+                "test/cat."
             )
 
 
