@@ -211,13 +211,12 @@ def _check_hints(folders: list[Folder], source: str) -> None:
                 f"{source} has folders of classes with the word of a split in their names ({quoted(found.values())}): "
                 f"say {flags} to read these as splits, or --train_split . if all are training images."
             )
-    for found in twins.values():
-        if len(found) > 1:
-            raise DataError(
-                f"{source} has classes that differ by the word of a split alone ({quoted(found.values())}): say "
-                "--train_split . if each is a class, or move the images into folders of splits, as train/cat and "
-                "test/cat."
-            )
+    pairs = [sorted(found.values()) for found in twins.values() if len(found) > 1]
+    if len(pairs) > 1:  # of a single one, such as "test_tube" and "train_tube", splits would have one class
+        raise DataError(
+            f"{source} has classes that differ by the word of a split alone ({quoted(pairs[0] + pairs[1])}): say "
+            "--train_split . if each is a class, or move the images into folders of splits, as train/cat and test/cat."
+        )
 
 
 def _without_common_parts(rests: set[Folder]) -> tuple[dict[Folder, Folder], int]:
