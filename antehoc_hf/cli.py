@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -96,12 +96,26 @@ def run(name: str, argv: Sequence[str]) -> None:
     """Runs a command of [`COMMANDS`]; its errors are raised."""
     command = import_module(f"antehoc_hf.commands.{name}")
     options = command.parse(argv)
+    if not _shares_work(name, options) and _is_not_the_first(os.environ):
+        print(f"antehoc {name}: the first of these processes does it; RANK={os.environ['RANK']} ends.", file=sys.stderr)
+        return
     # From here on torch is needed.
     from antehoc_hf.registration import register
 
     register()
     _show_one_bar()
     command.run(options)
+
+
+def _shares_work(name: str, options: Any) -> bool:
+    """Whether several processes do a command together; the others would write the same files over each other's."""
+    return name in ("train", "benchmark") or (name == "explain" and options.output_format == "parquet")
+
+
+def _is_not_the_first(environment: Mapping[str, str]) -> bool:
+    """Of the processes of `accelerate launch` or `torchrun`."""
+    rank, count = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
+    return rank.isdigit() and count.isdigit() and 0 < int(rank) < int(count)
 
 
 def _show_one_bar() -> None:

@@ -334,3 +334,23 @@ def test_the_first_page_of_evaluate_has_its_own_options(capsys: pytest.CaptureFi
     page = capsys.readouterr().out
     assert "--explainers " in page
     assert "--landmark_group" not in page
+
+
+def test_of_several_processes_one_does_what_cannot_be_shared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that measure or draw would write the same files over each other's."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    words = ["evaluate", str(folder), *SHAPES, "-o", str(tmp_path / "measured")]
+    assert cli.main(words) == 0
+    assert cli.main(["explain", "-o", str(tmp_path / "pictures")]) == 0
+    assert "antehoc evaluate: the first of these processes does it; RANK=1 ends." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    assert cli.main(["explain", "-o", str(tmp_path / "pictures")]) == 0
+    assert (tmp_path / "pictures").is_dir()
+    monkeypatch.setenv("WORLD_SIZE", "of my own")
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["explain", "-o", str(tmp_path / "others")]) == 0
+    assert (tmp_path / "others").is_dir()
