@@ -97,7 +97,7 @@ def run(name: str, argv: Sequence[str]) -> None:
     command = import_module(f"antehoc_hf.commands.{name}")
     options = command.parse(argv)
     if not _shares_work(name, options) and _is_not_the_first(os.environ):
-        print(f"antehoc {name}: the first of these processes does it; RANK={os.environ['RANK']} ends.", file=sys.stderr)
+        print(f"antehoc {name}: the first of the processes does it; RANK={os.environ['RANK']} ends.", file=sys.stderr)
         return
     # From here on torch is needed.
     from antehoc_hf.registration import register

@@ -345,7 +345,7 @@ def test_of_several_processes_one_does_what_cannot_be_shared(
     words = ["evaluate", str(folder), *SHAPES, "-o", str(tmp_path / "measured")]
     assert cli.main(words) == 0
     assert cli.main(["explain", "-o", str(tmp_path / "pictures")]) == 0
-    assert "antehoc evaluate: the first of these processes does it; RANK=1 ends." in capsys.readouterr().err
+    assert "antehoc evaluate: the first of the processes does it; RANK=1 ends." in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("RANK", "0")
     assert cli.main(["explain", "-o", str(tmp_path / "pictures")]) == 0
