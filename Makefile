@@ -121,7 +121,8 @@ build: install ## wheel and sdist in dist/, from what is committed: make build O
 	@rm -rf build/release dist && mkdir -p build/release
 	git archive HEAD | tar -x -C build/release
 	@sed -i 's#github.com/OWNER#github.com/$(OWNER)#' build/release/pyproject.toml
-	@sed -E -i -e 's#(!\[[^]]*\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/raw/main/\2#g' \
+	@sed -E -i -e "s#install -e \\.\$$#install antehoc-hf#" -e "s#install -e '\\.\[#install 'antehoc-hf[#" \
+	    -e 's#(!\[[^]]*\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/raw/main/\2#g' \
 	    -e 's#(\]\()([^):]+\))#\1https://github.com/$(OWNER)/antehoc_hf/blob/main/\2#g' build/release/README.md
 	$(PY) -m build --no-isolation --outdir dist build/release
 
