@@ -1,6 +1,7 @@
 """Loading a model for a command or the page: weights that are not the model's are an error, not a warning."""
 
-from contextlib import AbstractContextManager, nullcontext
+import json
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
 from torch import nn
-from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from antehoc_hf.commands.errors import UsageError, in_a_sentence
+from antehoc_hf.model_cards.card import weights_digest
+from antehoc_hf.model_cards.travel import FolderError, read_json
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
-from antehoc_hf.modeling.timm_model import explained_damage
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel, explained_damage
+
+logger = logging.get_logger(__name__)
 
 
 def fetch_backbone(name: str) -> None:
@@ -42,9 +47,11 @@ def fetch_backbone(name: str) -> None:
 def load_weights(model_class: Any, name: str | Path) -> Any:
     """`model_class.from_pretrained(name)`, from safetensors alone.
 
+    Warns if a `results.json` beside them was measured on other weights.
+
     Raises:
         UsageError: if tensors of the model are missing in its files or have another shape there, are integers, or are
-            not finite.
+            not finite, or if what one of our models predicts is not.
         OSError: if the files cannot be loaded.
     """
     verbosity = logging.get_verbosity()
@@ -71,23 +78,57 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
             f"{whole[0]}, where this model has floating-point numbers: save it again as float32, float16 or bfloat16."
         )
     check_finite(model, name)
+    _check_predicts(model, name)
+    with suppress(FolderError):  # damaged results are no reason not to load a model
+        measured = ((read_json(Path(name) / "results.json") or {}).get("training") or {}).get("weights_sha256")
+        if measured not in (None, weights_digest(Path(name))):
+            logger.warning(
+                f"{Path(name) / 'results.json'} was measured on other weights than those that lie there now: they were "
+                "replaced, or the file is damaged."
+            )
     return model
+
+
+@torch.no_grad()
+def _check_predicts(model: nn.Module, name: str | Path) -> None:
+    """Finite numbers may overflow, or be a negative variance."""
+    if not isinstance(model, TimmPreTrainedModel):
+        return
+    size: Any = model.config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    ramp = torch.linspace(-2, 2, 3 * height * width, device=model.device, dtype=model.dtype)
+    found = model.eval()(ramp.view(1, 3, height, width)).values()
+    if not all(bool(value.isfinite().all()) for value in found if isinstance(value, torch.Tensor)):
+        raise UsageError(
+            f"The model in {str(name)!r} predicts NaN or infinity: its training diverged, or the file of its weights "
+            "is damaged; name an earlier checkpoint or another model."
+        )
 
 
 def _stored_as_integers(model: nn.Module, name: str | Path) -> list[str]:
     """Weights that transformers would have taken as they are: whole numbers without the scale that they need."""
-    path = cached_file(
-        str(name), SAFE_WEIGHTS_NAME, local_files_only=True, _raise_exceptions_for_missing_entries=False
-    )
-    if path is None:
-        return []
-    with safe_open(path, "pt") as file:
-        types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    types: dict[str, str] = {}
+    for path in _files_of(name):
+        with safe_open(path, "pt") as file:
+            types |= {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
     return [
         key
         for key, value in model.state_dict().items()
         if value.is_floating_point() and types.get(key, "F").startswith(("I", "U", "BOOL"))
     ]
+
+
+def _files_of(name: str | Path) -> list[str]:
+    """The weights as they lie here, in one file or several; none if they are elsewhere."""
+
+    def found(file: str) -> str | None:
+        return cached_file(str(name), file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+
+    whole, index = found(SAFE_WEIGHTS_NAME), found(SAFE_WEIGHTS_INDEX_NAME)
+    if whole is not None or index is None:
+        return [] if whole is None else [whole]
+    parts = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
+    return [path for part in sorted(set(parts)) if (path := found(part)) is not None]
 
 
 def _of_folder(name: str | Path) -> AbstractContextManager[None]:

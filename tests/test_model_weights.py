@@ -1,5 +1,6 @@
 """Weights that are not the model's end every command with one sentence."""
 
+import json
 import os
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNex
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.cli import main
 from antehoc_hf.demo.models import load_demo_model
+from antehoc_hf.model_cards.card import weights_digest
 
 
 @pytest.fixture
@@ -69,6 +71,14 @@ CHANGES = {
         lambda weights: {**weights, "backbone.fc.weight": (weights["backbone.fc.weight"] * 99).to(torch.int8)},
         "are stored as integers, such as backbone.fc.weight",
     ),
+    "a negative variance": (
+        lambda weights: {**weights, "backbone.bn1.running_var": -1 - weights["backbone.bn1.running_var"]},
+        "predicts NaN or infinity",
+    ),
+    "an overflow": (
+        lambda weights: {name: value * 1e30 if value.ndim == 4 else value for name, value in weights.items()},
+        "predicts NaN or infinity",
+    ),
     "another shape": (lambda weights: {**weights, "backbone.fc.bias": torch.zeros(7)}, "have another shape"),
 }
 
@@ -82,6 +92,31 @@ def test_every_command_refuses_them(folder, capsys, name):
         said(capsys, words)
     with pytest.raises(ValueError, match=words):
         load_demo_model(str(folder / "model"))
+
+
+def test_integers_in_one_of_several_files(folder, capsys):
+    model = AnteHocForImageClassification.from_pretrained(folder / "model")
+    (folder / "model" / "model.safetensors").unlink()
+    model.save_pretrained(folder / "model", max_shard_size="200KB")
+    path = next(path for path in folder.glob("model/*.safetensors") if "backbone.fc.weight" in load_file(path))
+    assert main(commands(folder)[0]) == 0
+    weights = load_file(path)
+    save_file({**weights, "backbone.fc.weight": (weights["backbone.fc.weight"] * 99).to(torch.int8)}, path)
+    assert main([*commands(folder)[0], "--overwrite"]) == 2
+    said(capsys, "are stored as integers, such as backbone.fc.weight")
+
+
+def test_weights_that_are_not_those_measured_are_mentioned(folder, caplog):
+    measured = {"training": {"weights_sha256": weights_digest(folder / "model")}}
+    (folder / "model" / "results.json").write_text(json.dumps(measured))
+    command = [*commands(folder)[0], "--overwrite"]
+    assert main(command) == 0
+    assert caplog.messages == []
+    changed(folder, lambda weights: {**weights, "backbone.fc.bias": weights["backbone.fc.bias"] + 1})
+    assert main(command) == 0
+    assert "results.json was measured on other weights than those that lie there now" in caplog.text
+    (folder / "model" / "results.json").write_text("[")
+    assert main(command) == 0
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,9 @@ def predictions(model: Any, pixel_values: Tensor) -> list[str]:
 
 
 def in_words(model: Any, logits: Tensor) -> list[str]:
-    """The likeliest class of each image and its probability, of logits (B, K)."""
+    """The likeliest class of each image and its probability, of logits (B, K); raises a UsageError if one is NaN."""
+    if bool(logits.isnan().any()):
+        raise UsageError("The model predicts NaN of an image: its weights are damaged, or its numbers overflow.")
     shares, classes = logits.float().softmax(dim=1).max(dim=1)
     labels = model.config.id2label
     return [f"{labels[c]} {100 * p:.0f} %" for p, c in zip(shares.tolist(), classes.tolist(), strict=True)]
