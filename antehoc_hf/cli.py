@@ -96,9 +96,13 @@ def run(name: str, argv: Sequence[str]) -> None:
     """Runs a command of [`COMMANDS`]; its errors are raised."""
     command = import_module(f"antehoc_hf.commands.{name}")
     options = command.parse(argv)
-    if not _shares_work(name, options) and _is_not_the_first(os.environ):
-        print(f"antehoc {name}: the first of the processes does it; RANK={os.environ['RANK']} ends.", file=sys.stderr)
-        return
+    if not _shares_work(name, options) and (rank := _rank_of_several(os.environ)) is not None:
+        if rank > 0:
+            print(f"antehoc {name}: the first of the processes does it; RANK={rank} ends.", file=sys.stderr)
+            return
+        # What it calls would wait for the others.
+        for variable in _OF_LAUNCHERS:
+            os.environ.pop(variable, None)
     # From here on torch is needed.
     from antehoc_hf.registration import register
 
@@ -107,15 +111,19 @@ def run(name: str, argv: Sequence[str]) -> None:
     command.run(options)
 
 
+# How `torchrun` and `accelerate launch` tell a process that it is one of several.
+_OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
 def _shares_work(name: str, options: Any) -> bool:
     """Whether several processes do a command together; the others would write the same files over each other's."""
-    return name in ("train", "benchmark") or (name == "explain" and options.output_format == "parquet")
+    return name == "train" or (name == "explain" and options.output_format == "parquet")
 
 
-def _is_not_the_first(environment: Mapping[str, str]) -> bool:
-    """Of the processes of `accelerate launch` or `torchrun`."""
+def _rank_of_several(environment: Mapping[str, str]) -> int | None:
+    """Of the processes of a launcher; None: there is one."""
     rank, count = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
-    return rank.isdigit() and count.isdigit() and 0 < int(rank) < int(count)
+    return int(rank) if rank.isdigit() and count.isdigit() and int(rank) < int(count) > 1 else None
 
 
 def _show_one_bar() -> None:
