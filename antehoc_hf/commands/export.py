@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError, check_least, check_model
+from antehoc_hf.commands.errors import UsageError, check_least, check_model, need_to_export
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import output_folder, overwrite_option
 
@@ -28,6 +28,8 @@ class ExportArguments:
             raise UsageError(f"output {self.output!r} must end in .onnx, or in .pt2 for torch.export.")
         check_least(self, {"batch_size": 1})
         check_model(self.model)
+        if self.output is None or Path(self.output).suffix == ".onnx":
+            need_to_export()
 
 
 def parse(argv: Sequence[str]) -> ExportArguments:

@@ -27,7 +27,7 @@ class RegionArguments:
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
     def __post_init__(self) -> None:
-        need("scipy", "concepts", "antehoc regions")
+        need("scipy", "concepts", "Cutting out regions")
         need_packages_of([self.explainer])
         check_least(self, {"batch_size": 1, "per_class": 1, "least_area": 0})
         if not 0 < self.threshold <= 1 or self.least_area > 1:
