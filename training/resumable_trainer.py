@@ -46,7 +46,7 @@ class ResumableTrainer(Trainer):
       have logged. One that has reached its end, or was stopped early, trains no further. Data-loading workers have
       generators of their own, which are not saved: with them the augmentations of a resumed epoch differ.
     - `output_dir` is one run's, and one process's at a time: a folder that holds another run is refused.
-    - On SIGTERM or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second one stops
+    - On SIGTERM, SIGHUP or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second one stops
       at once. So does a first one on several processes.
     - What is pushed is our card, all that a model needs, and nothing else (see [`HubPusher`]).
 
@@ -113,7 +113,7 @@ class ResumableTrainer(Trainer):
             RunFolderError: if `output_dir` holds another run, or this one and it is not resumed, if another process
                 uses it, or if the checkpoint to resume from is damaged.
             OSError: if the disk is full when a checkpoint is to be written.
-            KeyboardInterrupt: after SIGTERM or Ctrl-C, saying from where the run can go on.
+            KeyboardInterrupt: after SIGTERM, SIGHUP or Ctrl-C, saying from where the run can go on.
         """
         resume = resume_from_checkpoint or None
         with self.folder_lock(), self._flow.catching_signals():

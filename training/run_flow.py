@@ -12,6 +12,8 @@ from transformers.trainer_utils import SaveStrategy
 
 logger = logging.getLogger(__name__)
 
+HANG_UP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # none on Windows
+
 
 class RunFlow(TrainerCallback):
     """When a run saves, and when it stops; the last of its callbacks, so that it sees what the others decide.
@@ -104,11 +106,11 @@ class RunFlow(TrainerCallback):
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C ask the run to stop after its step, unless somebody else handles them."""
+        """SIGTERM, SIGHUP and Ctrl-C ask the run to stop after its step, unless somebody else handles them."""
         self._stop_asked = False
         usual = (signal.SIG_DFL, signal.default_int_handler)
         in_main_thread = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
+        numbers = (signal.SIGTERM, signal.SIGINT, *HANG_UP) if in_main_thread else ()
         before = {number: signal.getsignal(number) for number in numbers}
         before = {number: handler for number, handler in before.items() if handler in usual}
         for number in before:

@@ -57,7 +57,8 @@ def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:
         CellStore(root / "cells", protocol.name),
         tuple(options.explainers),
     )
-    with output_folder(root, () if _loses_nothing(root, options) else ("tables.json",), options.overwrite):
+    written = () if _loses_nothing(root, options) else ("tables.json",)
+    with output_folder(root, written, options.overwrite, alone=False):
         return _computed(bench, options, sources, root)
 
 

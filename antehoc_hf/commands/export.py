@@ -51,7 +51,7 @@ def run(options: ExportArguments) -> None:
 
     folder = Path(options.model)
     output = Path(options.output or (folder / "model.onnx" if folder.is_dir() else "model.onnx"))
-    with output_folder(output.parent, [output.name], options.overwrite, name="output"):
+    with output_folder(output.parent, [output.name], options.overwrite, alone=False, name="output"):
         write = export_program if output.suffix == ".pt2" else export_onnx
         path = write(options.model, output, options.batch_size)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → prediction and interpretation_map")

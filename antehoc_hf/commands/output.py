@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from antehoc_hf.commands.errors import UsageError
@@ -59,16 +59,19 @@ def check_apart(folder: Path, images: str) -> None:
 
 @contextmanager
 def output_folder(
-    folder: Path, results: Iterable[str | os.PathLike[str]], overwrite: bool, **names: str
+    folder: Path, results: Iterable[str | os.PathLike[str]], overwrite: bool, alone: bool = True, **names: str
 ) -> Iterator[None]:
     """A folder for results, checked before any work and made; a failure leaves no empty folders. Takes and raises what
-    [`check_output_folder`] does.
+    [`check_output_folder`] does, and a RunFolderError if another process writes into it and this one is to be `alone`.
     """
+    from antehoc_hf.training.run_lock import run_lock  # of libraries that take seconds to import
+
     check_output_folder(folder, results, overwrite, **names)
     new = _missing(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        with run_lock(folder) if alone else nullcontext():
+            yield
     except BaseException:
         _remove_empty(new)
         raise

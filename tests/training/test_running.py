@@ -10,7 +10,10 @@ import time
 import pytest
 import torch
 
+from antehoc_hf.cli import main
 from antehoc_hf.training.checkpoints import RunFolderError, last_whole_checkpoint
+from antehoc_hf.training.run_flow import HANG_UP
+from antehoc_hf.training.run_lock import run_lock
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 
@@ -36,6 +39,8 @@ def background(tiny, tmp_path):
     def train(spec):
         # What a shell starts in the background ignores Ctrl-C, and so would these.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in HANG_UP:  # and what nohup starts, this
+            signal.signal(number, signal.SIG_DFL)
         with (tmp_path / "said").open("w") as sys.stderr:
             try:
                 tiny.run(spec)
@@ -69,7 +74,31 @@ def test_a_folder_in_use_is_refused_and_one_of_a_dead_run_is_not(tiny, tmp_path,
     assert not (run / ".antehoc_run.lock").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def hold(folder, holds):
+    with run_lock(folder):
+        holds.set()
+        time.sleep(600)
+
+
+def test_two_commands_do_not_mix_their_results_in_one_folder(tmp_path, capsys):
+    processes = multiprocessing.get_context("fork")
+    holds = processes.Event()
+    holder = processes.Process(target=hold, args=(tmp_path, holds))
+    holder.start()
+    try:
+        assert holds.wait(60)
+        command = ["explain", "--explainers", "antehoc", "--figures", "false", "-o", str(tmp_path)]
+        assert main(command) == 2
+        assert f"in use by process {holder.pid} on " in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == [".antehoc_run.lock"]
+    finally:
+        holder.kill()
+        holder.join()
+    assert main(command) == 0
+    assert not (tmp_path / ".antehoc_run.lock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, *HANG_UP], ids=lambda number: number.name)
 def test_a_run_asked_to_stop_writes_a_checkpoint_and_says_so(tiny, tmp_path, background, number):
     run = tmp_path / "run"
     common = {"gradient_accumulation_steps": 2, "lr_scheduler_type": "constant"}
