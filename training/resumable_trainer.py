@@ -46,8 +46,8 @@ class ResumableTrainer(Trainer):
       have logged. One that has reached its end, or was stopped early, trains no further. Data-loading workers have
       generators of their own, which are not saved: with them the augmentations of a resumed epoch differ.
     - `output_dir` is one run's, and one process's at a time: a folder that holds another run is refused.
-    - On SIGTERM, SIGHUP or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second one stops
-      at once. So does a first one on several processes.
+    - On SIGTERM, SIGHUP or Ctrl-C it finishes the step, writes a checkpoint and raises `KeyboardInterrupt`; a second
+      one stops at once. So does a first one on several processes.
     - What is pushed is our card, all that a model needs, and nothing else (see [`HubPusher`]).
 
     Of the stock Trainer's private methods it overrides
