@@ -19,6 +19,7 @@ from antehoc_hf.commands.inputs import (
     pixel_values_of,
     predictions,
     unique_names,
+    verdict_of,
 )
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import Explainer, load_explainer
@@ -79,7 +80,7 @@ def _explain_files(options: ExplainArguments, names: dict[Path, str], folder: Pa
         "skipped": skipped,
     }
     write_results(folder / EXPLANATIONS_FILE, results)
-    _report(results, folder, options.figures)
+    _report(results, folder, options.figures, verdict_of(options.model or example.MODEL))
     return results
 
 
@@ -159,8 +160,8 @@ def _explain_batch(
     return entries
 
 
-def _report(results: dict[str, Any], folder: Path, figures: bool) -> None:
-    """A table for the terminal."""
+def _report(results: dict[str, Any], folder: Path, figures: bool, verdict: str) -> None:
+    """A table for the terminal, and what is known of the model's maps."""
     entries = results["images"]
     print(f"\n{len(entries)} images, {results['model']}, target: {results['target']}")
     for name in results["explainers"]:
@@ -173,4 +174,6 @@ def _report(results: dict[str, Any], folder: Path, figures: bool) -> None:
             print(line + (f", no evidence in {nothing}" if nothing else ""))
     for reason in results["skipped"]:
         print(f"  left out: {reason}")
+    if verdict:
+        print(f"\n{verdict} Measured on held-out images.")
     print(f"\nWritten to {folder}: {EXPLANATIONS_FILE}, maps/{', figures/' if figures else ''}")

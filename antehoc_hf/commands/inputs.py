@@ -1,5 +1,6 @@
 """What the commands on a user's own images share: files, models, and predictions in words."""
 
+import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers.utils import cached_file
 
 from antehoc_hf.commands.errors import UsageError, check_images, check_model, in_a_sentence
 from antehoc_hf.commands.output import check_apart
@@ -26,6 +28,8 @@ from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
 from antehoc_hf.training.data.images import decode_image
+
+_LONGEST_VERDICT = 300  # characters
 
 
 def image_files(given: Sequence[str], output_dir: str | None = None) -> list[Path]:
@@ -125,6 +129,23 @@ def load_processor(name: str) -> Any:
         f"The image processor of {name} cannot be loaded, its preprocessor_config.json is missing or damaged"
     ):
         return AutoImageProcessor.from_pretrained(name)
+
+
+def verdict_of(name: str) -> str:
+    """The sentence in the model's `results.json`, which anybody may have written: it is shown as plain text."""
+    with hub_in_one_try(not Path(name).is_dir()):
+        path = cached_file(
+            name,
+            "results.json",
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    try:
+        found = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+        return str(found["verdict"]["sentence"])[:_LONGEST_VERDICT]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none, or the file is damaged
+        return ""
 
 
 def _class_of(config: Any) -> Any:

@@ -1,25 +1,20 @@
 """Models as the demo page keeps them: loaded once, used by one visitor at a time."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
-from transformers.utils import cached_file
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import load_model, model_config
+from antehoc_hf.commands.inputs import load_model, model_config, verdict_of
 from antehoc_hf.demo.limits import ModelLock, watch
 from antehoc_hf.evaluation.familiarity import Familiarity, channel_statistics
 from antehoc_hf.explainers.network import Kind, Network
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
 _KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}
-
-_LONGEST_VERDICT = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -90,23 +85,7 @@ def load_demo_model(name: str) -> DemoModel:
     if familiarity is not None and familiarity.mean.shape != channel_statistics(model, nothing).shape[1:]:
         familiarity = None  # left behind by an earlier model
     watch(model)
-    return DemoModel(name, model, processor, tokenizer, kind, familiarity, _verdict_of(name))
-
-
-def _verdict_of(name: str) -> str:
-    """The sentence in the model's `results.json`, which anybody may have written: it is shown as plain text."""
-    path = cached_file(
-        name,
-        "results.json",
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    try:
-        found = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-        return str(found["verdict"]["sentence"])[:_LONGEST_VERDICT]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none, or the file is damaged
-        return ""
+    return DemoModel(name, model, processor, tokenizer, kind, familiarity, verdict_of(name))
 
 
 def load_demo_models(names: Sequence[str]) -> dict[str, DemoModel]:

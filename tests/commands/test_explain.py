@@ -1,6 +1,7 @@
 """`antehoc explain`: figures, arrays and JSON for images of any kind, and words for what cannot be explained."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -247,3 +248,13 @@ def test_a_thin_image_and_a_processor_that_enlarges_it(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 5, "60000 columns enlarged 54 times take longer"
     with np.load(tmp_path / "out" / "maps" / "thin.npz") as maps:
         assert maps["grad-cam"].shape == (48, 48)
+
+
+def test_what_is_known_of_a_models_maps_is_said(trained: Path, pictures: Path, tmp_path: Path, capsys) -> None:
+    model = shutil.copytree(trained, tmp_path / "model")
+    (model / "results.json").write_text(json.dumps({"verdict": {"sentence": "Close to chance."}}))
+    assert (
+        main(["explain", str(pictures), "--model", str(model), "--explainers", "sobel", "-o", str(tmp_path / "o")])
+        == 0
+    )
+    assert "Close to chance. Measured on held-out images." in capsys.readouterr().out
