@@ -81,7 +81,7 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
     _check_predicts(model, name)
     with suppress(FolderError):  # damaged results are no reason not to load a model
         measured = ((read_json(Path(name) / "results.json") or {}).get("training") or {}).get("weights_sha256")
-        if measured not in (None, weights_digest(Path(name))):
+        if measured is not None and measured != weights_digest(Path(name)):
             logger.warning(
                 f"{Path(name) / 'results.json'} was measured on other weights than those that lie there now: they "
                 "were replaced, or the file is damaged."

@@ -180,7 +180,7 @@ class OptionParser(argparse.ArgumentParser):
     def near(self, name: str, further: Iterable[str] = (), prefix: str = "") -> str:
         """A question for the option that was meant: one that contains the word, or is spelled much like it."""
         everyday = [known for known, declared in self.options.items() if declared.everyday]
-        names = sorted([*self.options, *further], key=lambda known: (known not in everyday, len(known)))
+        names = sorted([*self.options, *further], key=lambda known: (known not in everyday, len(known), known))
         near = dict.fromkeys([known for known in names if name in known][:3] or get_close_matches(name, names, n=3))
         if not near:
             everything = " --help-all" if self._has_two_pages() else " --help"
