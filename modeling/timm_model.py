@@ -271,6 +271,8 @@ def _weights_in_file(path: str | PathLike[str]) -> dict[str, Any] | None:
     Raises:
         OSError: if the file cannot be read.
     """
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"pretrained={path!r} must be True, False or the path of a file of weights.")
     if not Path(path).is_file():
         raise OSError(f"pretrained={str(path)!r} is not a file of weights.")
     if Path(path).suffix == ".npz":

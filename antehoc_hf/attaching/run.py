@@ -122,7 +122,9 @@ def attach(
         ValueError: one sentence on what is wrong with source, images or options.
         OSError: if something cannot be read, fetched or written.
     """
-    options = options or AttachOptions()
+    options = AttachOptions() if options is None else options
+    if not isinstance(options, AttachOptions):
+        raise ValueError(f"options must be AttachOptions(…), not {str(options)[:60]!r}.")
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None and isinstance(images, str | Path):
         check_apart(folder, str(images))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +26,14 @@ from antehoc_hf.commands.inputs import (
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.explainers import Explainer, load_explainer
 from antehoc_hf.explainers.base import Attribution
+from antehoc_hf.explainers.targets import class_names
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization import comparison
 
 if TYPE_CHECKING:
     from antehoc_hf.commands.explain import ExplainArguments
+
+logger = logging.getLogger(__name__)
 
 EXPLANATIONS_FILE = "explanations.json"
 
@@ -98,14 +103,19 @@ def target_named(model: Any, given: str | None) -> Any:
     """A class index from an index or a name; landmarks and groups go by name."""
     if given is None:
         return None
-    if given.lstrip("-").isdigit():
-        return int(given)
-    label2id = getattr(model.config, "label2id", None) or {}
+    number = int(given) if re.fullmatch(r"-?[0-9]+", given) else None
     if hasattr(model, "onnx_outputs") and "logits" not in model.onnx_outputs:
-        return given
-    if given not in label2id:
-        raise UsageError(f"target {given!r} is no class of the model: there are {', '.join(list(label2id)[:6])} ….")
-    return int(label2id[given])
+        return given if number is None else number
+    names = class_names(model.config)
+    if given in names:
+        if names[given] < 0:
+            raise UsageError(f"target {given!r} is the name of several classes: give the position of one.")
+        if number is not None and 0 <= number < len(names) and names[given] != number:
+            logger.warning("Target %s is read as the name of class %d, not as a position.", given, names[given])
+        return names[given]
+    if number is None:
+        raise UsageError(f"target {given!r} is no class of the model: there are {', '.join(list(names)[:6])} ….")
+    return number
 
 
 def _explain_batch(

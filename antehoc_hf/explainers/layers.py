@@ -151,6 +151,8 @@ def named_layers(question: Question, names: Sequence[str]) -> list[TapPoint]:
     Raises:
         ValueError: if there is no such module, or its output is not a grid of positions.
     """
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"layer={names!r} must be the name of a layer, or a list of names.")
     # Of several grids that a module hands on, the one that the outputs are made of.
     layers = sorted(find_layers(question), key=lambda layer: (layer.reaches, layer.carries))
     usable = {layer.point.module: layer for layer in layers if layer.depends}

@@ -21,6 +21,7 @@ from antehoc_hf.explainers.targets import (
     chosen_caption,
     chosen_classes,
     chosen_points,
+    class_names,
 )
 from antehoc_hf.modeling.timm_model import plain
 
@@ -208,16 +209,12 @@ class Question:
         count, num_outputs = outputs.shape
         activation = activation_of(self.network.problem_type, num_outputs)
         num_classes = 2 if activation == "binary" else num_outputs
-        classes = chosen_classes(self.asked, count, num_classes, self._class_names())
+        classes = chosen_classes(self.asked, count, num_classes, class_names(self.network.config))
         if classes is None and activation == "identity" and num_outputs > 1:
             return AllValues()
         if classes is None:
             classes = (outputs[:, 0] < 0).long() if activation == "binary" else outputs.argmax(dim=1)
         return ClassTarget(classes.to(outputs.device), activation)
-
-    def _class_names(self) -> Mapping[str, int]:
-        names = getattr(self.network.config, "label2id", None) or {}
-        return {str(name): int(index) for name, index in names.items()}
 
     def _caption_target(self) -> CaptionTarget:
         """The model's own captions, captions of ids, or one word of them."""

@@ -28,8 +28,8 @@ EXPLAINERS: dict[str, type[Explainer]] = {
 
 def check_explainer(name: str) -> None:
     """Raises a ValueError if there is no such method."""
-    if name not in EXPLAINERS:
-        near = get_close_matches(name, EXPLAINERS, n=1)
+    if not isinstance(name, str) or name not in EXPLAINERS:
+        near = get_close_matches(str(name), EXPLAINERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
         raise ValueError(f"There is no explainer {name!r}: {hint}")
 

@@ -13,6 +13,7 @@ from antehoc_hf.explainers.masked import masked_outputs, upsampled
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one, one_of
 from antehoc_hf.explainers.otsu import otsu
+from antehoc_hf.modeling.map_head import is_number
 from antehoc_hf.modeling.taps import TapPoint
 
 # The authors' rule for Otsu's threshold: where fewer than a tenth of the pixels exceed 1.5 t, 1.5 t is taken.
@@ -60,8 +61,8 @@ class Sise(Explainer):
         one_of(("normalized", "pixel"), mask_space=mask_space)
         one_of(("hard", "soft", "simple"), gate=gate)
         one_of(("plain", "authors_tau"), otsu_rule=otsu_rule)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold={threshold} must lie in [0, 1).")
+        if not (is_number(threshold) and 0 <= threshold < 1):
+            raise ValueError(f"threshold={threshold!r} must be a number in [0, 1).")
         self.layer = [layer] if isinstance(layer, str) else layer
         self.threshold, self.mask_space, self.gate = threshold, mask_space, gate
         self.otsu_rule, self.batch_size = otsu_rule, at_least_one(batch_size=batch_size)

@@ -205,6 +205,17 @@ class CaptionTarget(Target):
         return CaptionTarget(self.sequences[positions], self.counted[positions])
 
 
+_SEVERAL = -2  # in place of an index
+
+
+def class_names(config: object) -> dict[str, int]:
+    """Name → index of a classifier's classes; a negative number where several have that name (ImageNet's "crane")."""
+    found: dict[str, int] = {}
+    for index, name in (getattr(config, "id2label", None) or {}).items():
+        found[str(name)] = _SEVERAL if str(name) in found else int(index)
+    return {str(name): int(index) for name, index in (getattr(config, "label2id", None) or {}).items()} | found
+
+
 def chosen_classes(target: object, count: int, num_classes: int, names: Mapping[str, int]) -> Tensor | None:
     """Class indices from what a user calls a target.
 
@@ -311,6 +322,8 @@ def _listed(target: object) -> list[object] | None:
 def _index(one: object, target: object, count: int, names: Mapping[str, int], kind: str) -> int:
     """An index from an index or a name."""
     if isinstance(one, str):
+        if names.get(one) == _SEVERAL:
+            raise ValueError(f"target {one!r} is the name of several {_PLURALS[kind]}: give the index of one.")
         if names.get(one, -1) < 0:
             known = f"there are {', '.join(list(names)[:8])}" if names else f"use an index, 0…{count - 1}"
             raise ValueError(f"target {one!r} is none of the model's {_PLURALS[kind]}: {known}.")

@@ -55,6 +55,8 @@ def read_classifier(
     """
     if isinstance(source, nn.Module):
         return of_module(source, backbone, backbone_kwargs)
+    if not isinstance(source, str | Path) or not str(source):
+        raise ValueError(f"A network, a name, a folder or a file of weights is needed, not {str(source)[:60]!r}.")
     name, path = str(source), Path(source)
     if path.is_dir():
         with in_a_sentence(f"{name} cannot be read, its files are damaged or of no kind that is known"):

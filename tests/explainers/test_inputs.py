@@ -18,7 +18,9 @@ from transformers import (
     pipeline,
 )
 
-from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf import AnteHocConfig, AnteHocForImageClassification, AnteHocImageProcessor, attach
+from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.explain_images import target_named
 from antehoc_hf.explainers import EXPLAINERS, load_explainer
 
 POST_HOC = ["grad-cam", "grad-cam++", "score-cam", "integrated-grad-cam", "integrated-gradients", "sise", "ada-sise"]
@@ -195,6 +197,35 @@ def test_what_a_network_says_of_images_of_the_wrong_size() -> None:
 
 
 # -- targets -----------------------------------------------------------------------------------------------------
+
+
+def test_a_name_of_several_classes_is_asked_about() -> None:
+    config = AnteHocConfig(backbone="test_resnet", image_size=64, id2label={0: "crane", 1: "crane", 2: "0"})
+    model = AnteHocForImageClassification(config).eval()
+    explainer = load_explainer("grad-cam", model)
+    with pytest.raises(ValueError, match="target 'crane' is the name of several classes: give the index of one"):
+        explainer(images(), "crane")
+    assert torch.equal(explainer(images(), "0"), explainer(images(), 2))
+    assert target_named(model, "0") == 2  # names first, as everywhere
+    assert target_named(model, "1") == 1
+    with pytest.raises(UsageError, match="several classes"):
+        target_named(model, "crane")
+
+
+@pytest.mark.parametrize("wrong", [3, None, 1.5, [], {}, True])
+def test_arguments_of_another_type_end_in_one_sentence(ours: nn.Module, wrong: Any) -> None:
+    calls: list[Any] = [
+        lambda: load_explainer(wrong, ours),
+        lambda: load_explainer("sise", ours, threshold=[wrong]),
+        lambda: load_explainer("sise", ours, layer=[wrong])(images()),
+        lambda: AnteHocForImageClassification.from_classifier(wrong),
+        lambda: AnteHocForImageClassification.from_backbone("test_resnet", pretrained=[wrong]),
+        lambda: attach(wrong, ["a.png"]),
+        lambda: attach("test_resnet", ["a.png"], options=[wrong]),  # type: ignore[arg-type]
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"must be|needed|no explainer"):
+            call()
 
 
 @pytest.mark.parametrize("method", ["antehoc", *POST_HOC])
