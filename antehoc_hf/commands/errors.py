@@ -49,8 +49,8 @@ def check_images(given: Sequence[str]) -> None:
     if not given:
         raise UsageError("There is no image: name files or folders of images before the options.")
     for path in given:
-        if not Path(path).exists():
-            raise UsageError(f"{path} does not exist.")
+        if not path or not Path(path).exists():  # Path("") is the working folder
+            raise UsageError(f"{path or 'An image with an empty name'} does not exist.")
 
 
 def check_model(name: str | Path) -> None:

@@ -186,6 +186,7 @@ def test_every_command_says_how_to_replace(tmp_path: Path, command: list[str], l
     [
         (["--explainers", "antehoc"], "There is no image"),
         (["nowhere.png"], "nowhere.png does not exist"),
+        ([""], "empty name does not exist"),
         (["{pictures}", "--explainers", "gradcam"], "did you mean 'grad-cam'"),
         (["{pictures}", "--target", "bird"], "target 'bird' is no class"),
         (["{pictures}", "--batch_size", "0"], "batch_size must be at least 1"),

@@ -37,6 +37,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--train_sampling_strategy", "sorted"], "--train_sampling_strategy: invalid choice: 'sorted'"),
         ([*TRAIN, "--ddp_backend", "mpi2"], "--ddp_backend: invalid choice: 'mpi2' (choose from"),
         ([*TRAIN, "--lr_scheduler_type", "cosin"], "--lr_scheduler_type: invalid choice: 'cosin'"),
+        ([*TRAIN, "--accelerator_config", "nope.json"], "accelerator_config='nope.json' cannot be read"),
+        ([*TRAIN, "--output_dir", ""], "output_dir is empty"),
         ([*TRAIN, "--lr_scheduler_kwargs", "text"], 'lr_scheduler_kwargs must be a JSON object such as'),
         ([*TRAIN, "--lr_scheduler_kwargs", '{"nope": 1}'], "lr_scheduler_type cosine does not go with"),
         ([*TRAIN, "--lr_scheduler_type", "cosine_with_min_lr"], "lr_scheduler_type cosine_with_min_lr does not go"),

@@ -58,6 +58,13 @@ def test_image_folder_with_splits(tmp_path: Path) -> None:
     assert {name: len(split) for name, split in find_splits(found).items()} == {"train": 4, "validation": 4}
 
 
+def test_an_empty_name_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image_folder(tmp_path / "pets", "cat", "dog"))
+    with pytest.raises(DataError, match="name is empty"):
+        load_source("")
+    assert len(load_source(".").splits["train"]) == 4
+
+
 @pytest.mark.parametrize("nested", ["", "train/"])
 def test_class_folder_without_image(tmp_path: Path, nested: str) -> None:
     root = image_folder(tmp_path / "pets", f"{nested}cat", f"{nested}dog")

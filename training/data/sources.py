@@ -86,6 +86,8 @@ def load_source(
     if isinstance(name_or_path, datasets.Dataset | datasets.DatasetDict):
         return _source("the data set given", name_or_path, revision)
     name = os.fspath(name_or_path)
+    if not name:  # Path("") is the working folder
+        raise DataError("The data set's name is empty: give a folder, or a name on the Hub.")
     path = Path(name).expanduser()
     if name == SHAPES:
         return _source(name, _load_shapes(options), None)

@@ -131,6 +131,10 @@ def _training_arguments(parser: OptionParser, values: Mapping[str, object]) -> A
         training = parser.build(AnteHocTrainingArguments, values)
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise UsageError(f"accelerator_config={error.filename!r} cannot be read: {error.strerror}.") from None
+    if values.get("output_dir") == "":
+        raise UsageError("output_dir is empty: name a folder, or leave the option out.")
     _check_schedule(training)
     try:
         Trainer.get_optimizer_cls_and_kwargs(training, nn.Linear(1, 1))  # type: ignore[arg-type]
