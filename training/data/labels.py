@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +26,9 @@ _WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
 _LARGEST_WHOLE = 2**53  # beyond it, floating-point numbers leave whole ones out
 Kind = Literal["index", "indices", "multi-hot", "number", "vector"]
 PROBLEM_TYPES: tuple[ProblemType, ...] = ("single_label_classification", "multi_label_classification", "regression")
+
+# In place of a position: a name of several classes, as ImageNet's "crane" is one of a bird and of a machine.
+_SHARED = -1
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class LabelSpace:
 
     def _index(self, value: object) -> int:
         if isinstance(value, Hashable) and value in self.lookup:
+            if self.lookup[value] == _SHARED:
+                raise LabelError(f"label {value!r} is a name that several classes have: number the labels instead")
             return self.lookup[value]
         alike = next((name for name in self.names if name.lower().strip() == str(value).lower().strip()), None)
         raise LabelError(
@@ -199,7 +205,7 @@ def read_label_space(
             f"There is one class only in column {column!r}, {own[0]!r}{unlabelled}: add images of at least one more."
         )
     if kind in ("index", "indices"):
-        lookup = {name: index for index, name in enumerate(own)} | lookup
+        lookup = _positions(own) | lookup
     return LabelSpace(column, own, found, kind, lookup)
 
 
@@ -271,17 +277,20 @@ def _classes(feature: object, values: list[Any], kind: str, column: str) -> tupl
     return named, {value: index for index, value in enumerate(distinct)}
 
 
+def _positions(names: Sequence[str]) -> dict[Hashable, int]:
+    counts = Counter(names)
+    return {name: index if counts[name] == 1 else _SHARED for index, name in enumerate(names)}
+
+
 def _renamed(
     names: list[str], own: list[str], lookup: Mapping[Hashable, int], kind: str, nameless: bool
 ) -> tuple[list[str], dict[Hashable, int]]:
     """The classes in another order; those which the other order lacks are errors where a row has them."""
-    if len(set(names)) != len(names):
-        raise DataError(f"The class names given are not all different: {_shortened(names)}.")
     if kind in ("multi-hot", "vector", "number"):
         if len(names) != len(own):
             raise DataError(f"{len(names)} names are given for labels of {len(own)} values.")
         return names, {}
-    position = {name: index for index, name in enumerate(names)}
+    position = _positions(names)
     numbers = nameless and not any(isinstance(value, str) for value in lookup)
     # "01" and "1.0" are names of the number 1, unless "1" is one too
     numeric: dict[Hashable, str] = {float(name): name for name in names if numbers and _WHOLE.fullmatch(name)}
