@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.processing_utils import ImagesKwargs
 
 from .configuration_antehoc import backbone_defaults
 from .image_geometry import ImageGeometry, evaluation_geometry, height_and_width, resized_part
@@ -22,6 +23,22 @@ from .map_head import is_number
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
 _CROP_MODES = ("center", "squash", "border")
+_OPTIONS = ("image_size", "image_mean", "image_std", "interpolation", "crop_pct", "crop_mode")
+
+# What every processor does that has these options in transformers, and ours without being asked.
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+# Of files and calls of transformers, without a meaning here.
+_IDLE = ("processor_class", "feature_extractor_type", "image_processor_type", "auto_map", "default_to_square",
+         "disable_grouping", "input_data_format")  # fmt: skip
+
+
+class _Arguments(ImagesKwargs, total=False):
+    """What `from_pretrained` may override, as transformers wants to have it declared."""
+
+    image_size: int | list[int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
 
 
 class AnteHocImageProcessor(BaseImageProcessor):
@@ -36,12 +53,14 @@ class AnteHocImageProcessor(BaseImageProcessor):
         interpolation (`str`): `"bilinear"`, `"bicubic"`, `"lanczos"`, `"nearest"`, `"box"` or `"hamming"`.
         crop_pct (`float`): the image is resized to size / crop_pct, then cropped; 1 shows the whole (square) image.
         crop_mode (`str`): `"center"`, `"squash"` or `"border"`, as in timm.
+        kwargs: the same as transformers calls it: `size`, `resample`, `do_normalize=False`.
 
     Raises:
-        ValueError: if a value makes no sense.
+        ValueError: if a value makes no sense, or for another option.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012  as transformers declares it
+    valid_kwargs = _Arguments
 
     def __init__(
         self,
@@ -53,13 +72,15 @@ class AnteHocImageProcessor(BaseImageProcessor):
         crop_mode: str = "center",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.image_size = height_and_width(image_size)
-        self.image_mean = _checked_channels("image_mean", image_mean, (0.485, 0.456, 0.406))
-        self.image_std = _checked_channels("image_std", image_std, (0.229, 0.224, 0.225), positive=True)
-        self.interpolation = _checked_choice("interpolation", interpolation, _INTERPOLATIONS)
-        self.crop_mode = _checked_choice("crop_mode", crop_mode, _CROP_MODES)
-        self.crop_pct = crop_pct
+        own = (image_size, image_mean, image_std, interpolation, crop_pct, crop_mode)
+        values: dict[str, Any] = dict(zip(_OPTIONS, own, strict=True)) | _own_options(kwargs)
+        super().__init__()
+        self.image_size = height_and_width(values["image_size"])
+        self.image_mean = _checked_channels("image_mean", values["image_mean"], (0.485, 0.456, 0.406))
+        self.image_std = _checked_channels("image_std", values["image_std"], (0.229, 0.224, 0.225), positive=True)
+        self.interpolation = _checked_choice("interpolation", values["interpolation"], _INTERPOLATIONS)
+        self.crop_mode = _checked_choice("crop_mode", values["crop_mode"], _CROP_MODES)
+        self.crop_pct = crop_pct = values["crop_pct"]
         if not is_number(crop_pct) or not 0 < crop_pct <= 1:
             raise ValueError(f"crop_pct={crop_pct!r} must lie in (0, 1].")
 
@@ -167,10 +188,16 @@ class AnteHocImageProcessor(BaseImageProcessor):
             images: one image or a list: PIL, path, (H, W), (H, W, C) or (C, H, W) array or tensor (integers in 0…255,
                 or floating-point numbers in [0, 1]).
             return_tensors (`str`, *optional*): `"pt"` for one (B, 3, H, W) tensor.
+            kwargs: options of the class, for this call alone; `device`, where `pixel_values` are to be.
 
         Raises:
-            ValueError: if something is no image, or there is none.
+            ValueError: if something is no image, or there is none; for an option that there is not.
         """
+        if (device := kwargs.pop("device", None)) is not None:
+            return self.preprocess(images, return_tensors, **kwargs).to(device)
+        if options := _own_options(kwargs):
+            other = type(self)(**{**{name: getattr(self, name) for name in _OPTIONS}, **options})
+            return other.preprocess(images, return_tensors)
         # Any sequence, so that a column of a data set is one, too.
         a_sequence = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
         several = a_sequence or (isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4)
@@ -193,6 +220,48 @@ class AnteHocImageProcessor(BaseImageProcessor):
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         return self.preprocess(images, *args, **kwargs)
+
+
+def _own_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Options as transformers' processors have them, under the names that they have here.
+
+    Raises:
+        ValueError: for one that changes something which this processor cannot change.
+    """
+    own: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _IDLE or value is None or (name in _STEPS and value is True):
+            continue
+        if name in _OPTIONS:
+            own[name] = value
+        elif name == "size":
+            own["image_size"] = _sides(value)
+        elif name == "resample":
+            own["interpolation"] = _INTERPOLATION_OF.get(value, value)
+        elif name == "do_normalize":
+            own |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+        elif name in _STEPS:
+            raise ValueError(
+                f"{name}={value!r} is not possible: this processor always resizes and crops images in RGB and brings "
+                "them to [0, 1], where floating-point arrays are already. crop_mode='squash' shows the whole image."
+            )
+        elif (name, value) not in (("rescale_factor", 1 / 255), ("data_format", "channels_first")):
+            raise ValueError(
+                f"An AnteHocImageProcessor has no option {name}={value!r}; its options are {', '.join(_OPTIONS)}."
+            )
+    return own
+
+
+def _sides(size: Any) -> Any:
+    """`image_size` of what transformers calls `size`."""
+    if not hasattr(size, "keys"):
+        return size
+    if set(size.keys()) != {"height", "width"}:
+        raise ValueError(f"size={dict(size)!r} must have height and width; image_size and crop_pct say the rest.")
+    return [size["height"], size["width"]]
+
+
+_INTERPOLATION_OF = {number: name.lower() for name, number in Image.Resampling.__members__.items()}
 
 
 def _checked_channels(name: str, values: Any, default: tuple[float, ...], positive: bool = False) -> list[float]:

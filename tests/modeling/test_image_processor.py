@@ -295,3 +295,42 @@ def test_a_column_of_a_data_set_is_several_images(photo):
     features = datasets.Features({"image": datasets.Image()})
     column = datasets.Dataset.from_dict({"image": [photo, photo.rotate(180)]}, features=features)["image"]
     assert torch.equal(pixels(processor, column), pixels(processor, [photo, photo.rotate(180)]))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"size": {"height": 32, "width": 48}}, {"image_size": [32, 48]}),
+        ({"size": 32}, {"image_size": 32}),
+        ({"image_size": 32}, {"image_size": 32}),
+        ({"resample": 0}, {"interpolation": "nearest"}),
+        ({"resample": Image.Resampling.BILINEAR}, {"interpolation": "bilinear"}),
+        ({"do_normalize": False}, {"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}),
+        ({"image_mean": [0.5, 0.5, 0.5], "do_resize": True, "rescale_factor": 1 / 255}, {"image_mean": [0.5] * 3}),
+    ],
+)
+def test_options_as_transformers_calls_them(tmp_path, photo, given, meant) -> None:
+    """In the class, in `from_pretrained` and for a single call."""
+    processor = AnteHocImageProcessor(image_size=64)
+    processor.save_pretrained(tmp_path)
+    expected = AnteHocImageProcessor(**{"image_size": 64, **meant})(photo, return_tensors="pt").pixel_values
+    before = processor(photo, return_tensors="pt").pixel_values
+    assert not torch.equal(before, expected)
+    for other in (
+        AnteHocImageProcessor(**{"image_size": 64, **given}),
+        AnteHocImageProcessor.from_pretrained(tmp_path, **given),
+    ):
+        assert torch.equal(other(photo, return_tensors="pt").pixel_values, expected)
+    assert torch.equal(processor(photo, return_tensors="pt", device="cpu", **given).pixel_values, expected)
+    assert torch.equal(processor(photo, return_tensors="pt").pixel_values, before)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"do_resize": False}, {"do_rescale": False}, {"crop_size": 32}, {"nonsense": 1}, {"size": {"longest": 9}}],
+)
+def test_options_that_would_be_ignored_are_refused(photo, given) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        AnteHocImageProcessor(**given)
+    with pytest.raises(ValueError, match=next(iter(given))):
+        AnteHocImageProcessor(image_size=64)(photo, **given)
