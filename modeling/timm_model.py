@@ -71,6 +71,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         self.backbone.set_grad_checkpointing(enable)
 
     @classmethod
+    @torch.inference_mode(False)  # weights that learn later must not be made by a service within inference_mode
     def _from_options(cls, make_config: Any, backbone: str, pretrained: bool | str, options: dict[str, Any]) -> Any:
         """A new model.
 
@@ -78,7 +79,6 @@ class TimmPreTrainedModel(PreTrainedModel):
             make_config: the configuration's class, or what makes one of the same options.
             backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.
             pretrained (`bool` or `str`): timm's pretrained weights, from the Hub, or the path of a file of them.
-            options (`dict`): of the configuration.
 
         Raises:
             ValueError: for an unknown or unsuitable backbone or a senseless option.
@@ -115,6 +115,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         return model
 
     @classmethod
+    @torch.inference_mode(False)
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, from safetensors unless `use_safetensors=False` is given (a pickle can run code when it
         is loaded); weights that do not fit are an error, and they end up in aligned memory of their own.
@@ -151,8 +152,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         """The images as the kind of number that the backbone's weights are.
 
         Raises:
-            ValueError: unless the images are (B, 3, H, W) in floating point, and of the size that the model takes
-                where it takes only one.
+            ValueError: unless the images are (B, 3, H, W) in floating point, of the model's size if it takes one only.
         """
         if not isinstance(pixel_values, Tensor) or pixel_values.is_nested:
             kind = "a nested tensor" if isinstance(pixel_values, Tensor) else type(pixel_values).__name__

@@ -86,6 +86,18 @@ def test_a_loaded_model_holds_its_weights_once(build_each, noise, tmp_path):
     assert len(pickle.dumps(loaded)) < 1.1 * len(pickle.dumps(model))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_made_or_loaded_in_inference_mode_learns_outside_of_it(noise, tmp_path, kind):
+    """As a service may load one at its first request."""
+    with torch.inference_mode():
+        model = made(kind, "contributions")
+        model.save_pretrained(tmp_path)
+        loaded = type(model).from_pretrained(tmp_path)
+    for each in (model, loaded):
+        each.prediction(each(noise(1, 64))).sum().backward()
+        assert next(each.backbone.parameters()).grad is not None
+
+
 def pickled(module):
     return pickle.loads(pickle.dumps(module))
 
