@@ -67,8 +67,9 @@ class BackboneConfig(PreTrainedConfig):
         super().__setattr__(key, value)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        count = kwargs.get("num_labels")
-        if count is not None and not (is_whole(count) and count >= 1):
+        if (count := kwargs.get("num_labels")) is None:
+            kwargs.pop("num_labels", None)  # None is as good as not given
+        elif not (is_whole(count) and count >= 1):
             raise ValueError(f"num_labels must be at least 1 and a whole number, not {count!r}.")
         check_count("num_labels", count, optional=True)  # before transformers names a billion of them
         self.id2label = _class_names(self.id2label, self.label2id)

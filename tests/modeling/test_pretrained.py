@@ -184,3 +184,8 @@ def test_labels_of_the_data_set(trained, tmp_path):
     model = from_file(str(tmp_path / "weights.pth"), "test_resnet.r160_in1k")
     assert model.num_labels == 1000
     assert "goldfish" in model.config.id2label[1]
+
+
+def test_no_number_of_classes_is_transformers_default():
+    model = AnteHocForImageClassification.from_backbone("test_resnet", image_size=64, num_labels=None)
+    assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
