@@ -76,7 +76,7 @@ class TimmPreTrainedModel(PreTrainedModel):
         """A new model.
 
         Args:
-            make_config: the configuration's class, or what makes one of the same options.
+            make_config, options: the configuration's class, or what makes one of the same options; the options.
             backbone (`str`): any name of `timm.list_models()`, with or without a pretrained tag.
             pretrained (`bool` or `str`): timm's pretrained weights, from the Hub, or the path of a file of them.
 

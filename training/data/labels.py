@@ -278,6 +278,7 @@ def _classes(feature: object, values: list[Any], kind: str, column: str) -> tupl
 
 
 def _positions(names: Sequence[str]) -> dict[Hashable, int]:
+    """Name → position, or `_SHARED` for a name that stands more than once."""
     counts = Counter(names)
     return {name: index if counts[name] == 1 else _SHARED for index, name in enumerate(names)}
 
