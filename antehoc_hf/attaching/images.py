@@ -42,14 +42,14 @@ class Pictures:
     """
 
     name: str
-    fitted: Rows
-    held_out: Rows
-    choosing: Rows
+    fitted: LazyImages
+    held_out: LazyImages
+    choosing: LazyImages
     skipped: list[str]
     revision: str | None = None
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
+class LazyImages(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Images as the network takes them, read when they are asked for.
 
     Args:
@@ -133,7 +133,7 @@ def load_pictures(
 
     last = 2 * aside if choosing else aside
     chosen = (readable[last:], readable[:aside], readable[aside:last])
-    fitted, judging, others = (Rows(_Values(read, called, positions), encode) for positions in chosen)
+    fitted, judging, others = (LazyImages(_Values(read, called, positions), encode) for positions in chosen)
     return Pictures(name, fitted, judging, others, skipped, revision)
 
 

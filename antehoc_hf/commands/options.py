@@ -171,7 +171,7 @@ class OptionParser(argparse.ArgumentParser):
         raise UsageError(f"{message[:1].upper()}{message[1:]}.")
 
     def unknown(self, word: str, further: Iterable[str] = ()) -> str:
-        """The sentence about a word that belongs to no option; `further` are names beside the parser's own."""
+        """The sentence about a word that belongs to no option; `further` are names of others than the parser's."""
         if not word.startswith("-"):
             return f"{word!r} belongs to no option: options are written --name value."
         flag = word.split("=")[0]
