@@ -27,8 +27,10 @@ def _share(heading: str) -> Measure:
 TASK_METRICS = {
     "accuracy": _share("accuracy ↑"),
     "mean_average_precision": _share("mean average precision ↑"),
+    "shuffled_average_precision": _share("mean average precision with the scores of other images"),
     "exact_match": _share("exact match ↑"),
     "mse": Measure("mean squared error ↓", 4),
+    "mse_of_mean": Measure("mean squared error of one answer for all images, the mean of the labels", 4),
     "mae": Measure("mean absolute error ↓", 4),
     "nme_interocular": Measure("NME by the distance of the eyes ↓", 2, 1.0, " %"),
     "nme_box": Measure("NME by the box ↓", 2, 1.0, " %"),

@@ -26,21 +26,38 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 def mean_average_precision(prediction: EvalPrediction) -> dict[str, float]:
     """`mean_average_precision`: the mean over the classes that occur of the precision at each image of the class,
-    ranked by its logit; `exact_match`: share of images whose whole set of classes is right at probability 0.5. All in
-    [0, 1].
+    ranked by its logit; `shuffled_average_precision`: the same with the scores of other images; `exact_match`: share of
+    images whose whole set of classes is right at probability 0.5. All in [0, 1].
     """
     logits, labels = _arrays(prediction)
     truth = labels > 0.5
-    values = [_average_precision(logits[:, k], truth[:, k]) for k in range(truth.shape[1]) if truth[:, k].any()]
-    mean = float(np.mean(values)) if values else float("nan")
-    return {"mean_average_precision": mean, "exact_match": float(((logits > 0) == truth).all(axis=1).mean())}
+    steps = sorted({max(1, len(logits) * step // 6) for step in range(1, 6)})
+    shuffled = np.mean([_mean_precision(np.roll(logits, step, axis=0), truth) for step in steps])
+    return {
+        "mean_average_precision": _mean_precision(logits, truth),
+        "shuffled_average_precision": float(shuffled),
+        "exact_match": float(((logits > 0) == truth).all(axis=1).mean()),
+    }
 
 
 def errors(prediction: EvalPrediction) -> dict[str, float]:
-    """`mse` and `mae`: mean squared and mean absolute error over images and numbers, in the labels' units."""
+    """`mse` and `mae`: mean squared and mean absolute error over images and numbers, in the labels' units;
+    `mse_of_mean`: that of one answer for all images, the mean of the labels.
+    """
     predicted, labels = _arrays(prediction)
-    difference = predicted.reshape(len(labels), -1) - labels.reshape(len(labels), -1)
-    return {"mse": float(np.square(difference).mean()), "mae": float(np.abs(difference).mean())}
+    numbers = labels.reshape(len(labels), -1)
+    difference = predicted.reshape(len(labels), -1) - numbers
+    return {
+        "mse": float(np.square(difference).mean()),
+        "mse_of_mean": float(numbers.var(axis=0).mean()),
+        "mae": float(np.abs(difference).mean()),
+    }
+
+
+def _mean_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Over the classes that occur; NaN if none does."""
+    values = [_average_precision(scores[:, k], truth[:, k]) for k in range(truth.shape[1]) if truth[:, k].any()]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

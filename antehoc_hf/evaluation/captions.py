@@ -4,6 +4,7 @@ Source: Papineni et al., "BLEU", ACL 2002.
 """
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor
 from antehoc_hf.modeling.configuration_captions import IGNORED
 
 _LONGEST = 4  # BLEU-1 … BLEU-4
-_OFTEN = 10  # times that a word must be said before anything is said of it
+_OFTEN = 10  # times that a word must be said, or images described, before anything is said of them
 _NAMED = 6  # words in a sentence
+_NEARLY_ALL = 0.9  # of the images
+_OTHERS = 10  # images whose references a caption is compared with, next to its own
 
 # Lower case and no punctuation, as captions of Flickr8k are usually trained on and scored; apostrophes within a word
 # stay. The tokenizer of a captioner holds these very steps.
@@ -109,6 +112,58 @@ def not_learned(words: Sequence[str]) -> str:
     more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
     named = ", ".join(words[:_NAMED]) + more
     return f"Words not learned (right no more often than by chance): {named}. Their maps explain nothing."
+
+
+def as_one_caption(captions: Sequence[str], references: Sequence[Sequence[str]]) -> str:
+    """A sentence if the captions say nothing of their images: (nearly) all are the same and mostly not what a person
+    wrote, or their words are in the references of their own images no more often (within two standard errors) than in
+    those of other images.
+
+    Args:
+        captions: N of them, of images that were not trained on.
+        references: for each, one or more.
+
+    Returns:
+        `str`: empty where they depend on the image, and for a single image, which shows neither.
+    """
+    said = [normalise_caption(caption) for caption in captions]
+    count = len(said)
+    if count < 2:
+        return ""
+    nothing = "these maps explain nothing"
+    written = [{normalise_caption(text) for text in own} for own in references]
+    most, times = Counter(said).most_common(1)[0]
+    named = repr(textwrap.shorten(most, 80, placeholder=" …"))
+    fitting = sum(caption == most and most in own for caption, own in zip(said, written, strict=True))
+    if times == count:
+        return f"Every image gets the same caption ({named}): {nothing}."
+    if times >= _NEARLY_ALL * count and fitting < times / 2:
+        return f"Nearly every image gets the same caption ({named}, {times} of {count}): {nothing}."
+    words = [set(caption.split()) for caption in said]
+    known = [{word for text in own for word in text.split()} for own in written]
+    own, others, error = _fit_of_words(words, known)
+    if count < _OFTEN or own - others > 2 * error:
+        return ""
+    shares = f"{own:.0%} and {others:.0%} of their words"
+    return f"Captions fit their own images hardly better than others ({shares}): {nothing}."
+
+
+def _fit_of_words(words: Sequence[set[str]], known: Sequence[set[str]]) -> tuple[float, float, float]:
+    """The mean share of an image's words that it is known by, that by which others are known, and the standard error
+    of their difference.
+    """
+    count = len(words)
+
+    def share(image: int, other: int) -> float:
+        return len(words[image] & known[other]) / max(len(words[image]), 1)
+
+    steps = sorted({max(1, count * step // (_OTHERS + 1)) for step in range(1, _OTHERS + 1)} - {count})
+    own = torch.tensor([share(image, image) for image in range(count)], dtype=torch.float64)
+    others = torch.tensor(
+        [sum(share(image, (image + step) % count) for step in steps) / len(steps) for image in range(count)],
+        dtype=torch.float64,
+    )
+    return float(own.mean()), float(others.mean()), float((own - others).std() / math.sqrt(count))
 
 
 def caption_probability(logits: Tensor, labels: Tensor) -> Tensor:

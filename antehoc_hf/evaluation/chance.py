@@ -23,17 +23,35 @@ def close_to_chance(right: float, classes: int, images: int) -> str:
     return f"Close to chance ({known}): these maps explain nothing."
 
 
-def as_one_answer(error: float, of_mean: float) -> str:
-    """A sentence if the points that a model finds are no better than the same points for every image.
+def as_one_answer(error: float, of_mean: float, what: str = "points", unit: str = " %") -> str:
+    """A sentence if what a model finds is hardly better than the same answer for every image: by less than 5 %.
 
     Args:
-        error (`float`): the normalised mean error of what it finds, in percent.
-        of_mean (`float`): that of the mean of all true points, in percent.
+        error (`float`): the mean error of what it finds, for points the normalised one in percent.
+        of_mean (`float`): that of the mean of all true answers.
+        what, unit (`str`): what it finds, and the unit of the errors.
 
     Returns:
         `str`: empty where the model knows something of the images.
     """
-    if error < of_mean:
+    if error < 0.95 * of_mean:
         return ""
-    known = f"error {error:.1f} %, that of the mean of all true points {of_mean:.1f} %"
-    return f"No better than one answer for all images ({known}): these maps explain nothing."
+    known = f"error {error:.3g}{unit}, that of the mean of all true {what} {of_mean:.3g}{unit}"
+    better = "Hardly better" if error < of_mean else "No better"
+    return f"{better} than one answer for all images ({known}): these maps explain nothing."
+
+
+def as_shuffled(precision: float, of_others: float) -> str:
+    """A sentence if several classes an image are found hardly better than by another image's scores.
+
+    Args:
+        precision (`float`): the mean average precision.
+        of_others (`float`): that of the scores of other images.
+
+    Returns:
+        `str`: empty where the model knows something of the images.
+    """
+    if precision >= min(of_others + min(of_others / 2, 0.1), 1.0):
+        return ""
+    known = f"mean average precision {precision:.2f}, with the scores of other images {of_others:.2f}"
+    return f"Close to chance ({known}): these maps explain nothing."

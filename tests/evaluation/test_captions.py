@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
-from antehoc_hf.evaluation.captions import bleu, caption_probability, normalise_caption, not_learned, unlearned_words
+from antehoc_hf.evaluation.captions import (
+    as_one_caption,
+    bleu,
+    caption_probability,
+    normalise_caption,
+    not_learned,
+    unlearned_words,
+)
 from antehoc_hf.modeling import AnteHocForImageCaptioning
 
 BOS, EOS, PAD = 1, 2, 0
@@ -153,9 +160,11 @@ def test_mistakes():
         evaluate_maps(model, batches(), explainers={"flat": lambda x, y: x[:, :1, 0]}, progress=False)
 
 
+SHOWN = [f"a {colour} bug with a {tail} tail" for colour in ("red", "blue") for tail in ("fan", "sting", "pincer")]
+
+
 def test_words_that_are_said_whatever_the_image_shows():
-    shown = [f"a {colour} bug with a {tail} tail" for colour in ("red", "blue") for tail in ("fan", "sting", "pincer")]
-    references = [[text] for text in 10 * shown]
+    references = [[text] for text in 10 * SHOWN]
     said = [f"a {text[0].split()[1]} bug with a fan tail" for text in references]
     assert unlearned_words(said, references) == ["fan"], "the colours are right, and 'tail' is of every bug"
     assert unlearned_words([text for (text,) in references], references) == []
@@ -166,3 +175,30 @@ def test_words_that_are_said_whatever_the_image_shows():
     assert sentence.startswith("Words not learned (right no more often than by chance): fan.")
     assert "c, d, e, f and 2 more." in not_learned(list("abcdefgh"))
     assert not_learned([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (lambda i, text: "a red bug", "Every image gets the same caption ('a red bug'): these maps explain nothing."),
+        (
+            lambda i, text: "" if i < 55 else text,
+            "Nearly every image gets the same caption ('', 55 of 60): these maps",
+        ),
+        (lambda i, text: SHOWN[5 * i % 7 % 6], "Captions fit their own images hardly better than others ("),
+        (lambda i, text: text.replace("sting", "fan"), ""),
+        (lambda i, text: text, ""),
+    ],
+)
+def test_captions_that_say_nothing_of_their_images(said, words) -> None:
+    texts = 10 * SHOWN
+    sentence = as_one_caption([said(index, text) for index, text in enumerate(texts)], [[text] for text in texts])
+    assert sentence.startswith(words)
+    assert bool(sentence) == bool(words)
+    assert ("these maps explain nothing" in sentence) == bool(words)
+
+
+def test_equal_captions_that_are_right_and_too_few_images_show_nothing() -> None:
+    right = [*19 * ["a dog"], "a cat"]
+    assert as_one_caption(right, [[text] for text in right]) == ""
+    assert as_one_caption(["a dog"], [["a cat"]]) == ""

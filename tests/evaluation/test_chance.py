@@ -2,7 +2,7 @@
 
 import pytest
 
-from antehoc_hf.evaluation.chance import as_one_answer, close_to_chance
+from antehoc_hf.evaluation.chance import as_one_answer, as_shuffled, close_to_chance
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,24 @@ def test_close_to_chance(right: float, classes: int, images: int, close: bool) -
         assert "these maps explain nothing" in sentence
 
 
-@pytest.mark.parametrize(("error", "of_mean", "poor"), [(12.0, 11.9, True), (11.9, 11.9, True), (11.8, 11.9, False)])
-def test_points_no_better_than_one_answer_for_all_images(error: float, of_mean: float, poor: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "of_mean", "words"),
+    [
+        (12.0, 11.9, "No better than one answer for all images (error 12 %"),
+        (11.9, 11.9, "No better"),
+        (11.8, 11.9, "Hardly better"),
+        (11.0, 11.9, ""),
+    ],
+)
+def test_points_no_better_than_one_answer_for_all_images(error: float, of_mean: float, words: str) -> None:
     sentence = as_one_answer(error, of_mean)
-    assert ("these maps explain nothing" in sentence) == poor
-    assert bool(sentence) == poor
+    assert sentence.startswith(words)
+    assert ("these maps explain nothing" in sentence) == bool(words)
+    assert bool(sentence) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("precision", "of_others", "poor"), [(0.3, 0.25, True), (0.36, 0.25, False), (1, 0.96, False)]
+)
+def test_several_classes_found_no_better_than_by_other_images(precision: float, of_others: float, poor: bool) -> None:
+    assert ("these maps explain nothing" in as_shuffled(precision, of_others)) == poor

@@ -326,6 +326,17 @@ def test_a_whole_run_learns_to_say_what_it_sees(finished):
     assert tokenizer.unk_token_id in model.generation_config.suppress_tokens
 
 
+def test_one_caption_for_every_image_is_said_to_explain_nothing(coloured, tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert main(["train", *flags(coloured, folder), "--max_steps", "6", "--map_eval_samples", "0"]) == 0
+    sentence = "Every image gets the same caption ("
+    assert sentence in capsys.readouterr().out
+    assert sentence in (folder / "README.md").read_text()
+    again = ["evaluate", str(folder), "--dataset_name", str(coloured), "--output_dir", str(tmp_path / "again")]
+    assert main([*again, "--map_eval_samples", "2"]) == 0
+    assert sentence in capsys.readouterr().out
+
+
 def test_evaluate_gives_what_the_run_gave(finished, coloured, tmp_path, capsys):
     folder, results = finished
     arguments = ["evaluate", str(folder), "--dataset_name", str(coloured), "--output_dir", str(tmp_path)]

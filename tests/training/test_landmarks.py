@@ -295,7 +295,7 @@ def test_a_run_leaves_a_model_with_its_points(run):
     results = json.loads((run / "model" / "results.json").read_text())
     assert results["task"] == "landmark-detection"
     assert {"nme_box", "auc_8", "failure_rate_8"} <= set(results["metrics"])
-    poor = results["metrics"]["nme_box"] >= results["metrics"]["nme_of_mean_points"]
+    poor = results["metrics"]["nme_box"] >= 0.95 * results["metrics"]["nme_of_mean_points"]
     assert ("these maps explain nothing" in (run / "model" / "README.md").read_text()) == poor
     assert results["maps"]["rows"][0]["scores"]["mask_energy_share_over_area"]["count"] == 8
     config = json.loads((run / "model" / "config.json").read_text())

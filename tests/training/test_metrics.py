@@ -22,6 +22,17 @@ def test_mean_average_precision_by_hand() -> None:
     assert found["exact_match"] == pytest.approx(1 / 3)  # the last image alone
 
 
+def test_mean_average_precision_of_other_images_scores() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((200, 4)) < 0.25).astype(float)
+    metrics = metrics_of("multi_label_classification")
+    knowing = metrics(EvalPrediction(labels - 0.5, labels))
+    assert knowing["mean_average_precision"] == 1
+    assert knowing["shuffled_average_precision"] == pytest.approx(0.3, abs=0.1)
+    guessing = metrics(EvalPrediction(rng.random((200, 4)), labels))
+    assert guessing["mean_average_precision"] == pytest.approx(guessing["shuffled_average_precision"], abs=0.05)
+
+
 def test_equal_scores_share_a_rank() -> None:
     metrics = metrics_of("multi_label_classification")
     logits, labels = np.zeros((4, 1)), np.array([[1.0], [0.0], [0.0], [0.0]])
@@ -33,4 +44,4 @@ def test_equal_scores_share_a_rank() -> None:
 def test_errors_of_a_regression_on_one_number() -> None:
     # (N, 1) against (N,): broadcasting to (N, N) would be wrong without an error.
     found = metrics_of("regression")(EvalPrediction(np.array([[1.0], [3.0]]), np.array([2.0, 5.0])))
-    assert found == {"mse": 2.5, "mae": 1.5}
+    assert found == {"mse": 2.5, "mse_of_mean": 2.25, "mae": 1.5}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from antehoc_hf.evaluation.chance import as_one_answer, close_to_chance
+from antehoc_hf.evaluation.chance import as_one_answer, as_shuffled, close_to_chance
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.data import ImageData
 from antehoc_hf.training.data.targets import TargetSpace
@@ -30,6 +30,8 @@ _MEANS = {
     "token_accuracy": "words right, given those before them",
     "distinct_captions": "of all images",
     "nme_of_mean_points": "of one answer for all images, the mean of the true points",
+    "mse_of_mean": "of one answer for all images, the mean of the true numbers",
+    "shuffled_average_precision": "with the scores of other images",
 }
 
 
@@ -117,11 +119,15 @@ def results_table(results: Results, measured: Sequence[str]) -> str:
 def warning(results: Results) -> str:
     """A sentence if the predictions are such that no map of them can mean anything; empty otherwise."""
     data, metrics, images = results["data"], results["metrics"], results["evaluated_images"]
-    if metrics.get("distinct_captions") == 1 and images > 1:
-        return "Every image gets the same caption: these maps explain nothing."
     error, mean = metrics.get("nme_interocular", metrics.get("nme_box")), metrics.get("nme_of_mean_points")
-    if error is not None and mean is not None and images > 1:
+    if images < 2:
+        return ""
+    if error is not None and mean is not None:
         return as_one_answer(error, mean)
+    if "mse_of_mean" in metrics:
+        return as_one_answer(metrics["mse"], metrics["mse_of_mean"], what="numbers", unit="")
+    if "shuffled_average_precision" in metrics:
+        return as_shuffled(metrics["mean_average_precision"], metrics["shuffled_average_precision"])
     if data.get("problem_type") == "single_label_classification" and "accuracy" in metrics:
         return close_to_chance(metrics["accuracy"], data["num_labels"], images)
     return ""

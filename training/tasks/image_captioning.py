@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from antehoc_hf.commands.errors import UsageError, need
 from antehoc_hf.evaluation import EvaluationSettings
-from antehoc_hf.evaluation.captions import bleu, not_learned, unlearned_words
+from antehoc_hf.evaluation.captions import as_one_caption, bleu, not_learned, unlearned_words
 from antehoc_hf.evaluation.networks import evaluation_mode
 from antehoc_hf.modeling import AnteHocForImageCaptioning, AnteHocImageProcessor
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
@@ -182,8 +182,12 @@ class ImageCaptioning(Task[CaptionSpace, AnteHocForImageCaptioning]):
         references = space.all_references(images.split.dataset)
         metrics = bleu(written, references)
         metrics["distinct_captions"] = len(set(written))
-        self._unlearned = unlearned_words(written, references)
-        warning = not_learned(self._unlearned)
+        warning = as_one_caption(written, references)
+        if warning:  # no word of them means anything
+            self._unlearned = sorted({word for caption in written for word in caption.split()})
+        else:
+            self._unlearned = unlearned_words(written, references)
+            warning = not_learned(self._unlearned)
         if options.count < 1:
             return MeasuredMaps(metrics=metrics, warning=warning)
         settings = EvaluationSettings(target=options.target)
