@@ -26,8 +26,8 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 def mean_average_precision(prediction: EvalPrediction) -> dict[str, float]:
     """`mean_average_precision`: the mean over the classes that occur of the precision at each image of the class,
-    ranked by its logit; `shuffled_average_precision`: the same with the scores of other images; `exact_match`: share of
-    images whose whole set of classes is right at probability 0.5. All in [0, 1].
+    ranked by its logit; `shuffled_average_precision`: the same with the scores of other images; `exact_match`: share
+    of images whose whole set of classes is right at probability 0.5. All in [0, 1].
     """
     logits, labels = _arrays(prediction)
     truth = labels > 0.5
