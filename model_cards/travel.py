@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,25 @@ def travelling_files(folder: Path) -> list[str]:
         folder: of a trained model.
 
     Raises:
-        FolderError: if it is not a model of ours, or something is missing or cut short.
+        FolderError: if it is not a model of ours, or something is missing, cut short or a link to elsewhere.
     """
     config = read_config(folder)
     names = [name for name in _FILES if (folder / name).is_file()]
-    return [*names, *_weights(folder), *_code(folder, config)]
+    names += [*_weights(folder), *_code(folder, config)]
+    check_inside(folder, names)
+    return names
+
+
+def check_inside(folder: Path, names: Iterable[str]) -> None:
+    """Raises a FolderError if a file is a link out of the folder: something else would be made public. In the Hub's
+    cache all files are links, to the blobs next to the folder.
+    """
+    root = folder.resolve()
+    cache = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
+    for name in names:
+        place = (root / name).resolve()
+        if not place.is_relative_to(root) and not place.is_relative_to(cache):
+            raise FolderError(f"{name} in {folder} leads out of it, to {place}: put the file itself there.")
 
 
 def read_config(folder: Path) -> dict[str, object]:

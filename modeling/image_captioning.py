@@ -21,8 +21,7 @@ from .configuration_captions import IGNORED, AnteHocCaptionConfig
 from .map_head import DETAIL_FIELDS, MAP_FIELDS, Explanation, Size, Targets, check_count, map_fields
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
-from .scaling import contribution_map, full_precision, size_of
-from .timm_model import mean_of_known
+from .scaling import contribution_map, full_precision, mean_of_known, size_of
 from .word_maps import checked_token_ids, position_features, word_evidence, word_maps, word_targets, word_worth
 
 

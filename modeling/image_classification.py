@@ -15,7 +15,7 @@ from .configuration_antehoc import AnteHocConfig
 from .map_head import Explanation, Targets, chosen_class, class_targets, class_worth, map_fields
 from .modeling_antehoc import AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
-from .timm_model import mean_of_known, plain
+from .scaling import mean_of_known, plain
 
 IGNORED = -100  # the label of an image without one, as torch has it
 

@@ -13,7 +13,7 @@ from .configuration_landmarks import AnteHocLandmarkConfig
 from .map_head import Explanation, Targets, checked_class, map_fields
 from .modeling_antehoc import AnteHocModel, AnteHocPreTrainedModel, PredictionKind
 from .phases import Phase
-from .timm_model import mean_of_known, plain
+from .scaling import mean_of_known, plain
 
 # Where smooth L1 turns from square to straight: a pixel of an image of 100. At PyTorch's 1 it would be half the mean
 # squared error, as coordinates lie in [0, 1].

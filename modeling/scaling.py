@@ -1,7 +1,8 @@
-"""Sizes and ranges of maps: resizing that is fast on a CPU, grids of patches, and stretching to [0, 1]."""
+"""Numbers as tensors, and sizes and ranges of maps: resizing that is fast on a CPU, grids of patches, stretching."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -200,3 +201,37 @@ def scaled_vectors(weight: Tensor, exclusive: bool, classes: Tensor | None = Non
     squared_length = torch.linalg.vector_norm(weight).square() - len(weight) * common.square().sum()
     wanted = weight if classes is None else weight[classes]
     return (wanted - common) * torch.rsqrt((squared_length / len(weight)).clamp_min(0) + 1e-12)
+
+
+def plain(values: Any, name: str, like: Tensor) -> Tensor:
+    """Numbers as a tensor that can be computed with: of lists, arrays, and tensors of any layout, also those made
+    within `torch.inference_mode`.
+
+    Args:
+        values: any of these.
+        name (`str`): what an error calls them.
+        like (`Tensor`): stands where they are to be used with it.
+
+    Raises:
+        ValueError: if they are no real numbers.
+    """
+    if not isinstance(values, Tensor):
+        try:
+            values = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise ValueError(f"{name} must be a tensor of numbers, not {type(values).__name__}.") from None
+    if values.is_nested or values.is_complex() or (values.is_meta and not like.is_meta):
+        kind = "a nested tensor" if values.is_nested else "without values" if values.is_meta else str(values.dtype)
+        raise ValueError(f"{name} must be a tensor of real numbers, and these are {kind}.")
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.layout != torch.strided:
+        values = values.to_dense()
+    if not torch.compiler.is_compiling() and values.is_inference() and not torch.is_inference_mode_enabled():
+        values = values.clone()  # nothing could learn from them
+    return values  # type: ignore[no-any-return]
+
+
+def mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
+    """A loss that is a mean, or 0 where nothing was there to take the mean of: NaN would spoil every weight."""
+    return torch.where(known.any(), loss, torch.zeros_like(loss))

@@ -1,8 +1,9 @@
 """A timm network at home in transformers: what every model of this project shares, whatever it explains."""
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
 
 from .backbone import (
     check_classifier,
@@ -25,8 +27,11 @@ from .backbone import (
     reason_of,
     supports_gradient_checkpointing,
 )
+from .scaling import plain
 
 logger = logging.getLogger(__name__)
+
+_OF_CHECKPOINTS = (".json", ".safetensors", ".txt", ".py", ".md", ".png")  # suffixes of what is read, or pushed
 
 
 class TimmPreTrainedModel(PreTrainedModel):
@@ -130,14 +135,16 @@ class TimmPreTrainedModel(PreTrainedModel):
         kwargs.setdefault("use_safetensors", True)
         folder = args[0] if args else kwargs.get("pretrained_model_name_or_path")
         with_report, tolerant = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
-        with explained_damage(folder):
+        where = {key: kwargs[key] for key in ("subfolder", "revision", "cache_dir") if kwargs.get(key)}
+        with explained_damage(folder, **where):
             loaded: Any = super().from_pretrained(
                 *args, **kwargs, output_loading_info=True, ignore_mismatched_sizes=True
             )
         model, report = loaded
         if report["mismatched_keys"] and not tolerant:
             raise ValueError(mismatch_sentence(str(folder), report["mismatched_keys"]))
-        forget_fresh_values(model)
+        for kept in ("_fresh_values", "_module_names"):  # see `restore_missing`
+            model.__dict__.pop(kept, None)
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
@@ -181,40 +188,6 @@ class TimmPreTrainedModel(PreTrainedModel):
             )
         weights = next((weight for weight in self.backbone.parameters() if weight.is_floating_point()), pixel_values)
         return plain(pixel_values, "pixel_values", weights).to(weights.dtype)
-
-
-def plain(values: Any, name: str, like: Tensor) -> Tensor:
-    """Numbers as a tensor that can be computed with: of lists, arrays, and tensors of any layout, also those made
-    within `torch.inference_mode`.
-
-    Args:
-        values: any of these.
-        name (`str`): what an error calls them.
-        like (`Tensor`): stands where they are to be used with it.
-
-    Raises:
-        ValueError: if they are no real numbers.
-    """
-    if not isinstance(values, Tensor):
-        try:
-            values = torch.as_tensor(values)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise ValueError(f"{name} must be a tensor of numbers, not {type(values).__name__}.") from None
-    if values.is_nested or values.is_complex() or (values.is_meta and not like.is_meta):
-        kind = "a nested tensor" if values.is_nested else "without values" if values.is_meta else str(values.dtype)
-        raise ValueError(f"{name} must be a tensor of real numbers, and these are {kind}.")
-    if values.is_quantized:
-        values = values.dequantize()
-    if values.layout != torch.strided:
-        values = values.to_dense()
-    if not torch.compiler.is_compiling() and values.is_inference() and not torch.is_inference_mode_enabled():
-        values = values.clone()  # nothing could learn from them
-    return values  # type: ignore[no-any-return]
-
-
-def mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
-    """A loss that is a mean, or 0 where nothing was there to take the mean of: NaN would spoil every weight."""
-    return torch.where(known.any(), loss, torch.zeros_like(loss))
 
 
 # -- weights from elsewhere ------------------------------------------------------------------------------------
@@ -321,16 +294,52 @@ def pretrained_labels(backbone: str, weights: dict[str, Any] | None = None) -> d
     }
 
 
-@contextmanager
-def explained_damage(name: Any) -> Iterator[None]:
-    """Turns the failure to read a checkpoint's weights into one sentence.
+def check_inside(name: Any, **where: Any) -> None:
+    """Raises an OSError if a checkpoint leads out of its folder, by a link or in the index of its weights: who made it
+    could have others read and share what is theirs. A repository in the Hub's cache counts as one folder.
 
     Args:
         name: folder or Hub name of the checkpoint.
+        where: `subfolder`, `revision` and `cache_dir`, as of `from_pretrained`.
+    """
+    folder = Path(str(name), where.get("subfolder", ""))
+    if not folder.is_dir():
+        index = None
+        with suppress(OSError):  # what is missing is said by whoever loads it
+            index = cached_file(str(name), SAFE_WEIGHTS_INDEX_NAME, local_files_only=True, **where)
+        if index is None:
+            return
+        folder = Path(index).parent
+    root = folder.resolve()
+    cache = next((parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"), root)
+    inside = [path for path in folder.iterdir() if path.suffix in _OF_CHECKPOINTS and path.is_file()]
+    for files_of in (lambda path: [path], _files_in):  # the index itself first
+        for path in inside:
+            for place in map(Path.resolve, files_of(path)):
+                if not place.is_relative_to(root) and not place.is_relative_to(cache):
+                    raise OSError(f"{path.name} in {str(name)!r} leads out of it, to {place}: put the file there.")
+
+
+def _files_in(index: Path) -> list[Path]:
+    """Those that an index of weights names; none of other files, and of a damaged one."""
+    try:
+        names = json.loads(index.read_bytes())["weight_map"].values() if index.name.endswith(".index.json") else ()
+        return [index.parent / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+@contextmanager
+def explained_damage(name: Any, **where: Any) -> Iterator[None]:
+    """Turns the failure to read a checkpoint's weights into one sentence.
+
+    Args:
+        name, where: as of [`check_inside`].
 
     Raises:
-        OSError: if they are cut short or damaged, or there are none but pickled ones.
+        OSError: if they are cut short or damaged, or lie elsewhere, or there are none but pickled ones.
     """
+    check_inside(name, **where)
     try:
         yield
     except (OSError, UnpicklingError) as error:
@@ -346,15 +355,11 @@ def explained_damage(name: Any) -> Iterator[None]:
             f"The weights in {str(name)!r} are cut short or damaged ({error}): save the model again, or download it "
             "again with force_download=True."
         ) from error
+    check_inside(name, **where)  # of a name on the Hub the index has just been fetched
 
 
 def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> str:
-    """What to say of weights of another shape than the model's.
-
-    Args:
-        name: folder or Hub name of the checkpoint.
-        mismatched: of each such weight the name, its shape in the file and its shape in the model.
-    """
+    """What to say of weights of another shape: each by its name, its shape in the file and its shape in the model."""
     (weight, there, here), *others = sorted(mismatched)
     more = f" (and {len(others)} more)" if others else ""
     return (
@@ -362,12 +367,6 @@ def mismatch_sentence(name: str, mismatched: Iterable[tuple[str, Iterable[int], 
         f"{list(here)} in the model{more}. Leave out the options that differ from the checkpoint's (image_size among "
         "them, which not every backbone can change), or begin these weights anew with ignore_mismatched_sizes=True."
     )
-
-
-def forget_fresh_values(model: nn.Module) -> None:
-    """Drops what [`restore_missing`] kept while a checkpoint was loaded."""
-    model.__dict__.pop("_fresh_values", None)
-    model.__dict__.pop("_module_names", None)
 
 
 def restore_missing(model: nn.Module, module: nn.Module, build: Callable[[], nn.Module]) -> None:

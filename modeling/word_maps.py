@@ -18,8 +18,7 @@ from torch import Tensor
 from .caption_decoder import CaptionDecoder
 from .configuration_captions import IGNORED
 from .map_head import Targets
-from .scaling import minmax, resize
-from .timm_model import plain
+from .scaling import minmax, plain, resize
 
 # Decoder rows (images × positions) at a time: bounds the memory of their logits.
 _ROWS = 1024

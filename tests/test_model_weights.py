@@ -9,12 +9,19 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ConvNextImageProcessor,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+)
 
 from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
 from antehoc_hf.cli import main
 from antehoc_hf.demo.models import load_demo_model
 from antehoc_hf.model_cards.card import weights_digest
+from antehoc_hf.model_cards.travel import FolderError, travelling_files
 
 
 @pytest.fixture
@@ -194,3 +201,72 @@ def test_a_pickle_with_code_as_pretrained_weights(tmp_path):
         AnteHocForImageClassification.from_backbone("test_resnet", pretrained=str(tmp_path / "weights.pth"))
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def led_out(folder, how):
+    """The model's weights, or another of its files, taken out of its folder, which still names them."""
+    model, kept = folder / "model", folder / "kept"
+    kept.mkdir()
+    if how.startswith("link "):
+        file = how.removeprefix("link ")
+        (model / file).rename(kept / file)
+        (model / file).symlink_to(kept / file)
+        return
+    (model / "model.safetensors").rename(kept / "x.safetensors")
+    (model / "by-link").symlink_to(kept)
+    place = {"upwards": "../kept", "absolute": str(kept), "by a linked folder": "by-link"}[how] + "/x.safetensors"
+    weight_map = dict.fromkeys(load_file(kept / "x.safetensors"), place)
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "how", ["upwards", "absolute", "by a linked folder", "link model.safetensors", "link config.json"]
+)
+def test_no_file_of_a_model_leads_out_of_its_folder(folder, capsys, how):
+    led_out(folder, how)
+    with pytest.raises(OSError, match=r"leads out of it, to .*kept"):
+        AnteHocForImageClassification.from_pretrained(folder / "model")
+    for command in commands(folder):
+        assert main(command) in (1, 2), command
+        said(capsys, "leads out of it, to ")
+    with pytest.raises(FolderError, match=r"lacks its weights|leads out"):
+        travelling_files(folder / "model")
+
+
+def test_a_card_that_is_a_link_is_not_pushed(folder):
+    (folder / "secret").write_text("do not publish")
+    (folder / "model" / "README.md").symlink_to(folder / "secret")
+    with pytest.raises(FolderError, match=r"README.md in .* leads out of it"):
+        travelling_files(folder / "model")
+
+
+def test_models_of_others_that_name_weights_elsewhere(folder, capsys):
+    network = TimmWrapperForImageClassification(TimmWrapperConfig(architecture="test_resnet", num_labels=3))
+    network.save_pretrained(folder / "model2")
+    torch.save(network.timm_model.state_dict(), folder / "secret.pth")
+    config = json.loads((folder / "model2" / "config.json").read_text())
+    config["model_args"] = {"checkpoint_path": str(folder / "secret.pth")}
+    (folder / "model2" / "config.json").write_text(json.dumps(config))
+    assert (
+        main(["explain", str(folder / "photo.png"), "--model", str(folder / "model2"), "-o", str(folder / "o")]) == 2
+    )
+    said(capsys, "names weights elsewhere (model_args: checkpoint_path)")
+
+
+def test_a_repository_in_the_cache_of_the_hub_is_one_folder(folder):
+    """There every file is a link to a blob."""
+    snapshot, blobs = folder / "models--a--b" / "snapshots" / "0123", folder / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate((folder / "model").iterdir()):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    (folder / "by-link").symlink_to(snapshot)
+    for place in (snapshot, folder / "by-link"):
+        AnteHocForImageClassification.from_pretrained(place)
+        assert "model.safetensors" in travelling_files(place)
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(folder / "photo.png")
+    with pytest.raises(OSError, match=r"config.json in .* leads out of it"):
+        AnteHocForImageClassification.from_pretrained(snapshot)

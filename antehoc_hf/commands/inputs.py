@@ -24,6 +24,7 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.modeling.backbone import hub_in_one_try
+from antehoc_hf.modeling.timm_model import check_inside
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
@@ -92,6 +93,7 @@ def model_config(name: str | Path) -> Any:
         raise UsageError(f"{name} holds no model (there is no config.json): {hint}.")
     if folder.is_file():
         raise UsageError(f"{name} is a file: name the folder of a model.")
+    check_inside(name)
     try:
         with hub_in_one_try(not folder.is_dir()):
             if not folder.is_dir():
@@ -118,6 +120,11 @@ def load_model(name: str) -> tuple[Any, Any]:
     """
     config = model_config(name)
     model_class = _class_of(config)
+    elsewhere = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"} & set(
+        vars(config).get("model_args") or ()
+    )
+    if elsewhere:
+        raise UsageError(f"config.json of {name} names weights elsewhere (model_args: {min(elsewhere)}): remove that.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     processor = load_processor(name)
     return load_weights(model_class, name).to(device).eval(), processor

@@ -23,7 +23,7 @@ from antehoc_hf.explainers.targets import (
     chosen_points,
     class_names,
 )
-from antehoc_hf.modeling.timm_model import plain
+from antehoc_hf.modeling.scaling import plain
 
 Kind = Literal["classes", "landmarks", "captions"]
 

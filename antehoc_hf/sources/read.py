@@ -14,7 +14,7 @@ from torch import nn
 from antehoc_hf.commands.errors import in_a_sentence
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
 from antehoc_hf.modeling.configuration_antehoc import backbone_defaults, check_backbone_kwargs
-from antehoc_hf.modeling.timm_model import pretrained_labels
+from antehoc_hf.modeling.timm_model import check_inside, pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.hub import fetched
 from antehoc_hf.sources.module import as_mapping, as_names, imagenet_names, of_module
@@ -142,6 +142,7 @@ def _refuse_what_is_elsewhere(folder: Path, origin: str) -> None:
         outside = [name for name in names if Path(str(name)).name != name or not (folder / str(name)).is_file()]
         if outside:
             raise ValueError(f"{index.name} in {origin} names a file that is not in the folder: {outside[0]!r}.")
+    check_inside(folder)
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pth", ".pt", ".ckpt"))
     if pickles and not any(folder.glob("*.safetensors")):
         raise ValueError(
