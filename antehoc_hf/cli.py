@@ -11,23 +11,11 @@ from importlib import import_module
 from typing import Any
 
 from antehoc_hf import __version__
+from antehoc_hf.commands import COMMANDS
 from antehoc_hf.commands.errors import UsageError, raised_by_us
 
 USER_ERROR, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-# Each is a module of `antehoc_hf.commands`.
-COMMANDS: dict[str, str] = {
-    "attach": "put a map on a finished classifier, unchanged, from images without labels",
-    "train": "train a model on a data set, by flags or a recipe",
-    "evaluate": "measure a model's maps next to maps that explain nothing",
-    "benchmark": "compute the paper's tables and figures again",
-    "explain": "show what a model looked at in images, by several methods side by side",
-    "regions": "cut out what a model looked at in a folder of images, a gallery for each class",
-    "demo": "open a page that shows what models look at in your images, or write it as a Space",
-    "push": "put a trained model on the Hub, with its code and its card",
-    "export": "write a model as ONNX, with logits and map as outputs",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +125,7 @@ def _show_one_bar() -> None:
 
 def usage() -> str:
     """What `antehoc --help` prints."""
-    lines = [f"  {name:10}{description}" for name, description in COMMANDS.items()]
+    lines = [f"  {name:10}{description}" for name, (description, _) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: antehoc COMMAND [options]",
@@ -179,13 +167,14 @@ def _disk_is_full(error: OSError) -> bool:
 
 def _about_the_hub(error: Exception) -> str | None:
     """If the Hub or the way to it is behind an error that is not ours: what is wrong there, in our words."""
-    if isinstance(error, UsageError):
+    cause: BaseException | None = error.__cause__ or error.__context__
+    if isinstance(error, UsageError) or (cause is None and raised_by_us(error)):
         return None
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
     from antehoc_hf.model_cards.errors import explain
 
-    cause: BaseException | None = error
+    cause = error
     while cause is not None and not isinstance(cause, HTTPError | OfflineModeIsEnabled):
         cause = cause.__cause__ or cause.__context__
     return None if cause is None else f"It could not be had from the Hub: {explain(cause)}."

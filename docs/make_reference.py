@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _room(name: str, told: set[int]) -> str:
 def _entry(name: str, thing: Any) -> str:
     if inspect.isclass(thing) or inspect.isfunction(thing):
         return f"\n### `{name}`\n\n```text\n{_call(name, thing)}\n```\n\n{_first_paragraph(thing)}\n"
-    if isinstance(thing, dict):
+    if isinstance(thing, Mapping):
         return f"\n### `{name}`\n\nNames: {', '.join(f'`{key}`' for key in thing)}.\n"
     return f"\n### `{name}`\n\nA {type(thing).__name__}.\n"
 

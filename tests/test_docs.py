@@ -19,7 +19,8 @@ from antehoc_hf import (
     AnteHocForLandmarkDetection,
     AnteHocImageProcessor,
 )
-from antehoc_hf.cli import COMMANDS, main
+from antehoc_hf.cli import main
+from antehoc_hf.commands import COMMANDS
 from antehoc_hf.evaluation.metric import METRICS
 from antehoc_hf.training.data.captions import build_tokenizer
 

@@ -62,11 +62,7 @@ class AttachArguments:
 
 def parse(argv: Sequence[str]) -> AttachArguments:
     """The options; see [`OptionParser`] for the errors."""
-    parser = OptionParser(
-        AttachArguments,
-        prog="antehoc attach",
-        description="Puts a map on a finished classifier, without labels and without changing what it predicts.",
-    )
+    parser = OptionParser(AttachArguments, prog="antehoc attach")
     return parser.parse(argv, AttachArguments)[0]
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from antehoc_hf.commands.errors import UsageError, check_least, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_explainers, check_least
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
+from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.paper.protocols import DATA_SETS, PROTOCOLS
 
 
@@ -27,14 +28,14 @@ class BenchmarkArguments:
         None, "Of these, how many for insertion, deletion, ROAD and noise. By default the recipe's."
     )
     explainers: list[str] = option(
-        ["grad-cam", "grad-cam++", "score-cam"], "Methods next to ours; a wrong name lists them all."
+        ["grad-cam", "grad-cam++", "score-cam"], f"Methods next to ours, of {', '.join(EXPLAINERS)}."
     )
     output_dir: str = option("benchmark", "Folder for networks, cells, tables and figures.", short="-o")
     overwrite: bool = overwrite_option()
     progress: bool = option(True, "Show progress bars.")
 
     def __post_init__(self) -> None:
-        need_packages_of(self.explainers)
+        check_explainers(self.explainers)
         for name, allowed in (("table", (1, 2, 3, 4, 5)), ("figure", (1, 3, 4, 5)), ("dataset", tuple(DATA_SETS))):
             wrong = [value for value in getattr(self, name) if value not in allowed]
             if wrong:

@@ -14,7 +14,6 @@ import torch
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.output import output_folder
-from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.paper.cells import Bench, CellStore
 from antehoc_hf.paper.figures import draw
 from antehoc_hf.paper.landmarks import parts_table
@@ -42,8 +41,6 @@ def benchmark_paper(options: BenchmarkArguments) -> dict[str, Any]:
         ValueError: for options or data that make no sense, in one sentence.
         OSError: if something cannot be read or written.
     """
-    for name in options.explainers:
-        check_explainer(name)
     protocol = protocol_named(options.recipe)
     protocol = replace(
         protocol,

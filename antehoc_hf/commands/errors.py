@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from antehoc_hf.explainers.registry import check_explainer
+
 _OF_CAPTUM = ("integrated-gradients", "leave-one-out", "shapley-sampling", "kernel-shap")
 
 
@@ -72,9 +74,10 @@ def need(package: str, extra: str, what: str) -> None:
         raise UsageError(f"{what} needs the package {package}: install it with `pip install 'antehoc-hf[{extra}]'`.")
 
 
-def need_packages_of(explainers: Sequence[str]) -> None:
-    """The same for explanation methods by name."""
-    for name in explainers:
+def check_explainers(names: Sequence[str]) -> None:
+    """The same for explanation methods by name; raises a ValueError if there is no such method."""
+    for name in names:
+        check_explainer(name)
         if name in _OF_CAPTUM:
             need("captum", "explainers", name)
         if name == "kernel-shap":

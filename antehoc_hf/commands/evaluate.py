@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_least, check_model, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_explainers, check_least, check_model
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
+from antehoc_hf.explainers import EXPLAINERS
 from antehoc_hf.training.runs.options import TASK_ARGUMENTS, DataArguments
 
 
@@ -25,7 +26,7 @@ class EvaluateArguments:
     map_eval_samples: int = option(1000, "Images on which the maps are measured.")
     insertion_deletion_images: int = option(0, "Of these, how many for insertion and deletion, which are slow.")
     mask_column: str | None = option(None, "Column with masks of the true evidence, to measure localisation.")
-    explainers: list[str] = option([], "Methods measured next to the model's map; a wrong name lists them all.")
+    explainers: list[str] = option([], f"Methods measured next to the model's map, of {', '.join(EXPLAINERS)}.")
     target: Literal["label", "prediction"] = option(
         "label", "The class that is watched: the label, or what the model predicts."
     )
@@ -40,7 +41,7 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        need_packages_of(self.explainers)
+        check_explainers(self.explainers)
         least = {"batch_size": 1, "workers": 0, "map_eval_samples": 1, "insertion_deletion_images": 0}
         check_least(self, least)
         if self.sanity_images < 0 or not all(0 < share <= 1 for share in self.noise_shares):

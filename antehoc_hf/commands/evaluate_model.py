@@ -18,7 +18,6 @@ from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
-from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.model_cards.measured import add_measures, check_measurable
 from antehoc_hf.model_weights import load_weights
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -58,8 +57,6 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     check_apart(folder, str(given.data.dataset_name))
-    for name in options.explainers:
-        check_explainer(name)
     with output_folder(folder, (RESULTS_FILE, FIGURE_FILE), options.overwrite):
         return _evaluate(given, folder)
 

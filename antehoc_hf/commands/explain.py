@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_images, check_least, check_model, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_explainers, check_images, check_least, check_model
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
+from antehoc_hf.explainers import EXPLAINERS
 
 
 @dataclass
@@ -22,7 +23,7 @@ class ExplainArguments:
     images: list[str] = option(
         [], "Image files, and folders of them. Without a model two drawn bugs.", positional="IMAGE…"
     )
-    explainers: list[str] = option(["antehoc", "grad-cam"], "Methods by name; a wrong one lists them all.")
+    explainers: list[str] = option(["antehoc", "grad-cam"], f"Methods of {', '.join(EXPLAINERS)}.")
     target: str | None = option(
         None, "Class (index or name), landmark or group. By default the model's own prediction of each image."
     )
@@ -43,7 +44,7 @@ class ExplainArguments:
     on_bad_image: Literal["stop", "skip"] = option("stop", "'skip': name images that cannot be read and go on.")
 
     def __post_init__(self) -> None:
-        need_packages_of(self.explainers)
+        check_explainers(self.explainers)
         check_least(self, {"batch_size": 1})
         if not self.explainers:
             raise UsageError("There is no explainer: name some with --explainers, such as antehoc and grad-cam.")

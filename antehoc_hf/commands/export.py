@@ -34,9 +34,7 @@ class ExportArguments:
 
 def parse(argv: Sequence[str]) -> ExportArguments:
     """The options; see [`OptionParser`] for the errors."""
-    parser = OptionParser(
-        ExportArguments, prog="antehoc export", description="Writes a model as ONNX or torch.export."
-    )
+    parser = OptionParser(ExportArguments, prog="antehoc export")
     return parser.parse(argv, ExportArguments)[0]
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from antehoc_hf.commands import COMMANDS
 from antehoc_hf.commands.errors import UsageError
 
 T = TypeVar("T")
@@ -88,20 +89,13 @@ class OptionParser(argparse.ArgumentParser):
 
     Args:
         groups: the dataclasses.
-        prog (`str`): the command, such as `antehoc explain`.
-        description, epilog (`str`): what stands before and after the options.
+        prog (`str`): the command, such as `antehoc explain`; what it does and an example stand before the options.
+        epilog (`str`): what stands after them.
         defaults: values that hold in place of the dataclasses' own.
     """
 
-    def __init__(
-        self,
-        *groups: type,
-        prog: str,
-        description: str = "",
-        epilog: str = "",
-        defaults: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(prog, description=description, epilog=epilog, allow_abbrev=False, add_help=False)
+    def __init__(self, *groups: type, prog: str, epilog: str = "", defaults: Mapping[str, Any] | None = None) -> None:
+        super().__init__(prog, epilog=epilog, allow_abbrev=False, add_help=False)
         self.options: dict[str, Option] = {}
         self.defaults = dict(defaults or {})
         for declared in (declared for group in groups for declared in options_of(group)):
@@ -134,12 +128,17 @@ class OptionParser(argparse.ArgumentParser):
         positional = self._positional()
         words = [_underscored(word) for word in argv]
         first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+        several = positional is not None and "nargs" in (_reader(positional.kind) or {})
         if positional is not None and first:
-            several = "nargs" in (_reader(positional.kind) or {})
             leading = [f"--{positional.name}", *words[:first]] if several else [f"--{positional.name}={words[0]}"]
             words = [*leading, *(words[first:] if several else words[1:])]
         namespace, unknown = self.parse_known_args(words)
-        return vars(namespace), unknown
+        values = vars(namespace)
+        # Words after an option that takes one value: they can be nothing else.
+        alone = unknown and (several or len(unknown) == 1) and not any(word.startswith("-") for word in unknown)
+        if positional is not None and positional.name not in values and alone:
+            values[positional.name], unknown = (unknown if several else unknown[0]), []
+        return values, unknown
 
     def parse(self, argv: Sequence[str], *classes: type[T]) -> list[T]:
         """One instance of each dataclass; see [`OptionParser.read`] for the errors."""
@@ -197,8 +196,8 @@ class OptionParser(argparse.ArgumentParser):
         needed = [one.name for one in self.options.values() if one.default is MISSING and one is not positional]
         usage += [f"--{name} {name.upper()}" for name in needed]
         lines = [f"usage: {' '.join(usage)} [options]", ""]
-        if self.description:
-            lines += [*textwrap.wrap(self.description, _WIDTH), ""]
+        about, example = COMMANDS[self.prog.split()[1]]
+        lines += [*textwrap.wrap(f"{about[:1].upper()}{about[1:]}.", _WIDTH), f"Example: antehoc {example}", ""]
         title = ""
         for declared in sorted(self.options.values(), key=lambda one: one is not positional):
             if not (everything or declared.everyday):

@@ -24,7 +24,6 @@ from antehoc_hf.commands.output import output_folder
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.concepts.regions import Region
 from antehoc_hf.explainers import Explainer
-from antehoc_hf.explainers.registry import check_explainer
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization.gallery import gallery
 
@@ -46,7 +45,6 @@ def region_galleries(options: RegionArguments) -> dict[str, Any]:
         OSError: if the model cannot be loaded.
     """
     folder = Path(options.output_dir)
-    check_explainer(options.explainer)
     paths = image_files(options.images, options.output_dir)
     labels = getattr(model_config(options.model), "id2label", None) or {}
     files = dict(zip(labels, _file_names(list(labels.values())), strict=True))

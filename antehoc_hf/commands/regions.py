@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_images, check_least, check_model, need, need_packages_of
+from antehoc_hf.commands.errors import UsageError, check_explainers, check_images, check_least, check_model, need
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
+from antehoc_hf.explainers import EXPLAINERS
 
 
 @dataclass
@@ -17,7 +18,7 @@ class RegionArguments:
 
     model: str = option(help="Folder or Hub name of a classifier: one of ours, or any other.")
     images: list[str] = option([], "Image files, and folders of them.", positional="IMAGE…")
-    explainer: str = option("antehoc", "Method by name; a wrong one lists them all.")
+    explainer: str = option("antehoc", f"One method of {', '.join(EXPLAINERS)}.")
     threshold: float = option(0.8, "Of the map, stretched to [0, 1]; the paper's is 0.8.")
     least_area: float = option(0.002, "Smaller parts are left out; a share of the image.")
     per_class: int = option(24, "Regions in a class's gallery.")
@@ -28,7 +29,7 @@ class RegionArguments:
 
     def __post_init__(self) -> None:
         need("scipy", "concepts", "Cutting out regions")
-        need_packages_of([self.explainer])
+        check_explainers([self.explainer])
         check_least(self, {"batch_size": 1, "per_class": 1, "least_area": 0})
         if not 0 < self.threshold <= 1 or self.least_area > 1:
             raise UsageError("threshold must lie in (0, 1] and least_area, a share of the image, in [0, 1].")

@@ -1,36 +1,65 @@
-"""The explanation methods by name."""
+"""The explanation methods by name. A method is imported when it is asked for, so that names are checked at once."""
 
+from __future__ import annotations
+
+import re
+from collections import UserDict
 from difflib import get_close_matches
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from antehoc_hf.explainers.base import Explainer
-from antehoc_hf.explainers.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, ScoreCam
-from antehoc_hf.explainers.coalition_regression import CoalitionRegression
-from antehoc_hf.explainers.controls import AnteHoc, Center, Constant, Random, Sobel
-from antehoc_hf.explainers.integrated_grad_cam import IntegratedGradCam
-from antehoc_hf.explainers.integrated_gradients import IntegratedGradients
-from antehoc_hf.explainers.patches import KernelShap, LeaveOneOut, ShapleySampling
-from antehoc_hf.explainers.rise import Rise
-from antehoc_hf.explainers.sise import AdaSise, Sise
+    from antehoc_hf.explainers.base import Explainer
+
+
+class _Explainers(UserDict[str, Any]):
+    """Name → class; ours are written as `module.Class`."""
+
+    def __getitem__(self, name: str) -> type[Explainer]:
+        found = super().__getitem__(name)
+        if isinstance(found, str):
+            module, _, attribute = found.partition(".")
+            self.data[name] = found = getattr(import_module(f"antehoc_hf.explainers.{module}"), attribute)
+        return found  # type: ignore[no-any-return]
+
 
 # A class of one's own takes part under any name: EXPLAINERS["mine"] = Mine.
-EXPLAINERS: dict[str, type[Explainer]] = {
-    explainer.name: explainer
-    for explainer in (
-        *(AnteHoc, GradCam, GradCamPlusPlus, LayerCam, HiResCam, ScoreCam, IntegratedGradCam, Sise, AdaSise),
-        *(IntegratedGradients, Rise, LeaveOneOut, ShapleySampling, KernelShap, CoalitionRegression),
-        *(Constant, Random, Center, Sobel),
-    )
-}
+EXPLAINERS = _Explainers(
+    {
+        "antehoc": "controls.AnteHoc",
+        "grad-cam": "cam.GradCam",
+        "grad-cam++": "cam.GradCamPlusPlus",
+        "layer-cam": "cam.LayerCam",
+        "hires-cam": "cam.HiResCam",
+        "score-cam": "cam.ScoreCam",
+        "integrated-grad-cam": "integrated_grad_cam.IntegratedGradCam",
+        "sise": "sise.Sise",
+        "ada-sise": "sise.AdaSise",
+        "integrated-gradients": "integrated_gradients.IntegratedGradients",
+        "rise": "rise.Rise",
+        "leave-one-out": "patches.LeaveOneOut",
+        "shapley-sampling": "patches.ShapleySampling",
+        "kernel-shap": "patches.KernelShap",
+        "coalition-regression": "coalition_regression.CoalitionRegression",
+        "constant": "controls.Constant",
+        "random": "controls.Random",
+        "center": "controls.Center",
+        "sobel": "controls.Sobel",
+    }
+)
 
 
 def check_explainer(name: str) -> None:
-    """Raises a ValueError if there is no such method."""
+    """Raises a ValueError if there is no such method, with those that are spelled much like it, or all."""
     if not isinstance(name, str) or name not in EXPLAINERS:
-        near = get_close_matches(str(name), EXPLAINERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPLAINERS)}."
+        plain = {known.replace("-", ""): known for known in EXPLAINERS}
+        word = re.sub(r"[^a-z+]", "", str(name).lower())
+        near = [one for one in plain if word and word in one][:3] or get_close_matches(word, plain, n=3)
+        near = [word] if word in plain else near
+        hint = " or ".join(repr(plain[one]) for one in near)
+        hint = f"did you mean {hint}?" if near else f"there are {', '.join(EXPLAINERS)}."
         raise ValueError(f"There is no explainer {name!r}: {hint}")
 
 

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from antehoc_hf import cli
-from antehoc_hf.commands import errors
+from antehoc_hf.commands import COMMANDS, errors
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,29 @@ def test_help_of_a_command_shows_what_it_needs(capsys: pytest.CaptureFixture[str
     assert re.search(r"--model .*\n.*\(required\)", regions)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_begins_with_what_a_command_does_and_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    does, example = COMMANDS[name]
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    _, _, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"{does[0].upper()}{does[1:]}."
+    assert second == f"Example: antehoc {example}"
+    # Every word of the example is understood: what is missing are the files.
+    command = import_module(f"antehoc_hf.commands.{name}")
+    with suppress(OSError):
+        try:
+            command.parse(example.split()[1:])
+        except errors.UsageError as error:
+            if not re.search("outputs/pets|photo", str(error)):
+                raise
+
+
+def test_images_may_follow_an_option_of_one_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "--layer", "x", "nowhere.jpg"]) == 2
+    assert capsys.readouterr().err == "antehoc explain: nowhere.jpg does not exist.\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -101,6 +126,10 @@ def test_help_of_a_command_shows_what_it_needs(capsys: pytest.CaptureFixture[str
             ["explain", "nowhere.jpg"],
             ["evaluate", "outputs/nowhere", "--dataset_name", "shapes"],
             ["push", "outputs/nowhere"],
+            ["explain", "--explainers", "grad-camm"],
+            ["evaluate", "x", "--dataset_name", "shapes", "--explainers", "nope"],
+            ["regions", "x.png", "--model", "x", "--explainer", "cam"],
+            ["benchmark", "paper", "--explainers", "sise", "rize"],
         ),
     ],
     ids=" ".join,

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 from typing import Any
 
 import pytest
@@ -246,6 +247,19 @@ def test_a_missing_package_says_what_to_install(ours, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "captum.attr", None)  # what Python itself does for a package it cannot find
     with pytest.raises(ImportError, match=r"pip install 'antehoc-hf\[explainers\]'"):
         load_explainer("integrated-gradients", ours)(images())
+
+
+def test_explainers_are_called_as_they_are_listed() -> None:
+    assert {name: EXPLAINERS[name].name for name in EXPLAINERS} == dict(zip(EXPLAINERS, EXPLAINERS, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("GradCAM", "'grad-cam'?"), ("shap", "'shapley-sampling' or 'kernel-shap'?"), ("nope", "there are antehoc,")],
+)
+def test_a_wrong_name_suggests_those_that_were_meant(ours, name: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        load_explainer(name, ours)
 
 
 def test_an_explainer_of_ones_own(ours, monkeypatch: pytest.MonkeyPatch) -> None:

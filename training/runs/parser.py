@@ -11,18 +11,12 @@ from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.training.runs.options import NO_DATA_SET, RUN_ARGUMENTS
 from antehoc_hf.training.runs.recipes import default_options, read_layers, recipe_names
 
-_DESCRIPTION = (
-    "Trains a model that predicts and shows what it looked at, and writes model, image processor, panels and results "
-    "into --output_dir."
-)
-
 
 def train_parser(*further: type) -> OptionParser:
     """The parser of `antehoc train`: the options of a run, and `further` dataclasses of options."""
     return OptionParser(
         *(*RUN_ARGUMENTS, *further),
         prog="antehoc train",
-        description=_DESCRIPTION,
         epilog=f"Recipes: {', '.join(recipe_names())}.",
         defaults=default_options(),
     )
