@@ -18,6 +18,44 @@ from antehoc_hf.commands.errors import UsageError
 T = TypeVar("T")
 _WIDTH, _NAME_WIDTH = 100, 34
 
+# What people type → the options that they mean, as far as a command has them; none where there is nothing like it.
+_MEANT = {
+    word: options.split()
+    for words, options in (
+        ("lr lr_backbone", "learning_rate"),
+        ("map_lr", "interpretation_learning_rate"),
+        ("bs batch batchsize batch_size", "per_device_train_batch_size batch_size"),
+        ("wd decay", "weight_decay"),
+        ("j workers num_workers", "dataloader_num_workers workers"),
+        ("epoch epochs num_epochs n_epochs", "num_train_epochs"),
+        ("iterations iters num_steps steps", "max_steps"),
+        ("device cpu no_cuda", "use_cpu"),
+        ("gpu gpus cuda devices num_classes n_classes path", ""),
+        ("output out out_dir outdir save_dir save_path log_dir logdir dest", "output_dir output"),
+        ("data dataset data_dir data_path data_root root train_dir", "dataset_name images"),
+        ("model arch architecture network net encoder", "backbone source"),
+        ("img_size imgsz resolution input_size size", "image_size"),
+        ("img image input inputs file files folder", "images folder"),
+        ("weights", "pretrained pretrained_file"),
+        ("resume", "resume_from_checkpoint"),
+        ("checkpoint ckpt", "resume_from_checkpoint model"),
+        ("scheduler schedule lr_scheduler", "lr_scheduler_type"),
+        ("optimizer opt", "optim"),
+        ("amp half precision mixed_precision", "bf16 fp16"),
+        ("log logger wandb tensorboard", "report_to"),
+        ("aug augment transforms", "augmentation"),
+        ("accum grad_accum", "gradient_accumulation_steps"),
+        ("label labels", "label_column"),
+        ("val val_split", "validation_split"),
+        ("val_fraction val_ratio", "validation_fraction"),
+        ("limit subset num_samples", "max_train_samples max_eval_samples max_images"),
+        ("repo repo_name name hub_id", "repo_id hub_model_id"),
+        ("force", "overwrite_run overwrite"),
+        ("method methods", "explainers explainer"),
+    )
+    for word in words.split()
+}
+
 
 def option(
     default: Any = MISSING, help: str = "", *, everyday: bool = False, positional: str = "", short: str = ""
@@ -177,10 +215,15 @@ class OptionParser(argparse.ArgumentParser):
         return f"There is no option {flag!r}: {self.near(flag.lstrip('-'), further, prefix='--')}"
 
     def near(self, name: str, further: Iterable[str] = (), prefix: str = "") -> str:
-        """A question for the option that was meant: one that contains the word, or is spelled much like it."""
+        """A question for the option that was meant: by the word that others have for it, one of whose words begin
+        with it, or one that is spelled much like it.
+        """
         everyday = [known for known, declared in self.options.items() if declared.everyday]
         names = sorted([*self.options, *further], key=lambda known: (known not in everyday, len(known), known))
-        near = dict.fromkeys([known for known in names if name in known][:3] or get_close_matches(name, names, n=3))
+        near = [known for known in _MEANT.get(name, ()) if known in names]
+        if name not in _MEANT:
+            near = [known for known in names if f"_{name}" in f"_{known}"][:3]
+            near = near or list(dict.fromkeys(get_close_matches(name, names, n=3, cutoff=0.7)))
         if not near:
             everything = " --help-all" if self._has_two_pages() else " --help"
             return f"`{self.prog}{everything}` lists the options."

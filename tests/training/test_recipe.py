@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from antehoc_hf.cli import main
 from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.runs.maps import map_arguments
+from antehoc_hf.training.runs.parser import check_early, train_parser
 from antehoc_hf.training.runs.recipes import read_recipe, recipe_names
 from antehoc_hf.training.runs.settings import parse_settings
 
@@ -196,3 +200,34 @@ def test_a_wrong_recipe_is_said_in_one_sentence(text: str, said: str, tmp_path: 
     with pytest.raises(UsageError) as caught:
         parsed("--recipe", written(tmp_path, text), "--dataset_name", "x", output_dir=tmp_path)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *(("lr", "--learning_rate?"), ("batch_size", "--per_device_train_batch_size?"), ("wd", "--weight_decay?")),
+        *(("workers", "--dataloader_num_workers?"), ("output", "--output_dir?"), ("dataset", "--dataset_name?")),
+        *(
+            ("model", "--backbone?"),
+            ("epochs", "--num_train_epochs?"),
+            ("device", "--use_cpu?"),
+            ("eps", "--adam_eps"),
+        ),
+        *(("gpu", ""), ("num_classes", ""), ("momentum", ""), ("amp", "--bf16 or --fp16?")),
+        *(
+            ("learningrate", "--learning_rate?"),
+            ("img-size", "--image_size?"),
+            ("resume", "--resume_from_checkpoint?"),
+        ),
+    ],
+)
+def test_an_option_by_another_name(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--dataset_name", "x", f"--{typed}", "1"]) == 2
+    error = capsys.readouterr().err
+    assert (f"did you mean {meant}" in error) if meant else ("`antehoc train --help-all` lists the options" in error)
+
+
+@pytest.mark.parametrize("name", ["contribution_grid", "coalition_sampling", "interpretation_target", "tv_weight"])
+def test_options_of_maps_and_objectives_are_known_before_torch_is_imported(name: str) -> None:
+    assert name in train_parser(*map_arguments(), AnteHocTrainingArguments).options
+    check_early(["--dataset_name", "x", f"--{name}=1"])

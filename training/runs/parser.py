@@ -1,6 +1,7 @@
 """The parser of `antehoc train`, and the mistakes that it finds before torch is imported."""
 
 import ast
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -10,6 +11,9 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.training.runs.options import NO_DATA_SET, RUN_ARGUMENTS
 from antehoc_hf.training.runs.recipes import default_options, read_layers, recipe_names
+
+# Packages in which options are declared that only a run with torch can read.
+_DECLARING = ("transformers", "antehoc_hf.training", "antehoc_hf.modeling")
 
 
 def train_parser(*further: type) -> OptionParser:
@@ -47,11 +51,23 @@ def check_early(argv: Sequence[str]) -> None:
 
 @cache
 def _declared_elsewhere() -> frozenset[str]:
-    """Names that the classes of the trainer and its arguments declare, read from their source."""
-    stock, ours = (Path(str(_origin(package))).parent for package in ("transformers", "antehoc_hf.training"))
-    trees = (ast.parse(file.read_text("utf-8")) for file in (stock / "training_args.py", *ours.rglob("*.py")))
-    fields = (node.target for tree in trees for node in ast.walk(tree) if isinstance(node, ast.AnnAssign))
-    return frozenset(field.id for field in fields if isinstance(field, ast.Name))
+    """The options that the trainer's arguments, maps and objectives declare, read from their source."""
+    stock, *ours = (Path(str(_origin(name))).parent for name in _DECLARING)
+    files = [stock / "training_args.py", *(file for folder in ours for file in folder.rglob("*.py"))]
+    texts = (file.read_text("utf-8") for file in files)
+    classes = (node for text in texts if "help" in text for node in ast.parse(text).body)
+    return frozenset(
+        name for cls in classes if isinstance(cls, ast.ClassDef) for field in cls.body if (name := _option_name(field))
+    )
+
+
+def _option_name(declared: ast.stmt) -> str | None:
+    """The flag of a field with a help text."""
+    if not isinstance(declared, ast.AnnAssign) or declared.value is None:
+        return None
+    text = ast.unparse(declared)
+    flag = re.search(r"Flag\('(\w+)'\)|'flag': '(\w+)'", text)
+    return (flag[1] or flag[2] if flag else ast.unparse(declared.target)) if "'help': " in text else None
 
 
 def _origin(package: str) -> str | None:
