@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import re
 import shutil
 import tarfile
 import zipfile
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 from image_folders import both, counts, images, load, truth_of
 
@@ -260,3 +262,75 @@ def test_files_that_number_their_classes_differently(tmp_path: Path, head: str, 
         load(root)
     _with_classes(root / f"{other}.parquet", ["cat", "dog"])
     assert sum(counts(load(root)).values()) == 8
+
+
+def secret_rows(tmp_path: Path, how: str) -> list[dict[str, str]]:
+    names = ("cat", "dog")
+    secret = images(tmp_path / "secret", *names)
+    prefix = {"upwards": "../secret", "absolute": str(secret)}[how]
+    return [{"image": f"{prefix}/{name}/{number}.png", "label": name} for name in names for number in range(3)]
+
+
+@pytest.mark.parametrize("how", ["upwards", "absolute"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "saved"])
+def test_a_table_in_a_folder_leads_not_out_of_it(tmp_path: Path, kind: str, how: str) -> None:
+    rows, root = secret_rows(tmp_path, how), tmp_path / "pets"
+    root.mkdir()
+    table = datasets.Dataset.from_list(rows)
+    if kind == "saved":
+        table.save_to_disk(root)
+    else:
+        getattr(table, {"csv": "to_csv", "jsonl": "to_json", "parquet": "to_parquet"}[kind])(root / f"train.{kind}")
+    with (
+        contextlib.chdir(root),
+        pytest.raises(DataError, match=r"/0\.png' outside of its folder: put the images there"),
+    ):
+        load_image_data(root)
+    if kind != "saved":  # who names the table trusts it
+        named = [{}, {"options": {"data_files": {"train": f"train.{kind}"}}}]
+        for path, options in zip((root / f"train.{kind}", root), named, strict=True):
+            with contextlib.chdir(root):
+                assert counts(load_image_data(path, validation_fraction=0.0, **options)) == {"train": 6}
+
+
+def test_images_by_path_in_a_folder_of_parquet(tmp_path: Path) -> None:
+    rows, root = secret_rows(tmp_path, "absolute"), tmp_path / "pets"
+    root.mkdir()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    stored = datasets.Dataset.from_list([{**row, "image": {"bytes": None, "path": row["image"]}} for row in rows])
+    pq.write_table(stored.data.table.replace_schema_metadata(features.arrow_schema.metadata), root / "train.parquet")
+    with pytest.raises(DataError, match=r"/0\.png' outside of its folder"):
+        load_image_data(root)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ("data_files: ../secret/*/*.png", "names files outside of it, '../secret"),
+        ("data_files: [{split: train, path: [ok.csv, /etc/passwd]}]", "names files outside of it, '/etc/passwd'"),
+        ("data_dir: ../secret\n  drop_labels: false", "names a data_dir outside of it, '../secret'"),
+    ],
+)
+def test_a_readme_leads_not_out_of_its_folder(tmp_path: Path, files: str, words: str) -> None:
+    images(tmp_path / "secret", "cat", "dog")
+    root = images(tmp_path / "pets", "cat", "dog")
+    (root / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  {files}\n---\n")
+    with pytest.raises(DataError, match=re.escape(words)):
+        load_image_data(root)
+
+
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_saved_data_set_leads_not_out_of_its_folder(tmp_path: Path, file: str) -> None:
+    stored = datasets.load_dataset("imagefolder", data_dir=str(images(tmp_path / "secret", "cat", "dog")))
+    stored.save_to_disk(tmp_path / "other")
+    root = tmp_path / "pets"
+    if file == "state.json":
+        stored["train"].save_to_disk(root)
+        state = json.loads((root / file).read_text())
+        state["_data_files"] = [{"filename": f"../other/train/{part['filename']}"} for part in state["_data_files"]]
+        (root / file).write_text(json.dumps(state))
+    else:
+        root.mkdir()
+        (root / file).write_text('{"splits": ["../other/train"]}')
+    with pytest.raises(DataError, match=rf"{file} names a file outside of it, '\.\./other/train"):
+        load_image_data(root)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import datasets
 
 from antehoc_hf.training.data.columns import find_image_column, find_label_column, same_kind
+from antehoc_hf.training.data.contained import check_images_inside
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 from antehoc_hf.training.data.image_data import ImageData
@@ -110,6 +111,9 @@ def load_data(
     splits = with_class_names(splits)
     first = next(iter(splits.values())).dataset
     image_column = find_image_column(first.features, image_column, source=source.name)
+    for split in splits.values():
+        if source.root is not None and image_column in split.dataset.features:
+            check_images_inside(split.dataset, image_column, source.root, source.name)
     targets = read_targets(first, image_column, source.name)
     if isinstance(targets, Unlabelled):
         report(f"  no labels; the network's {len(targets.names)} classes: {quoted(targets.names, _NAMED_CLASSES)}")

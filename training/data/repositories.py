@@ -14,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
 from antehoc_hf.model_cards.errors import explain
 from antehoc_hf.modeling.backbone import hub_in_one_try
+from antehoc_hf.training.data.contained import check_names_inside
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import quoted
 
@@ -74,14 +75,14 @@ def declared(readme: Path, config: str | None, name: str) -> Declared:
             f"{name} {what} ({quoted(configs)}): name one, such as --dataset_config {next(iter(configs))}."
         )
     entry = configs[config]
+    check_names_inside(str(entry.get("data_dir") or ""), f"The README of {name} names a data_dir")
+    check_names_inside(entry.get("data_files"), f"The README of {name} names files")
     files = entry.get("data_files") or []
     patterns = [files] if isinstance(files, str) else files
     names_splits = isinstance(files, dict) or any(not isinstance(pattern, str) for pattern in patterns)
     if names_splits or set(entry) - set(_Config.__annotations__):
         return Declared(by_datasets=True)
     folder = PurePosixPath(str(entry.get("data_dir") or ""))
-    if folder.is_absolute() or ".." in folder.parts:
-        raise DataError(f"The README of {name} names a data_dir outside of it, {str(folder)!r}.")
     return Declared("" if folder == PurePosixPath() else str(folder), tuple(str(pattern) for pattern in patterns))
 
 

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HTTPError
 
 from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.training.data.archives import name_of_archive
+from antehoc_hf.training.data.contained import check_saved
 from antehoc_hf.training.data.errors import DataError
 from antehoc_hf.training.data.folders import (
     OTHER_ARCHIVES,
@@ -48,12 +49,14 @@ class Source:
         splits: name → images.
         revision: the commit (or else branch or tag) on the Hub; None for local data.
         notes: how a folder was read, and what of it was not.
+        root: the folder out of which its tables must not lead; None where the user has named them.
     """
 
     name: str
     splits: dict[str, datasets.Dataset]
     revision: str | None = None
     notes: tuple[str, ...] = ()
+    root: Path | None = None
 
 
 def load_source(
@@ -103,12 +106,14 @@ def load_source(
     source = _source(name, _load(name, config, revision=revision, **options), revision)
     if not datasets.config.HF_HUB_OFFLINE:
         _check_files(source, name, config, {"revision": revision, **options})
-    return _with_files_found(source, "", options.get("data_files"))
+    source = _with_files_found(source, "", options.get("data_files"))
+    return source if "data_files" in options else replace(source, root=Path(datasets.config.HF_DATASETS_CACHE))
 
 
 def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], options: LoadOptions) -> Source:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return _source(name, datasets.load_from_disk(str(path)), None)
+        check_saved(path)
+        return replace(_source(name, datasets.load_from_disk(str(path)), None), root=path)
     said = declared(path / "README.md", config, name)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         tree = Tree(path, name, tables=[File((), str(path))])
@@ -117,7 +122,8 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
     elif said.by_datasets or set(options) - _OWN_OPTIONS:
         source = _source(name, _load(str(path), config, **options), None)
         _check_files(source, str(path), config, options)
-        return _with_files_found(source, str(path), options.get("data_files"))
+        source = _with_files_found(source, str(path), options.get("data_files"))
+        return source if "data_files" in options else replace(source, root=path)
     else:
         tree = scan(path / said.folder, name, only=said.files(path))
     layout = FolderLayout()
@@ -136,14 +142,16 @@ def _of_path(path: Path, name: str, config: str | None, named: dict[str, str], o
         note_copies(layout)
         splits = _of_images(layout, named)
     elif tree.skipped[OTHER_ARCHIVES]:  # `datasets` may know what is in them
-        return _source(name, _load(str(path), config), None)
+        return replace(_source(name, _load(str(path), config), None), root=path)
     else:
         skipped = skipped_in_words(tree.skipped) or "it is empty"
         raise DataError(f"There is no image and no table in {name!r} that can be read ({skipped}): check the path.")
     for dataset in splits.values():
         dataset.info.dataset_name = Path(name).name
     skipped = skipped_in_words(tree.skipped + layout.skipped)
-    return Source(name, splits, notes=(*layout.notes, *([f"not read: {skipped}"] if skipped else [])))
+    notes = (*layout.notes, *([f"not read: {skipped}"] if skipped else []))
+    named_by_user = path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    return Source(name, splits, notes=notes, root=None if named_by_user else path)
 
 
 def _check_files(source: Source, name: str, config: str | None, options: LoadOptions) -> None:
