@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 COMPLETE_FILE = "checkpoint_complete.json"
 PARTIAL_FOLDER = "_partial"
+# What the stock Trainer reads when it resumes, if it is there.
+_READ = re.compile(
+    r"^(scaler|optimizer|scheduler|rng_state|progress|pytorch_model|model|adapter).*\.(pt|pth|bin|safetensors|index\.json)$"
+)
 _NAME = re.compile(r"^(?:_replaced-)?checkpoint-(\d+)$")
 _LEFTOVER = re.compile(r"^(?:_partial|_replaced-checkpoint-\d+|_deleted-checkpoint-\d+|_push-\d+)$")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,6 +49,8 @@ class _Marker:
         try:
             content = json.loads((folder / COMPLETE_FILE).read_text(encoding="utf-8"))
             if content.pop("digest") != _digest_of(content) or not content["files"]:
+                return None
+            if any(Path(name).is_absolute() or ".." in Path(name).parts for name in content["files"]):
                 return None
             files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in content["files"].items()}
             return cls(int(content["step"]), bool(content["resumable"]), files)
@@ -83,8 +89,8 @@ def damaged_files(folder: str | Path, thorough: bool = True) -> list[str]:
         thorough (`bool`): compare the content of the files with their digests, and not only their sizes.
 
     Returns:
-        `list[str]`: names of files that are absent or changed; the list itself if it is missing, malformed or of
-            another step; empty if the checkpoint is whole.
+        `list[str]`: names of files that are absent, changed or were added where training would read them; the list
+            itself if it is missing, malformed or of another step; empty if the checkpoint is whole.
     """
     folder = Path(folder)
     marker = _Marker.read(folder)
@@ -96,7 +102,8 @@ def damaged_files(folder: str | Path, thorough: bool = True) -> list[str]:
         path = folder / name
         if _size(path) != size or (thorough and _digest_of_file(path) != digest):
             damaged.append(name)
-    return damaged
+    there = sorted(path.name for path in folder.iterdir())
+    return damaged + [name for name in there if _READ.match(name) and name not in marker.files]
 
 
 def check_whole(folder: str | Path) -> None:
@@ -105,8 +112,8 @@ def check_whole(folder: str | Path) -> None:
     damaged = damaged_files(folder)
     if damaged:
         raise RunFolderError(
-            f"{folder} is not a whole checkpoint (absent or damaged: {', '.join(damaged[:3])}): resume from another "
-            "one, or pass resume_from_checkpoint=True for the last whole one of output_dir."
+            f"{folder} is not a whole checkpoint (absent, changed, added: {', '.join(damaged[:3])}): resume from "
+            "another one, or pass resume_from_checkpoint=True for the last whole one of output_dir."
         )
     marker = _Marker.read(folder)
     if marker is not None and not marker.resumable:
@@ -121,8 +128,8 @@ def check_best(folder: str | Path) -> None:
     damaged = damaged_files(folder)
     if damaged:
         raise RunFolderError(
-            f"{folder}, the best checkpoint of this run, is damaged (absent or changed: {', '.join(damaged[:3])}): "
-            "resume with load_best_model_at_end=False to keep the last weights, or train anew with overwrite_run=True."
+            f"{folder}, the best checkpoint of this run, is damaged (absent, changed, added: {', '.join(damaged[:3])}): "
+            "resume with load_best_model_at_end=False to keep the last weights, or train with overwrite_run=True."
         )
 
 
@@ -145,7 +152,9 @@ def last_whole_checkpoint(output_dir: str | Path, objection: Callable[[Path], st
         damaged = damaged_files(path)
         other = objection(path) if objection and not damaged else ""
         if damaged:
-            logger.warning(f"Ignoring the damaged checkpoint {path} (absent or changed: {', '.join(damaged[:3])}).")
+            logger.warning(
+                f"Ignoring the damaged checkpoint {path} (absent, changed, added: {', '.join(damaged[:3])})."
+            )
         elif other:
             logger.warning(f"Ignoring {path}, a checkpoint of another run ({other}).")
         else:

@@ -217,9 +217,8 @@ class ResumableTrainer(Trainer):
             self._globalstep_last_logged = progress["last_logged"]
             self.meter.load_state_dict(progress["meter"])
         if state is not None and state.best_model_checkpoint is not None:
-            best = Path(state.best_model_checkpoint)
-            if not best.is_dir():  # a folder that has moved
-                best = Path(str(self._resumed_from)).with_name(best.name)
+            # Next to this one, whatever folder is recorded: it may have moved, or be a copy of a run that went on.
+            best = Path(str(self._resumed_from)).with_name(Path(state.best_model_checkpoint).name)
             self.state.best_model_checkpoint = str(best)
             if self.args.load_best_model_at_end:
                 checkpoints.check_best(str(self.state.best_model_checkpoint))

@@ -219,7 +219,7 @@ def test_resuming_needs_a_whole_checkpoint(tiny, tmp_path):
     build(tiny, tmp_path / "b").train()
     torn = tmp_path / "b" / "checkpoint-4"
     (torn / "optimizer.pt").unlink()
-    with pytest.raises(RunFolderError, match=r"absent or damaged: optimizer\.pt"):
+    with pytest.raises(RunFolderError, match=r"absent, changed, added: optimizer\.pt"):
         build(tiny, tmp_path / "b").train(resume_from_checkpoint=str(torn))
     build(tiny, tmp_path / "c", save_only_model=True).train()
     with pytest.raises(RunFolderError, match="holds the model only"):
@@ -387,4 +387,4 @@ def test_damage_that_keeps_the_size_is_noticed_and_named(tmp_path, caplog, damag
             bad = bad.rename(tmp_path / "checkpoint-12")
     with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
         assert last_whole_checkpoint(tmp_path) == str(good)
-    assert any(f"{bad} (absent or changed: {named})" in record.getMessage() for record in caplog.records)
+    assert any(f"{bad} (absent, changed, added: {named})" in record.getMessage() for record in caplog.records)

@@ -1,6 +1,7 @@
 """A run that has ended, by its steps or by a callback, does nothing but finish when it is resumed."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -183,7 +184,9 @@ def test_a_best_checkpoint_that_was_damaged_is_not_loaded(tiny, tmp_path):
     weights = moved / "checkpoint-1" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-64:] = bytes(64 * [7])
-    sentence = r"checkpoint-1, the best checkpoint of this run, is damaged \(absent or changed: model.safetensors\): "
+    sentence = (
+        r"checkpoint-1, the best checkpoint of this run, is damaged \(absent, changed or added: model.safetensors\): "
+    )
 
     class Damaging(tiny.Images):
         def __getitem__(self, index):
@@ -196,3 +199,9 @@ def test_a_best_checkpoint_that_was_damaged_is_not_loaded(tiny, tmp_path):
         stop_early(tiny, moved, resume=True, patience=50)
     last = stop_early(tiny, moved, resume=True, load_best_model_at_end=False)
     assert last.state.global_step == 3
+
+
+def test_a_copy_of_a_run_takes_its_own_best_checkpoint(tiny, tmp_path):
+    stop_early(tiny, tmp_path / "run")
+    copied = shutil.copytree(tmp_path / "run", tmp_path / "copied")
+    assert stop_early(tiny, copied, resume=True).state.best_model_checkpoint == str(copied / "checkpoint-1")

@@ -1,6 +1,7 @@
 """A resumed run ends, bit for bit, where the uninterrupted one does."""
 
 import logging
+import re
 import shutil
 
 import pytest
@@ -146,3 +147,17 @@ def test_resuming_from_where_a_kill_has_left_a_whole_checkpoint(tiny, tmp_path, 
     kept.parent.mkdir(exist_ok=True)
     (tmp_path / "checkpoint-2").rename(kept)
     assert_same_end(straight, train(tiny, tmp_path, resume=str(tmp_path) + "/" + place, max_steps=4))
+
+
+@pytest.mark.parametrize(
+    "file", ["scaler.pt", "optimizer.bin", "pytorch_model.bin", "model.safetensors.index.json", "progress_1.pth"]
+)
+def test_a_file_added_to_a_checkpoint_is_damage_like_any_other(tiny, tmp_path, caplog, file):
+    train(tiny, tmp_path, max_steps=2)
+    (tmp_path / "checkpoint-2" / file).write_bytes(b"junk")
+    (tmp_path / "checkpoint-1" / "notes.txt").write_text("what nothing reads may lie there")
+    with pytest.raises(RunFolderError, match=rf"added: {re.escape(file)}\)"):
+        train(tiny, tmp_path, resume=str(tmp_path / "checkpoint-2"), max_steps=3)
+    with caplog.at_level(logging.WARNING, logger="antehoc_hf"):
+        assert train(tiny, tmp_path, resume=True, max_steps=3).state.global_step == 3
+    assert f"Ignoring the damaged checkpoint {tmp_path / 'checkpoint-2'}" in caplog.text
