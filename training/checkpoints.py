@@ -128,8 +128,8 @@ def check_best(folder: str | Path) -> None:
     damaged = damaged_files(folder)
     if damaged:
         raise RunFolderError(
-            f"{folder}, the best checkpoint of this run, is damaged (absent, changed, added: {', '.join(damaged[:3])}): "
-            "resume with load_best_model_at_end=False to keep the last weights, or train with overwrite_run=True."
+            f"{folder}, the run's best checkpoint, is damaged (absent, changed, added: {', '.join(damaged[:3])}):"
+            " resume with load_best_model_at_end=False to keep the last weights, or train with overwrite_run=True."
         )
 
 

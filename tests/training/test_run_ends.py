@@ -184,9 +184,7 @@ def test_a_best_checkpoint_that_was_damaged_is_not_loaded(tiny, tmp_path):
     weights = moved / "checkpoint-1" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-64:] = bytes(64 * [7])
-    sentence = (
-        r"checkpoint-1, the best checkpoint of this run, is damaged \(absent, changed or added: model.safetensors\): "
-    )
+    sentence = r"checkpoint-1, the run's best checkpoint, is damaged \(absent, changed, added: model.safetensors\): "
 
     class Damaging(tiny.Images):
         def __getitem__(self, index):
