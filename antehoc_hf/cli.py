@@ -116,11 +116,13 @@ def _rank_of_several(environment: Mapping[str, str]) -> int | None:
 
 def _show_one_bar() -> None:
     """Loading and writing weights are over in a moment; transformers' bars for them would stand within others."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    enable_progress_bars()  # of downloads
+    if not HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()  # of downloads
 
 
 def usage() -> str:

@@ -150,6 +150,14 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert f"{flag} " in said or f"{flag}," in said, f"{flag} in: {line}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_names_of_objects_exist(page: Path) -> None:
+    for dotted in set(re.findall(r"`(antehoc_hf(?:\.\w+)+)`", page.read_text(encoding="utf-8"))):
+        package, _, name = dotted.rpartition(".")
+        home = importlib.import_module(package)
+        assert hasattr(home, name) or importlib.util.find_spec(dotted), dotted
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md", ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

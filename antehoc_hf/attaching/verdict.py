@@ -7,6 +7,8 @@ from antehoc_hf.evaluation.results import MapReport
 
 METRIC = "insertion_minus_deletion"
 RIVAL = "grad-cam"
+# Of insertion − deletion: below it the network answers the same whatever is covered, as if it had learned nothing.
+_LEAST = 0.002
 Trust = Literal["more", "as much", "less", "nothing", "not compared"]
 
 
@@ -45,16 +47,19 @@ def judge(report: MapReport) -> Verdict:
     best = max(controls, key=lambda row: row.scores[METRIC].value)
     control = best.scores[METRIC].value
     on = f"on {report.num_scored} images that it had not seen"
+    rival = rivals[RIVAL].scores[METRIC].value if RIVAL in rivals else None
     if best.behind_first[METRIC].low <= 0:
         text = f"The map is not to be trusted: {on} it is no better than the map {best.name!r}, which shows nothing"
-        rival = rivals[RIVAL].scores[METRIC].value if RIVAL in rivals else None
         return Verdict("nothing", f"{text} (insertion − deletion {ours:.3f} and {control:.3f}).", ours, rival, control)
-    if RIVAL not in rivals:
+    if max(ours, rival or 0.0) < _LEAST:
+        text = f"These maps explain nothing: {on} hardly anything that is covered changes the network's answer"
+        return Verdict("nothing", f"{text} (insertion − deletion {ours:.3f}).", ours, rival, control)
+    if rival is None:
         text = f"The map shows something ({ours:.3f} insertion − deletion {on}, against {control:.3f} of a map that"
         return Verdict(
             "not compared", f"{text} shows nothing); Grad-CAM cannot explain this network.", ours, None, control
         )
-    rival, behind = rivals[RIVAL].scores[METRIC].value, rivals[RIVAL].behind_first[METRIC]
+    behind = rivals[RIVAL].behind_first[METRIC]
     trust: Trust = "more" if behind.low > 0 else "less" if behind.high < 0 else "as much"
     words = {"more": "more than", "as much": "about as much as", "less": "less than"}[trust]
     numbers = (

@@ -173,7 +173,8 @@ def _explain_batch(
 def _report(results: dict[str, Any], folder: Path, figures: bool, verdict: str) -> None:
     """A table for the terminal, and what is known of the model's maps."""
     entries = results["images"]
-    print(f"\n{len(entries)} images, {results['model']}, target: {results['target']}")
+    count = "1 image" if len(entries) == 1 else f"{len(entries)} images"
+    print(f"\n{count}, {results['model']}, target: {results['target']}")
     for name in results["explainers"]:
         of_each = [entry["explainers"][name] for entry in entries]
         if of_each:

@@ -13,7 +13,10 @@ from transformers import AutoModelForImageClassification
 from antehoc_hf import attach
 from antehoc_hf.attaching import AttachOptions
 from antehoc_hf.attaching.images import load_pictures
+from antehoc_hf.attaching.verdict import METRIC, judge
 from antehoc_hf.cli import main
+from antehoc_hf.evaluation.bootstrap import Estimate
+from antehoc_hf.evaluation.results import MapReport, MapRow
 from antehoc_hf.training.attach import FitOptions
 
 
@@ -109,3 +112,24 @@ def test_the_best_of_several_maps_is_kept_and_judged_elsewhere(place: Path) -> N
     best = max(done.results["rounds"], key=lambda one: one["score"])
     assert done.results["fit"]["seconds"] == best["seconds"]
     assert done.results["evaluated_images"] == 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "control", "trust", "words"),
+    [
+        (0.4, 0.3, 0.1, "more", "The map may be trusted more than Grad-CAM"),
+        (0.3, 0.4, 0.1, "less", "The map may be trusted less than Grad-CAM"),
+        (0.1, 0.1, 0.2, "nothing", "The map is not to be trusted"),
+        (2e-5, 1e-5, 0.0, "nothing", "These maps explain nothing: on 9 images that it had not seen hardly anything"),
+    ],
+)
+def test_whether_a_map_may_be_trusted(ours: float, rival: float, control: float, trust: str, words: str) -> None:
+    def row(name: str, kind: str, value: float) -> MapRow:
+        behind = ours - value
+        scores, paired = Estimate(value, value, value, 9), Estimate(behind, behind, behind, 9)
+        return MapRow(name, kind, {METRIC: scores}, behind_first={METRIC: paired})
+
+    rows = [row("antehoc", "model", ours), row("grad-cam", "explainer", rival), row("center", "control", control)]
+    found = judge(MapReport(9, 9, 0, rows, {}, {}))
+    assert found.trust == trust
+    assert found.sentence.startswith(words)
