@@ -51,7 +51,7 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
 
     Raises:
         UsageError: if tensors of the model are missing in its files or have another shape there, are integers, or are
-            not finite, or if what one of our models predicts is not.
+            not finite, or if what the model predicts is not.
         OSError: if the files cannot be loaded.
     """
     verbosity = logging.get_verbosity()
@@ -78,7 +78,7 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
             f"{whole[0]}, where this model has floating-point numbers: save it again as float32, float16 or bfloat16."
         )
     check_finite(model, name)
-    _check_predicts(model, name)
+    check_predicts(model, name)
     with suppress(FolderError):  # damaged results are no reason not to load a model
         measured = ((read_json(Path(name) / "results.json") or {}).get("training") or {}).get("weights_sha256")
         if measured is not None and measured != weights_digest(Path(name)):
@@ -90,14 +90,21 @@ def load_weights(model_class: Any, name: str | Path) -> Any:
 
 
 @torch.no_grad()
-def _check_predicts(model: nn.Module, name: str | Path) -> None:
-    """Finite numbers may overflow, or be a negative variance."""
-    if not isinstance(model, TimmPreTrainedModel):
-        return
-    size: Any = model.config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
+def check_predicts(model: Any, name: str | Path) -> None:
+    """Raises a UsageError if what a model predicts is not finite: its numbers may overflow, or be a negative variance.
+    A network of others that does not take an image of its configured size (or 224) is passed over.
+    """
+    config: Any = model.config
+    ours = isinstance(model, TimmPreTrainedModel)
+    size: Any = getattr(config, "image_size", None) or (getattr(config, "pretrained_cfg", None) or {}).get(
+        "input_size"
+    )
+    height, width = (size, size) if isinstance(size, int) else (list(size)[-2:] if size else (224, 224))
     ramp = torch.linspace(-2, 2, 3 * height * width, device=model.device, dtype=model.dtype)
-    found = model.eval()(ramp.view(1, 3, height, width)).values()
+    found: list[Any] = []
+    with nullcontext() if ours else suppress(Exception):  # of whatever an unknown network makes of it
+        outputs = model.eval()(ramp.view(1, 3, height, width))
+        found = list(outputs.values()) if ours else [outputs.logits]
     if not all(bool(value.isfinite().all()) for value in found if isinstance(value, torch.Tensor)):
         raise UsageError(
             f"The model in {str(name)!r} predicts NaN or infinity: its training diverged, or the file of its weights "

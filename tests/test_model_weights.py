@@ -13,6 +13,8 @@ from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
     ConvNextImageProcessor,
+    ResNetConfig,
+    ResNetForImageClassification,
     TimmWrapperConfig,
     TimmWrapperForImageClassification,
 )
@@ -22,6 +24,7 @@ from antehoc_hf.cli import main
 from antehoc_hf.demo.models import load_demo_model
 from antehoc_hf.model_cards.card import weights_digest
 from antehoc_hf.model_cards.travel import FolderError, travelling_files
+from antehoc_hf.sources import read_classifier
 
 
 @pytest.fixture
@@ -156,6 +159,21 @@ def test_models_of_others_as_well(tmp_path, folder, capsys):
     arguments = ["explain", str(folder / "photo.png"), "--model", str(folder / "model2"), "-o", str(folder / "out")]
     assert main([*arguments, "--explainers", "integrated-gradients"]) == 2
     said(capsys, "are not those of this model: 2 of")
+
+
+def test_networks_of_others_that_predict_nan(folder, capsys):
+    """Finite weights with a variance below zero: "LABEL_0 nan %"."""
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3)
+    network = ResNetForImageClassification(config).eval()
+    network.resnet.embedder.embedder.normalization.running_var.fill_(-1)
+    network.save_pretrained(folder / "model2")
+    ConvNextImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder / "model2")
+    command = ["explain", str(folder / "photo.png"), "--model", str(folder / "model2"), "-o", str(folder / "out")]
+    assert main([*command, "--explainers", "grad-cam"]) == 2
+    said(capsys, "predicts NaN or infinity")
+    for source in (network, str(folder / "model2")):
+        with pytest.raises(ValueError, match="predicts NaN or infinity"):
+            read_classifier(source).model(image_size=64, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 @pytest.mark.parametrize("options", [[], ["--train_task", "false"]])

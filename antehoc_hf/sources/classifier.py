@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antehoc_hf.model_weights import check_finite
+from antehoc_hf.model_weights import check_finite, check_predicts
 from antehoc_hf.modeling import AnteHocForImageClassification, AnteHocImageProcessor
 
 
@@ -108,7 +108,7 @@ class FinishedClassifier:
         images = {name: getattr(known, name) for name in ("image_size", "image_mean", "image_std")}
         model: Any = AnteHocForImageClassification.from_backbone(self.backbone, **images, **options)
         load_exactly(model.backbone, self.weights, self.origin, self.backbone)
-        model.eval()
+        check_predicts(model, self.origin)
         if self.network is not None:
             check_same_predictions(self.network, model)
         return model  # type: ignore[no-any-return]
