@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from antehoc_hf.evaluation.blur import blurred
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.masked import masked_outputs
-from antehoc_hf.explainers.network import ModelOptions, Question
+from antehoc_hf.explainers.network import ModelOptions, Question, own_maps
 from antehoc_hf.explainers.options import at_least_one
 from antehoc_hf.explainers.targets import Target
 from antehoc_hf.modeling.scaling import patch_grid
@@ -34,6 +34,7 @@ class CoalitionRegression(Explainer):
         pairs (`int`): coalitions; each costs two passes.
         batch_size (`int`): versions of an image a pass at most; fewer of large images on a CPU.
         seed (`int`): of the coalitions, the same for every image.
+        own_map (`bool`): whether a model that has a map starts from it; False: as for any other network.
     """
 
     name = "coalition-regression"
@@ -46,23 +47,26 @@ class CoalitionRegression(Explainer):
         pairs: int = 300,
         batch_size: int = 64,
         seed: int = 0,
+        own_map: bool = True,
         **options: Unpack[ModelOptions],
     ) -> None:
         super().__init__(model, **options)
         self.grid, self.pairs = at_least_one(grid=grid), at_least_one(pairs=pairs)
-        self.batch_size, self.seed = at_least_one(batch_size=batch_size), seed
+        self.batch_size, self.seed, self.own_map = at_least_one(batch_size=batch_size), seed, own_map
 
     def raw_maps(self, question: Question) -> RawMaps:
         images = question.images
         target = question.target(question(images))
         grid = patch_grid((images.shape[-2], images.shape[-1]), self.grid)
         coalitions = _neighbours(self.pairs, grid, torch.Generator().manual_seed(self.seed))
-        maps = [
-            additive_game(coalitions, self._gains(question, target, position, coalitions))
-            for position in range(len(images))
-        ]
+        own = own_maps(question, target) if self.own_map else None
+        maps = []
+        for position in range(len(images)):
+            known = None if own is None else F.adaptive_avg_pool2d(own[position].float().cpu(), grid)[0]
+            maps.append(additive_game(coalitions, self._gains(question, target, position, coalitions), known))
         at_size = F.interpolate(torch.stack(maps)[:, None], size=images.shape[-2:], mode="nearest-exact")
-        return RawMaps(at_size.to(images.device), torch.full((len(images),), 2 * self.pairs))
+        passes = 2 * self.pairs + (own is not None)
+        return RawMaps(at_size.to(images.device), torch.full((len(images),), passes))
 
     def _gains(self, question: Question, target: Target, position: int, coalitions: Tensor) -> Tensor:
         """How much more confident each coalition makes the network than its complement, (N,) on the CPU."""
@@ -91,12 +95,14 @@ def _neighbours(count: int, grid: tuple[int, int], generator: torch.Generator) -
     return (ranks < sizes).view(count, rows, columns)
 
 
-def additive_game(coalitions: Tensor, gains: Tensor) -> Tensor:
+def additive_game(coalitions: Tensor, gains: Tensor, known: Tensor | None = None) -> Tensor:
     """What each patch contributes, given what coalitions gain over their complements.
 
     Args:
         coalitions (`Tensor`): (N, g, w) bool.
         gains (`Tensor`): (N,).
+        known (`Tensor`, *optional*): (g, w), a map that may be right up to its scale and sign: a coefficient of a
+            linear model beside the process (Rasmussen, Williams, Sec. 2.7).
 
     Returns:
         `Tensor`: (g, w) float32 with mean 0; 0 throughout where all coalitions gain the same.
@@ -109,6 +115,8 @@ def additive_game(coalitions: Tensor, gains: Tensor) -> Tensor:
     places = places.view(-1, 2) / min(rows, columns)
     size = signs.mean(dim=1)
     aside = 3 * (torch.outer(size, size) + torch.outer(size**3, size**3)) + torch.eye(len(gains), dtype=torch.float64)
+    expected, along = _along(signs, known)
+    aside = aside + torch.outer(along, along)
     likeliest, found = -torch.inf, torch.zeros(rows * columns, dtype=torch.float64)
     for width in _WIDTHS:
         alike = torch.exp(-torch.cdist(places, places).square() / 2 / width**2)
@@ -120,5 +128,17 @@ def additive_game(coalitions: Tensor, gains: Tensor) -> Tensor:
             # With the variance of the noise at its best: Eq. 2.30 up to constants.
             likelihood = float(-len(gains) / 2 * (gains @ weights).log() - root.diagonal().log().sum())
             if likelihood > likeliest:
-                likeliest, found = likelihood, signal / scale * alike @ (signs.T @ weights)
+                likeliest, found = (
+                    likelihood,
+                    signal / scale * alike @ (signs.T @ weights) + expected * (along @ weights),
+                )
     return (found - found.mean()).float().view(rows, columns)
+
+
+def _along(signs: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A map (d,), in units in which the coalitions' gains (N,) by it alone have a mean square of 1; those gains."""
+    expected = signs.new_zeros(signs.shape[1]) if known is None else known.flatten().double()
+    expected = expected - expected.mean()
+    along = signs @ expected
+    scale = along.square().mean().sqrt()
+    return (expected / scale, along / scale) if scale > 1e-9 else (0 * expected, 0 * along)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from antehoc_hf.evaluation.controls import center_map, constant_map, random_map, sobel_map
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers.base import Explainer, RawMaps
-from antehoc_hf.explainers.network import ModelOptions, Question, has_map_per_target
+from antehoc_hf.explainers.network import ModelOptions, Question, own_maps
 
 
 class AnteHoc(Explainer):
@@ -32,10 +32,9 @@ class AnteHoc(Explainer):
             else 2 * (getattr(model.config, "num_landmarks", None) or 0)
         )
         target = None if question.asked is None else question.target_of_outputs(outputs)
-        named = target.named if target is not None and has_map_per_target(model) else None
-        explained = model.interpretation(question.images, named)
-        found = ~explained.degenerate[:, None, None, None]
-        return RawMaps(explained.interpretation_map * found, scaled=True)
+        maps = own_maps(question, target)
+        assert maps is not None  # its constructor has looked
+        return RawMaps(maps, scaled=True)
 
 
 class _Control(Explainer):

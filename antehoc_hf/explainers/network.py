@@ -237,6 +237,19 @@ def has_map_per_target(model: nn.Module) -> bool:
     return bool(getattr(getattr(model, "map_head", None), "per_target", False))
 
 
+def own_maps(question: Question, target: Target | None) -> Tensor | None:
+    """What an ante-hoc model shows by itself, (B, 1, H, W) in [0, 1], 0 where it has nothing to show: of the target,
+    where each target has a map, or else of what it predicts. None: it is not such a model.
+    """
+    if not is_ante_hoc(question.network.model):
+        return None
+    model: Any = question.model
+    named = target.named if target is not None and has_map_per_target(model) else None
+    explained = model.interpretation(question.images, named)
+    maps: Tensor = explained.interpretation_map * ~explained.degenerate[:, None, None, None]
+    return maps
+
+
 def _scores(outputs: object) -> Tensor:
     """The scores in whatever a classifier returns."""
     if isinstance(outputs, Tensor):

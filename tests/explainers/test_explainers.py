@@ -284,3 +284,14 @@ def test_an_explainer_of_ones_own(ours, monkeypatch: pytest.MonkeyPatch) -> None
     assert "gradient-times-input" in measured_explainers(["gradient-times-input"], ours)
     with pytest.raises(ValueError, match="did you mean 'gradient-times-input'"):
         load_explainer("gradient-times-inputs", ours)
+
+
+def test_coalition_regression_starts_from_the_models_own_map(ours) -> None:
+    pixels, options = images(), {"grid": 4, "pairs": 6}
+    own = load_explainer("coalition-regression", ours, **options).explain(pixels, target=1)
+    without = load_explainer("coalition-regression", ours, own_map=False, **options).explain(pixels, target=1)
+    plain = load_explainer("coalition-regression", ours.backbone, **options, **USUAL).explain(pixels, target=1)
+    assert own.passes.tolist() == [13, 13]
+    assert without.passes.tolist() == [12, 12]
+    assert torch.allclose(without.maps, plain.maps, atol=1e-5)
+    assert not torch.allclose(own.maps, without.maps, atol=1e-2)

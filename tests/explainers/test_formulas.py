@@ -139,6 +139,22 @@ def test_an_additive_game_is_recovered_and_size_is_set_aside() -> None:
     assert additive_game(coalitions, torch.full((400,), 0.2)).abs().max() == 0
 
 
+def test_a_map_that_is_right_saves_coalitions_and_a_wrong_one_costs_little() -> None:
+    generator = torch.Generator().manual_seed(0)
+    worth, wrong = torch.randn(2, 6, 6, generator=generator)
+    coalitions = torch.rand(40, 6, 6, generator=generator) < 0.5
+    gains = ((2.0 * coalitions - 1) * worth).mean(dim=(1, 2))
+
+    def right(known: torch.Tensor | None) -> float:
+        found = additive_game(coalitions, gains, known)
+        return float(torch.corrcoef(torch.stack([found.flatten(), worth.flatten()]))[0, 1])
+
+    assert right(-7 * worth + 3) > 0.999  # whatever its units
+    assert 0.5 < right(None) < 0.95
+    assert right(wrong) > right(None) - 0.02
+    assert right(torch.ones(6, 6)) == right(None)
+
+
 def test_rise_finds_the_only_place_that_counts(network) -> None:
     class Corner(nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
