@@ -12,6 +12,7 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from safetensors import SafetensorError
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import load_state_dict
@@ -296,7 +297,7 @@ def pretrained_labels(backbone: str, weights: dict[str, Any] | None = None) -> d
 
 def check_inside(name: Any, **where: Any) -> None:
     """Raises an OSError if a checkpoint leads out of its folder, by a link or in the index of its weights: who made it
-    could have others read and share what is theirs. A repository in the Hub's cache counts as one folder.
+    could have others read and share what is theirs. The Hub's cache, to which downloads link, counts as inside.
 
     Args:
         name: folder or Hub name of the checkpoint.
@@ -311,12 +312,12 @@ def check_inside(name: Any, **where: Any) -> None:
             return
         folder = Path(index).parent
     root = folder.resolve()
-    cache = next((parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"), root)
+    caches = [Path(HF_HUB_CACHE).resolve(), *(up.parent / "blobs" for up in root.parents if up.name == "snapshots")]
     inside = [path for path in folder.iterdir() if path.suffix in _OF_CHECKPOINTS and path.is_file()]
     for files_of in (lambda path: [path], _files_in):  # the index itself first
         for path in inside:
             for place in map(Path.resolve, files_of(path)):
-                if not place.is_relative_to(root) and not place.is_relative_to(cache):
+                if not any(map(place.is_relative_to, (root, *caches))):
                     raise OSError(f"{path.name} in {str(name)!r} leads out of it, to {place}: put the file there.")
 
 

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -288,3 +291,14 @@ def test_a_repository_in_the_cache_of_the_hub_is_one_folder(folder):
     (snapshot / "config.json").symlink_to(folder / "photo.png")
     with pytest.raises(OSError, match=r"config.json in .* leads out of it"):
         AnteHocForImageClassification.from_pretrained(snapshot)
+
+
+def test_a_download_may_link_to_the_cache_of_the_hub(folder):
+    weights, blobs = folder / "model" / "model.safetensors", Path(HF_HUB_CACHE) / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    try:
+        weights.rename(blobs / "0123")
+        weights.symlink_to(blobs / "0123")
+        AnteHocForImageClassification.from_pretrained(folder / "model")
+    finally:
+        shutil.rmtree(blobs.parent)
