@@ -161,6 +161,7 @@ class AnteHocTrainingArguments(TrainingArguments):
             _check_choice("debug", name, [option.value for option in DebugOption])
         for name in self.include_for_metrics:
             _check_choice("include_for_metrics", name, ["inputs", "loss"])
+        _check_choice("train_sampling_strategy", str(self.train_sampling_strategy), ["random", "sequential"])
         if self.save_strategy == "best" and self.metric_for_best_model is None:
             raise ValueError("save_strategy='best' needs to know by what: name it with metric_for_best_model.")
         for name in ("neftune_noise_alpha", "use_liger_kernel"):
