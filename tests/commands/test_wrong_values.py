@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--save_strategy", "best"], "save_strategy='best' needs to know by what: name it with metric_for"),
         ([*TRAIN, "--optim", "galore_adamw"], "optim='galore_adamw' cannot be had here: You need to install `galore"),
         ([*TRAIN, "--neftune_noise_alpha", "3"], "neftune_noise_alpha is for language models, and these models see"),
-        ([*TRAIN, "--train_sampling_strategy", "group_by_length"], "train_sampling_strategy='group_by_length' is not one of"),
+        ([*TRAIN, "--train_sampling_strategy", "group_by_length"], "train_sampling_strategy='group_by_length' is"),
         ([*TRAIN, "--use_liger_kernel", "true"], "use_liger_kernel is for language models, and these models see im"),
         ([*TRAIN, "--include_for_metrics", "nope"], "include_for_metrics='nope' is not one of inputs, loss."),
         ([*TRAIN, "--report_to", "wandbb"], "report_to='wandbb' is unknown, or its package is not installed:"),
