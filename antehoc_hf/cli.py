@@ -13,6 +13,7 @@ from typing import Any
 from antehoc_hf import __version__
 from antehoc_hf.commands import COMMANDS
 from antehoc_hf.commands.errors import UsageError, raised_by_us
+from antehoc_hf.commands.options import show
 
 USER_ERROR, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
+        show(usage())
         return 0 if arguments else USER_ERROR
     if arguments[0] == "--version":
         print(f"antehoc {__version__}")

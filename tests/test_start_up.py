@@ -1,5 +1,6 @@
 """What `import antehoc_hf` brings along: no more than any package of models for transformers and timm."""
 
+import os
 import subprocess
 import sys
 
@@ -38,3 +39,13 @@ def test_importing_brings_only_what_models_need_and_is_enough_for_the_auto_class
     assert "datasets" not in ours
     assert not [name for name in ours if name.startswith(("antehoc_hf.training.", "antehoc_hf.evaluation."))]
     assert loaded == ["AnteHocForImageClassification", "AnteHocImageProcessor"]
+
+
+def test_a_help_of_which_the_beginning_is_read_ends_quietly() -> None:
+    for argv in (["--help"], ["train", "--help-all"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "antehoc_hf", *argv]
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert (ended.returncode, ended.stderr) == (0, "")

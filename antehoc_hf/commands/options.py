@@ -3,7 +3,9 @@
 import argparse
 import dataclasses
 import json
+import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
@@ -120,6 +122,14 @@ def _flag_name(declared: dataclasses.Field[Any], hint: Any) -> str:
     return declared.metadata.get("flag") or next((name for name in names if name), declared.name)
 
 
+def show(text: str) -> None:
+    """Prints a help text; whoever reads it may stop before its end, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class OptionParser(argparse.ArgumentParser):
     """Dataclasses as options; a mistake raises one sentence.
 
@@ -161,7 +171,7 @@ class OptionParser(argparse.ArgumentParser):
         """The same, with the words that belong to no option."""
         for word, everything in (("-h", False), ("--help", False), ("--help-all", True)):
             if word in argv:
-                print(self.help_text(everything))
+                show(self.help_text(everything))
                 raise SystemExit(0)
         positional = self._positional()
         words = [_underscored(word) for word in argv]
