@@ -18,6 +18,8 @@ from antehoc_hf.modeling.scaling import patch_grid
 # variance the patches explain over what they leave. The likeliest are taken, image by image.
 _WIDTHS = (1 / 14, 1 / 8, 3 / 14)
 _SIGNALS = (0.1, 0.3, 1.0, 3.0, 30.0)
+# Of the exponential prior on that: a handful of coalitions can always be explained whole, by chance.
+_RATE = 2.0
 
 
 class CoalitionRegression(Explainer):
@@ -126,12 +128,11 @@ def additive_game(coalitions: Tensor, gains: Tensor, known: Tensor | None = None
             root = torch.linalg.cholesky(signal / scale * between + aside)
             weights = torch.cholesky_solve(gains[:, None], root)[:, 0]
             # With the variance of the noise at its best: Eq. 2.30 up to constants.
-            likelihood = float(-len(gains) / 2 * (gains @ weights).log() - root.diagonal().log().sum())
+            evidence = -len(gains) / 2 * (gains @ weights).log() - root.diagonal().log().sum()
+            likelihood = float(evidence) - _RATE * signal
             if likelihood > likeliest:
-                likeliest, found = (
-                    likelihood,
-                    signal / scale * alike @ (signs.T @ weights) + expected * (along @ weights),
-                )
+                likeliest = likelihood
+                found = signal / scale * alike @ (signs.T @ weights) + expected * (along @ weights)
     return (found - found.mean()).float().view(rows, columns)
 
 
