@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from antehoc_hf.evaluation.blur import blurred
 from antehoc_hf.evaluation.maps import rank_pixels
+from antehoc_hf.evaluation.results import markdown_table
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
@@ -46,7 +47,7 @@ def main() -> None:
         maps |= _of_this_image(game, maps["fitted map"], generator)
         for name, values in maps.items():
             found.setdefault(name, []).append(game.insertion_minus_deletion(values))
-        _print(found)
+        print(f"\n{table_of(found)}", flush=True)
 
 
 class Game:
@@ -136,15 +137,23 @@ def regression(signs: Tensor, gains: Tensor, before: Tensor | None = None) -> Te
     return best[1].float().view(SIDE, SIDE)
 
 
-def _print(found: dict[str, list[Tensor]]) -> None:
-    rival = torch.stack(found["grad-cam"])
-    print(f"\n{len(rival)} images\n| map | mean | blur | over Grad-CAM | difference |\n|---|---:|---:|---:|---|")
-    for name, scores in found.items():
-        both = torch.stack(scores)
+def table_of(scores: dict[str, list[Tensor]], further: dict[str, dict[str, float]] | None = None) -> str:
+    """Markdown of insertion − deletion, and of what it exceeds Grad-CAM by, with 1.96 standard errors.
+
+    Args:
+        scores: map → of each image (2,), before mean colour and blur; `grad-cam` among them.
+        further: heading → map → a number that stands before them.
+    """
+    rival, further = torch.stack(scores["grad-cam"]), further or {}
+    rows = [["map", *further, "mean", "blur", "over Grad-CAM", "difference"]]
+    for name, of_map in scores.items():
+        both = torch.stack(of_map)
         off = (both - rival).mean(dim=1)
-        (mean, blur), ratio = both.mean(dim=0).tolist(), both.mean() / rival.mean()
-        error = 1.96 * off.std().item() / len(off) ** 0.5
-        print(f"| {name} | {mean:.3f} | {blur:.3f} | {ratio:.2f} | {off.mean():+.3f} ± {error:.3f} |")
+        numbers = [*(of[name] for of in further.values()), *both.mean(dim=0).tolist()]
+        ratio, error = both.mean() / rival.mean(), 1.96 * off.std().item() / len(off) ** 0.5
+        cells = [f"{number:.3f}" for number in numbers]
+        rows.append([name, *cells, f"{ratio:.2f}", f"{off.mean():+.3f} ± {error:.3f}"])
+    return "\n".join([f"{len(rival)} images", *markdown_table(rows)])
 
 
 def _arguments() -> Any:

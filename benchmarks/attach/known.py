@@ -20,7 +20,7 @@ from antehoc_hf.explainers.coalition_regression import additive_game
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
 from antehoc_hf.training.objectives.patches import draw_coalitions, draw_sizes
-from benchmarks.attach.ceiling import SIDE, Game
+from benchmarks.attach.ceiling import SIDE, Game, table_of
 from benchmarks.attach.networks import Imagenette, classifier, script_options
 
 
@@ -57,7 +57,9 @@ def main() -> None:
             scores.setdefault(name, []).append(game.insertion_minus_deletion(map_))
             residues.setdefault(name, []).append(_residue(signs[most:], gains[most:], map_))
         residues.setdefault("all", []).append(_residue(signs[most:], gains[most:], torch.zeros(SIDE, SIDE)))
-    _print(scores, residues)
+    whole = torch.stack(residues.pop("all")).sum()
+    explained = {name: float(1 - torch.stack(left).sum() / whole) for name, left in residues.items()}
+    print(table_of(scores, {"explained": explained}))
 
 
 def _residue(signs: Tensor, gains: Tensor, map_: Tensor) -> Tensor:
@@ -67,18 +69,6 @@ def _residue(signs: Tensor, gains: Tensor, map_: Tensor) -> Tensor:
     columns = columns / columns.norm(dim=0).clamp_min(1e-12)
     solution = torch.linalg.lstsq(columns, gains.double()[:, None], driver="gelsd").solution
     return (gains.double() - (columns @ solution)[:, 0]).square().sum()
-
-
-def _print(scores: dict[str, list[Tensor]], residues: dict[str, list[Tensor]]) -> None:
-    rival, left = torch.stack(scores["grad-cam"]), torch.stack(residues["all"]).sum()
-    print(f"{len(rival)} images\n| map | explained | mean | blur | over Grad-CAM | difference |")
-    print("|---|---:|---:|---:|---:|---|")
-    for name, of_map in scores.items():
-        values = torch.stack(of_map)
-        off = (values - rival).mean(dim=1)
-        (mean, blur), ratio = values.mean(dim=0).tolist(), values.mean() / rival.mean()
-        error, share = 1.96 * off.std().item() / len(off) ** 0.5, 1 - torch.stack(residues[name]).sum() / left
-        print(f"| {name} | {share:.3f} | {mean:.3f} | {blur:.3f} | {ratio:.2f} | {off.mean():+.3f} ± {error:.3f} |")
 
 
 def _arguments() -> argparse.Namespace:

@@ -87,10 +87,8 @@ def agreement_with_worth(
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Of two rows of numbers; NaN where one of them is constant."""
-    first, second = first.double() - first.double().mean(), second.double() - second.double().mean()
-    length = first.norm() * second.norm()
-    return first @ second / torch.where(length > 0, length, torch.nan)
+    """Of two rows of numbers, (P,) each: a number in [−1, 1]; NaN where one of them is constant."""
+    return torch.corrcoef(torch.stack([first.double(), second.double()]))[0, 1]
 
 
 def _seen(judge: Judge, image: Tensor, shown: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from antehoc_hf.explainers import load_explainer
 from antehoc_hf.paper.cells import CellStore
 from antehoc_hf.training.attach import FitOptions, fit_map
 from antehoc_hf.training.attach.judge import Judge
+from benchmarks.attach.attach import state_of
 from benchmarks.attach.networks import Imagenette, classifier, script_options
 from benchmarks.faithfulness import part_fidelity, part_grid, part_sanity
 from benchmarks.faithfulness.cells import AREAS, CELLS, OURS
@@ -78,7 +79,7 @@ class Pretrained:
         examples = torch.stack([self.rows[index]["pixel_values"] for index in range(min(8, options.images))])
         self.judge = Judge(self.model, examples, passes=10**6)
         print(self.judge.setting, flush=True)
-        start = _state(self.model)
+        start = state_of(self.model)
         self.heads = {"class evidence": start} | {f"{OURS}, seed {seed}": self._fit(seed) for seed in options.seeds}
         self.model.map_head.load_state_dict(self.heads[f"{OURS}, seed {options.seeds[0]}"])
 
@@ -89,7 +90,7 @@ class Pretrained:
             images = Imagenette(self.options.data, "train", self.options.fit_images, self.model)
             report = fit_map(self.model, images, FitOptions(pairs=4, seed=seed))
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"head": _state(self.model), "report": report.to_dict()}, path)
+            torch.save({"head": state_of(self.model), "report": report.to_dict()}, path)
         return dict(torch.load(path, weights_only=True)["head"])
 
     def subject(self, start: int, count: int) -> Subject:
@@ -103,7 +104,7 @@ class Pretrained:
     def maps(self, subject: Subject, start: int, sampled: bool) -> dict[str, Tensor]:
         """Name → (N, 1, H, W), of ours with every seed, all methods and the centred blob."""
         found = {}
-        chosen = _state(self.model)
+        chosen = state_of(self.model)
         for name, state in self.heads.items():
             self.model.map_head.load_state_dict(state)
             found[name] = subject.explainer(OURS)(subject.pixel_values, subject.predicted)
@@ -122,10 +123,11 @@ class Pretrained:
         options = self.options
         computed = {"maps": self._maps, "fidelity": self._fidelity, "worth": self._worth}
         counts = {"maps": options.images, "fidelity": options.fidelity_images, "worth": options.worth_images}
+        common = {"fit_images": options.fit_images, "seeds": options.seeds, "first": options.first}
         for part in options.parts:
             for start in range(0, min(counts.get(part, 0), options.images), BATCH):
-                settings = {"fit_images": options.fit_images, "seeds": options.seeds, "first": options.first}
-                settings |= {"methods": options.methods, "orders": options.worth_orders if part == "worth" else None}
+                settings = common | {"methods": options.methods}
+                settings["orders"] = options.worth_orders if part == "worth" else None
                 sampled = part == "maps" and start < options.sampled_images
                 settings["sampled"] = options.sampled_methods if sampled else []
                 subject = self.subject(start, BATCH)
@@ -136,9 +138,10 @@ class Pretrained:
 
                 self.cells.get(f"{part}-{start:04d}", settings, compute)
             if part == "grid":
-                self.cells.get("grid", {"mosaics": options.mosaics}, self._grid)
+                drawn_from = {"images": options.images, "mosaics": options.mosaics}
+                self.cells.get("grid", common | drawn_from, self._grid)
             if part == "sanity":
-                self.cells.get("sanity", {"images": options.sanity_images}, self._sanity)
+                self.cells.get("sanity", common | {"images": options.sanity_images}, self._sanity)
 
     def _maps(self, subject: Subject, start: int) -> dict[str, Any]:
         settings = EvaluationSettings(
@@ -170,10 +173,6 @@ class Pretrained:
 
     def _sanity(self) -> dict[str, Any]:
         return part_sanity.measure(self.subject(0, self.options.sanity_images), self.options)
-
-
-def _state(model: Any) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.map_head.state_dict().items()}
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
