@@ -15,7 +15,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from antehoc_hf.model_cards.card import is_ours
 from antehoc_hf.model_cards.errors import NO_TOKEN, PushError, asked_path, explain, status_of
-from antehoc_hf.model_cards.travel import CARD_FILE, FolderError, check_inside, travelling_files
+from antehoc_hf.model_cards.travel import CARD_FILE, FolderError, check_links, travelling_files
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def push_folder(
         if extra_folder is not None:
             paths = sorted(path for path in (folder / extra_folder).rglob("*") if path.is_file())
             sent += [path.relative_to(folder).as_posix() for path in paths if path.name != _ARGUMENTS_FILE]
-            check_inside(folder, sent)
+            check_links(folder, sent)
 
         def commit() -> str:
             # New operations at each try: the Hub is asked what it has, so that what a lost answer left done is seen.

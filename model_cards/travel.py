@@ -37,11 +37,11 @@ def travelling_files(folder: Path) -> list[str]:
     config = read_config(folder)
     names = [name for name in _FILES if (folder / name).is_file()]
     names += [*_weights(folder), *_code(folder, config)]
-    check_inside(folder, names)
+    check_links(folder, names)
     return names
 
 
-def check_inside(folder: Path, names: Iterable[str]) -> None:
+def check_links(folder: Path, names: Iterable[str]) -> None:
     """Raises a FolderError if a file is a link out of the folder: something else would be made public. In the Hub's
     cache all files are links, to the blobs next to the folder.
     """
