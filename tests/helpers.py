@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ QUICK: dict[str, dict[str, int]] = {
     "kernel-shap": {"grid": 4, "samples": 40},
     "coalition-regression": {"grid": 4, "pairs": 20},
 }
+# Explainers of transformers alone.
+ATTENTION = ("attention-rollout", "gradient-attention")
 
 
 class Explained(nn.Module):
@@ -38,6 +41,24 @@ class Explained(nn.Module):
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         output = self.model(pixel_values)
         return output.logits, output.interpretation_map
+
+
+def state_of(model: nn.Module) -> tuple[Any, ...]:
+    """Weights, modes, gradients and hooks."""
+    return (
+        {name: value.clone() for name, value in model.state_dict().items()},
+        [module.training for module in model.modules()],
+        [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+    )
+
+
+def assert_as_it_was(model: nn.Module, before: tuple[Any, ...]) -> None:
+    weights, modes, gradients, hooks = state_of(model)
+    assert all(torch.equal(value, before[0][name]) for name, value in weights.items())
+    assert (modes, hooks) == (before[1], before[3])
+    assert [required for required, _ in gradients] == [required for required, _ in before[2]]
+    assert all(now is then for (_, now), (_, then) in zip(gradients, before[2], strict=True))
 
 
 def write_colours(root: Path) -> Path:

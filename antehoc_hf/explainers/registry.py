@@ -43,6 +43,8 @@ EXPLAINERS = _Explainers(
         "shapley-sampling": "patches.ShapleySampling",
         "kernel-shap": "patches.KernelShap",
         "coalition-regression": "coalition_regression.CoalitionRegression",
+        "attention-rollout": "attention.AttentionRollout",
+        "gradient-attention": "attention.GradientAttention",
         "constant": "controls.Constant",
         "random": "controls.Random",
         "center": "controls.Center",
