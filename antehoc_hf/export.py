@@ -32,7 +32,7 @@ class _PredictionAndMap(nn.Module):
         return tuple(outputs[name] for name in self.model.onnx_outputs)
 
 
-def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None = None) -> Path:
+def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None = None, *, int8: bool = False) -> Path:
     """Writes a model as ONNX, which onnxruntime runs without torch or this project.
 
     The graph takes `pixel_values` (B, 3, H, W), normalised, of the model's own H and W, and gives the model's
@@ -49,6 +49,8 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
             of one.
         path (`str` or `Path`): the file to write; folders are made.
         batch_size (`int`, *optional*): B; None: any.
+        int8 (`bool`): weights in eight bits, but those of the first convolution and of depthwise ones, which are few
+            and spoil prediction and map the most.
 
     Returns:
         `Path`: the file (of a captioner, the first).
@@ -61,7 +63,7 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
     model = loaded_model(model_or_folder)
     metadata = _metadata(model, model_or_folder)
     path = _prepared(path)
-    pixels = _example(model, batch_size)
+    pixels, written = _example(model, batch_size), [path]
     with evaluation_mode(model):
         if isinstance(model, AnteHocForImageCaptioning):
             captioner: Any = captioning.EncoderGraph(model)
@@ -72,15 +74,20 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
             decoder: Any = captioning.DecoderGraph(model)
             second = captioning.decoder_path(path)
             _write(decoder, inputs, captioning.DECODER_OUTPUTS, metadata, second, batch_size)
+            written.append(second)
             if model.map_head.per_target:
                 with torch.no_grad():
                     examples = captioning.map_example(model, captioner(pixels)[-1])
                 inputs = dict(zip(captioning.MAP_INPUTS, zip(examples, (0, 1, 1, 0), strict=True), strict=True))
                 maps: Any = captioning.MapGraph(model)
-                _write(maps, inputs, captioning.MAP_OUTPUTS, metadata, captioning.map_path(path), batch_size)
+                third = captioning.map_path(path)
+                _write(maps, inputs, captioning.MAP_OUTPUTS, metadata, third, batch_size)
+                written.append(third)
         else:
             inputs = {"pixel_values": (pixels, 0)}
             _write(_PredictionAndMap(model), inputs, model.onnx_outputs, metadata, path, batch_size)
+    for file in written if int8 else ():
+        _store_in_eight_bits(file)
     return path
 
 
@@ -161,17 +168,33 @@ def _write(
     program.save(str(path), external_data=False)
 
 
+def _store_in_eight_bits(path: Path) -> None:
+    """Dynamic quantisation, in place: one scale for each weight, so that a weight whose channels differ in size, as in
+    depthwise convolutions, would be rounded to nothing in some of them.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(path).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    depthwise = [node for node in convolutions if any(item.name == "group" and item.i > 1 for item in node.attribute)]
+    spared = [node.name for node in convolutions[:1] + depthwise]
+    with quiet_export():
+        quantize_dynamic(path, path, weight_type=QuantType.QUInt8, nodes_to_exclude=spared)
+
+
 def _as_quantisers_expect(graph: Any) -> None:
-    """Stores the classifier's weights, which the map reads too, in the order in which a product of matrices takes
-    them: onnxruntime's quantisation transposes those of `Gemm(transB=1)` in place, whoever else reads them.
+    """Stores weights of linear layers in the order in which a product of matrices takes them: onnxruntime's
+    quantisation transposes those of `Gemm(transB=1)` in place, whoever else reads them (the map reads the
+    classifier's), and leaves the shape that was noted.
     """
     import onnx_ir
 
     for node in [node for node in graph if node.op_type == "Gemm" and node.attributes.get_int("transB", 0)]:
         weight = node.inputs[1]
-        others = [use for use in weight.uses() if use.node is not node]
-        if not others or weight.const_value is None:
+        if weight.const_value is None:
             continue
+        others = [use for use in weight.uses() if use.node is not node]
         transposed = onnx_ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T), name=f"{weight.name}.T")
         stored = onnx_ir.Value(
             name=transposed.name,
@@ -180,11 +203,12 @@ def _as_quantisers_expect(graph: Any) -> None:
             const_value=transposed,
         )
         graph.register_initializer(stored)
-        back = onnx_ir.node("Transpose", [stored], {"perm": [1, 0]})
-        back.outputs[0].type, back.outputs[0].shape = weight.type, weight.shape
-        graph.insert_before(graph[0], back)
         node.attributes["transB"] = onnx_ir.AttrInt64("transB", 0)
         node.replace_input_with(1, stored)
+        if others:
+            back = onnx_ir.node("Transpose", [stored], {"perm": [1, 0]})
+            back.outputs[0].type, back.outputs[0].shape = weight.type, weight.shape
+            graph.insert_before(graph[0], back)
         for use in others:
             use.node.replace_input_with(use.idx, back.outputs[0])
         del graph.initializers[weight.name]

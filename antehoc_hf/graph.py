@@ -69,8 +69,10 @@ def graph_of(network: nn.Module, pixel_values: Tensor) -> Graph | None:
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """The exporter speaks of opset versions and of its own deprecations; nothing a user could act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    """The exporter speaks of opset versions and of its own deprecations, the quantiser (by the root logger) of
+    steps before it; nothing a user could act on.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", None)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

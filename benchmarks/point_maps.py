@@ -1,20 +1,23 @@
 """Whether the maps of a face's parts lie on these parts, and keep the points of that part.
 
-For a landmark model with a map for each point: of each part (nose, eyes, mouth) its own map, Grad-CAM of the same
-points' coordinates, and a blob in the centre, on the test images; of a second model with one map for all (`--energy`),
-whose network is the same, that map. Measured are
+For every seed two trainings by the recipe `landmarks` for nose, eyes and mouth; finished ones are not repeated. One
+has a map for each point, the other the energy objective's one map for all (with the price on its area that served it
+best, see README.md), and their networks are the same to the bit. Of each part then its own map, Grad-CAM of the same
+points' coordinates, the energy map, and a blob in the centre, on the test images:
 
 - the share of a map's energy in the part's convex hull over the hull's share of the image (1 is chance),
 - in how many percent of the images the part's own map has more of it there than the maps of the other parts,
 - the error of that part's points where a fifth of the image is left, the largest of the map, on black.
 
-Differences from ours are paired by image, with 95 % bootstrap intervals.
+Means over the seeds, in brackets those of each; differences from ours are paired by image, with 95 % bootstrap
+intervals.
 
-    antehoc train --recipe landmarks --dataset_name path/to/faces-68 --landmark_group parts \
-        --map_head contributions --output_dir outputs/points
-    python -m benchmarks.point_maps outputs/points --dataset_name path/to/faces-68
+    python -m benchmarks.point_maps --seeds 0 1 2 --dataset_name path/to/faces-68 --output outputs/points
+
+`--subject_column COLUMN` pools the splits and keeps a fifth of the persons, drawn with seed 0, for testing.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +32,20 @@ from antehoc_hf.evaluation.controls import center_map
 from antehoc_hf.evaluation.landmarks import nme
 from antehoc_hf.evaluation.localisation import energy_share_over_area
 from antehoc_hf.evaluation.maps import binarise_equal_area
+from antehoc_hf.evaluation.results import markdown_table
 from antehoc_hf.explainers import load_explainer
 from antehoc_hf.modeling import AnteHocForLandmarkDetection, AnteHocImageProcessor
 from antehoc_hf.training.data import ImageDataset, sample
 from antehoc_hf.training.runs.options import DataArguments
+from antehoc_hf.training.runs.results import RESULTS_FILE
 from antehoc_hf.training.tasks.landmark_detection import LandmarkDetection
 from benchmarks.output import parser, show
+from benchmarks.plain import train_ours, without_shared_subjects
 
 AREA = 0.2
 OURS = "own map"
+MEASURES = ("energy over area", "highest on its part", "NME, equal area")
+KINDS: dict[str, list[str]] = {"own": [], "energy": ["--map_head", "energy", "--area_weight", "0.01"]}
 Maps = Callable[[Tensor, list[int]], Tensor]
 
 
@@ -57,17 +65,20 @@ def opened(folder: str, dataset_name: str, split: str) -> tuple[Any, ImageDatase
     return model, ImageDataset(data.splits[split], data.image_column, targets, encode), parts, [*targets.scheme.parts]
 
 
+def weights(model: Any) -> list[Tensor]:
+    """Of what predicts."""
+    return [value for name, value in model.state_dict().items() if not name.startswith("map_head.")]
+
+
 def methods_of(model: Any, energy: Any) -> dict[str, Maps]:
     """Name → images and the points of a part → maps."""
     grad_cam = load_explainer("grad-cam", model)
-    found: dict[str, Maps] = {
+    return {
         OURS: lambda pixels, points: model.interpretation(pixels, points).interpretation_map,
         "Grad-CAM of its points": grad_cam,
+        "energy map": lambda pixels, _: energy.interpretation(pixels).interpretation_map,
         "centred blob": lambda pixels, _: center_map(pixels),
     }
-    if energy is not None:
-        found["energy map"] = lambda pixels, _: energy.interpretation(pixels).interpretation_map
-    return found
 
 
 @torch.no_grad()
@@ -99,39 +110,69 @@ def measure(model: Any, energy: Any, dataset: Any, parts: dict[str, list[int]], 
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """Markdown: of each part a row for each method, with the difference from ours in brackets."""
-    names = ("energy over area", "highest on its part", "NME, equal area")
-    lines = ["| part | map | " + " | ".join(f"{name} [less ours]" for name in names) + " |", "|---|---|" + "---:|" * 3]
-    for part, by_name in found.items():
+def mean_of_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """As `measure` gives it, with each image's mean over the seeds."""
+    return {
+        part: {
+            name: {key: torch.stack([of_seed[part][name][key] for of_seed in found]).mean(dim=0) for key in measures}
+            for name, measures in by_name.items()
+        }
+        for part, by_name in found[0].items()
+    }
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown of what `measure` gave for each seed: of each part a row for each method."""
+    lines = [["part", "map", *(f"{name} [less ours]" for name in MEASURES)]]
+    for part, by_name in mean_of_seeds(found).items():
         for name, of in by_name.items():
             cells = []
-            for key in names:
+            for key in MEASURES:
                 values, ours = of[key], by_name[OURS][key]
                 usable = torch.isfinite(values) & torch.isfinite(ours)
-                text = f"{values[usable].mean():.2f}"
+                each = (of_seed[part][name][key][usable].mean() for of_seed in found)
+                text = f"{values[usable].mean():.2f} ({', '.join(f'{mean:.2f}' for mean in each)})"
                 if name != OURS:
                     difference = bootstrap_mean((values - ours)[usable])
                     text += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
                 cells.append(text)
-            lines.append(f"| {part} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            lines.append([part, name, *cells])
+    return "\n".join(markdown_table(lines)) + "\n"
 
 
 def main() -> None:
     command = parser(__doc__)
-    command.add_argument("model", help="folder of a landmark model with map_head='contributions'")
-    command.add_argument("--energy", help="folder of the same network with map_head='energy'")
     command.add_argument("--dataset_name", required=True)
-    command.add_argument("--images", type=int, default=770)
-    command.add_argument("--output", type=Path)
+    command.add_argument("--output", type=Path, required=True, help="folder of the models and of the table")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    command.add_argument("--subject_column")
+    command.add_argument("--num_train_epochs", type=int, default=12)
+    command.add_argument("--images", type=int, default=1000, help="at most so many test images")
     options = command.parse_args()
     torch.set_num_threads(1)
-    model, images, parts, rows = opened(options.model, options.dataset_name, "test")
-    energy = AnteHocForLandmarkDetection.from_pretrained(options.energy).eval() if options.energy else None
-    subset = Subset(images, sample(images, options.images))
-    found = measure(model, energy, subset, parts, rows)
-    show(f"{len(subset)} test images of {Path(options.dataset_name).name}\n\n{table(found)}", options.output)
+    name = options.dataset_name
+    if options.subject_column is not None:
+        name = without_shared_subjects(name, options.subject_column, options.output / "data")
+    flags = ["--recipe", "landmarks", "--landmark_group", "parts", "--validation_fraction", "0", "--report_to", "none"]
+    flags += ["--dataset_name", name, "--num_train_epochs", str(options.num_train_epochs)]
+    found, errors = [], []
+    for seed in options.seeds:
+        folders = {kind: options.output / f"seed-{seed}" / kind for kind in KINDS}
+        for kind, folder in folders.items():
+            if not (folder / RESULTS_FILE).exists():
+                train_ours([*flags, *KINDS[kind], "--seed", str(seed)], folder)
+        model, images, parts, rows = opened(str(folders["own"]), name, "test")
+        energy = AnteHocForLandmarkDetection.from_pretrained(folders["energy"]).eval()
+        if any(not torch.equal(own, other) for own, other in zip(weights(model), weights(energy), strict=True)):
+            raise SystemExit(f"The two networks of seed {seed} differ: {options.output} holds other trainings.")
+        errors.append(json.loads((folders["own"] / RESULTS_FILE).read_text())["metrics"]["nme_interocular"])
+        subset = Subset(images, sample(images, options.images))
+        found.append(measure(model, energy, subset, parts, rows))
+    heading = f"{len(subset)} test images of {Path(options.dataset_name).name}, seeds {options.seeds}, "
+    heading += (
+        f"{options.num_train_epochs} epochs; NME of the points {', '.join(f'{error:.2f}' for error in errors)} %"
+    )
+    show(f"{heading}\n\n{table(found)}", options.output / "point-maps.md")
 
 
 if __name__ == "__main__":

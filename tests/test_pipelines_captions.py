@@ -155,13 +155,14 @@ def test_onnx_writes_the_same_caption(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_of_maps_of_words(folder, tmp_path):
+@pytest.mark.parametrize("int8", [False, True])
+def test_onnx_of_maps_of_words(folder, tmp_path, int8):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     model = AnteHocForImageCaptioning.from_pretrained(folder, map_head="contributions").eval()
     for parameter in model.map_head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    path = export_onnx(model, tmp_path / "model.onnx")
+    path = export_onnx(model, tmp_path / "model.onnx", int8=int8)
     encoder, maps = (runtime.InferenceSession(p) for p in (path, tmp_path / "model-maps.onnx"))
     pixels = torch.randn(3, 3, 64, 64)
     written = model.caption(pixels, output_word_maps=True)
@@ -170,6 +171,11 @@ def test_onnx_of_maps_of_words(folder, tmp_path):
         zip(("hidden", "cell", "tap_values"), encoder.run(None, {"pixel_values": pixels.numpy()}), strict=True)
     )
     whole, of_words = maps.run(None, {"token_ids": padded.numpy(), **state})
+    if int8:
+        of_words = of_words[:, : written.word_maps.shape[1]]
+        assert np.corrcoef(of_words.ravel(), written.word_maps.ravel())[0, 1] > 0.9
+        assert runtime.InferenceSession(tmp_path / "model-decoder.onnx").get_inputs()[0].name == "token_ids"
+        return
     assert np.allclose(whole, written.interpretation_map, atol=1e-3)
     assert np.allclose(of_words[:, : written.word_maps.shape[1]], written.word_maps, atol=1e-3)
 

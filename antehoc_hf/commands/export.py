@@ -22,6 +22,7 @@ class ExportArguments:
     )
     overwrite: bool = overwrite_option()
     batch_size: int | None = option(None, "Images that the graph takes at a time; by default any number.")
+    int8: bool = option(False, "ONNX with weights in eight bits: about half the size, nearly the same map.")
 
     def __post_init__(self) -> None:
         if self.output is not None and Path(self.output).suffix not in (".onnx", ".pt2"):
@@ -30,6 +31,8 @@ class ExportArguments:
         check_model(self.model)
         if self.output is None or Path(self.output).suffix == ".onnx":
             need_to_export()
+        elif self.int8:
+            raise UsageError(f"--int8 is for ONNX: name a file that ends in .onnx, not {self.output!r}.")
 
 
 def parse(argv: Sequence[str]) -> ExportArguments:
@@ -50,6 +53,8 @@ def run(options: ExportArguments) -> None:
     folder = Path(options.model)
     output = Path(options.output or (folder / "model.onnx" if folder.is_dir() else "model.onnx"))
     with output_folder(output.parent, [output.name], options.overwrite, alone=False, name="output"):
-        write = export_program if output.suffix == ".pt2" else export_onnx
-        path = write(options.model, output, options.batch_size)
+        if output.suffix == ".pt2":
+            path = export_program(options.model, output, options.batch_size)
+        else:
+            path = export_onnx(options.model, output, options.batch_size, int8=options.int8)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): pixel_values → prediction and interpretation_map")

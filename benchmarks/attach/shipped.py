@@ -24,7 +24,10 @@ from transformers import AutoModelForImageClassification
 from antehoc_hf.cli import main as antehoc
 from benchmarks.attach.networks import Imagenette, classifier, script_options
 
-SMALL: dict[str, dict[str, Any]] = {"everything": {}, "MatMul, Gemm": {"op_types_to_quantize": ["MatMul", "Gemm"]}}
+EIGHT_BITS: dict[str, dict[str, Any]] = {
+    "everything": {},
+    "MatMul, Gemm": {"op_types_to_quantize": ["MatMul", "Gemm"]},
+}
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def main() -> None:
     images = ["--images", str(args.data), "--split", "train"]
     images += ["--max_images", str(args.images), "--held_out", str(args.held_out)]
     command = ["attach", str(weights), "--backbone", args.network, *images, "--pairs", str(args.pairs), *known]
-    exported = ["export", str(folder), "--output", str(graph)]
+    exported = ["export", str(folder), "--output", str(graph), "--overwrite"]
     if antehoc([*command, "--overwrite", "-o", str(folder)]) or antehoc(exported):
         raise SystemExit(1)
 
@@ -62,9 +65,12 @@ def main() -> None:
     exact, exact_maps = _run(graph, pixels)
     print(f"ONNX: logits within {np.abs(exact - expected.logits.numpy()).max():.1e}, ", end="")
     print(f"maps within {np.abs(exact_maps.reshape(40, -1) - maps).max():.1e}, {_mb(graph)} MB")
-    for name, options in SMALL.items():
-        path = args.output_dir / "int8.onnx"
-        quantize_dynamic(graph, path, weight_type=QuantType.QUInt8, **options)
+    sizes = {name: args.output_dir / f"int8-{number}.onnx" for number, name in enumerate(("--int8", *EIGHT_BITS))}
+    if antehoc(["export", str(folder), "--output", str(sizes["--int8"]), "--int8", "--overwrite"]):
+        raise SystemExit(1)
+    for name, options in EIGHT_BITS.items():
+        quantize_dynamic(graph, sizes[name], weight_type=QuantType.QUInt8, **options)
+    for name, path in sizes.items():
         logits, found = _run(path, pixels)
         orders = np.array([spearmanr(a, b)[0] for a, b in zip(found.reshape(40, -1), maps, strict=True)])
         same = logits.argmax(axis=1) == classes

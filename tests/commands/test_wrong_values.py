@@ -82,6 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*ATTACH, "--interpolation", "nearestt"], "--interpolation: invalid choice: 'nearestt' (choose from"),
         ([*ATTACH, "--seed", "-1"], "seed must be at least 0, not -1."),
         (["export", "m", "--batch_size", "0"], "batch_size must be at least 1, not 0."),
+        (["export", "m", "-o", "a.pt2", "--int8"], "--int8 is for ONNX: name a file that ends in .onnx, not 'a.pt2'."),
         (["benchmark", "paper", "--seeds", "-1"], "seeds must be at least 0, not -1."),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
