@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.faithfulness.part_fidelity import agreement_with_worth, image_values, pearson
+from benchmarks.faithfulness.part_fidelity import agreement_with_worth, image_values, pearson, worth_of_patches
 from benchmarks.faithfulness.subjects import Subject
 
 SIDE = 32
@@ -31,7 +31,7 @@ def test_a_map_that_knows_what_patches_add_is_right_in_every_protocol(subject):
     for measure, sign in [("deletion", 1), ("sensitivity, 4", 1), ("sensitivity, 32", 1)]:
         assert found["truth"][measure] == pytest.approx([sign, sign], abs=1e-3)
         assert found["backwards"][measure] == pytest.approx([-sign, -sign], abs=1e-3)
-    agreement = agreement_with_worth(subject, judge, {"truth": truth}, orders=4)
+    agreement = agreement_with_worth(worth_of_patches(subject, judge, orders=4), {"truth": truth})
     for name in ("truth", "worth itself"):
         assert agreement[name]["Pearson"] == pytest.approx([1, 1], abs=1e-3)
 

@@ -64,18 +64,23 @@ def image_values(subject: Subject, judge: Judge, maps: Mapping[str, Tensor]) -> 
     return found
 
 
-def agreement_with_worth(
-    subject: Subject, judge: Judge, maps: Mapping[str, Tensor], orders: int
-) -> dict[str, dict[str, list[float]]]:
-    """Map → measure → one value an image; `worth itself` is how well two halves of the orders agree."""
-    found: dict[str, dict[str, list[float]]] = {}
+def worth_of_patches(subject: Subject, judge: Judge, orders: int) -> Tensor:
+    """Shapley values (N, 2, GRID²) of the predicted class, by two halves of the orders; see `sampled_shapley`."""
+    found = []
     for position, image in enumerate(subject.pixel_values):
         target = int(subject.predicted[position])
 
         def value(shown: Tensor, image: Tensor = image, target: int = target) -> Tensor:
             return _seen(judge, image, shown)[:, target]
 
-        halves = sampled_shapley(value, GRID**2, orders, torch.Generator().manual_seed(position)).float()
+        found.append(sampled_shapley(value, GRID**2, orders, torch.Generator().manual_seed(position)))
+    return torch.stack(found).float()
+
+
+def agreement_with_worth(worth: Tensor, maps: Mapping[str, Tensor]) -> dict[str, dict[str, list[float]]]:
+    """Map → measure → one value an image; `worth itself` is how well two halves of the orders agree."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for position, halves in enumerate(worth):
         truth = halves.mean(dim=0)
         on_grid = {name: F.adaptive_avg_pool2d(of_all[position], GRID).flatten() for name, of_all in maps.items()}
         pairs: dict[str, tuple[Any, Any]] = {name: (values, truth) for name, values in on_grid.items()}

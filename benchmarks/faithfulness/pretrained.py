@@ -10,6 +10,9 @@ labels), once for each seed; the target is what the network itself predicts amon
     grid      mosaics of four photographs
     sanity    similarity of the maps after randomising head and last stage, and to the second class's map
 
+`--fastshap_passes 4000 16000` trains FastSHAP explainers with so many passes of the network, and measures them in the
+first three parts. They are files of their own: what others scored there is not measured again.
+
 Every batch of every part is a file in OUTPUT/NETWORK-SPLIT and is not computed again: a run that was stopped goes on
 where it was, and pretrained.md there is written of what is finished. Choose with --split train, report once with
 --split validation:
@@ -21,7 +24,9 @@ where it was, and pretrained.md there is written of what is finished. Choose wit
 import argparse
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,7 @@ from benchmarks.attach.attach import state_of
 from benchmarks.attach.networks import Imagenette, classifier, script_options
 from benchmarks.faithfulness import part_fidelity, part_grid, part_sanity
 from benchmarks.faithfulness.cells import AREAS, CELLS, OURS
+from benchmarks.faithfulness.fastshap import COALITIONS, FASTSHAP, SEES, FastShap, Sees, play
 from benchmarks.faithfulness.pretrained_page import page
 from benchmarks.faithfulness.subjects import Subject
 
@@ -52,7 +58,12 @@ SAMPLED = ("rise", "leave-one-out", "shapley-sampling", "kernel-shap", "coalitio
 BUDGETS: dict[str, dict[str, Any]] = {"rise": {"masks": 4000}}
 PARTS = ("maps", "fidelity", "worth", "grid", "sanity")
 CELL_NAMES = [cell.name for cell in CELLS if cell.aim == "margins"]
-BATCH, PATCHES, STEPS = 5, 14, 8
+BATCH, PATCHES, STEPS, TRAIN = 5, 14, 8, 4000
+
+Maps = dict[str, Tensor]
+"""Name → (N, 1, H, W)."""
+Scores = dict[str, dict[str, list[float]]]
+"""Name → measure → one value an image."""
 
 
 class Fast(nn.Module):
@@ -65,6 +76,10 @@ class Fast(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.judge(images).clamp_min(1e-30).log()
+
+
+def _alone(name: str, explainer: FastShap, images: Tensor) -> Maps:
+    return {name: explainer(images)}
 
 
 class Pretrained:
@@ -101,8 +116,8 @@ class Pretrained:
         predicted = probabilities.argmax(dim=1)
         return Subject(0, self.model, None, pixels, labels, predicted, probabilities, None)
 
-    def maps(self, subject: Subject, start: int, sampled: bool) -> dict[str, Tensor]:
-        """Name → (N, 1, H, W), of ours with every seed, all methods and the centred blob."""
+    def maps(self, subject: Subject, start: int, sampled: bool) -> Maps:
+        """Those of ours with every seed, all methods and the centred blob."""
         found = {}
         chosen = state_of(self.model)
         for name, state in self.heads.items():
@@ -118,32 +133,51 @@ class Pretrained:
             found[name] = load_explainer(name, fast, **options)(subject.pixel_values, subject.predicted)
         return found | {"center": CONTROLS["center"](subject.pixel_values, 0, start)}
 
+    def fastshap(self, sees: Sees, passes: int) -> FastShap:
+        """Trained on `train`'s first images, 8 coalitions each; on all of them with more, if passes are left."""
+        unseen = self.options.first if self.options.split == "train" else TRAIN
+        images = Imagenette(self.options.data, "train", min(passes // COALITIONS, unseen), self.model)
+        each, path = passes // len(images) // 2 * 2, self.folder / f"fastshap-{sees}-{passes}.pt"
+        known = self.folder / f"coalitions-{each}.pt"
+        return FastShap(self.model, sees).load(path, images, lambda: play(images, self.judge, each, known))
+
     def run(self) -> None:
         """All parts; those of single images batch by batch."""
         options = self.options
-        computed = {"maps": self._maps, "fidelity": self._fidelity, "worth": self._worth}
         counts = {"maps": options.images, "fidelity": options.fidelity_images, "worth": options.worth_images}
         common = {"fit_images": options.fit_images, "seeds": options.seeds, "first": options.first}
+        rivals = [(sees, passes) for passes in options.fastshap_passes for sees in options.fastshap_sees]
+        explainers = {rival: self.fastshap(*rival) for rival in rivals}
         for part in options.parts:
             for start in range(0, min(counts.get(part, 0), options.images), BATCH):
-                settings = common | {"methods": options.methods}
-                settings["orders"] = options.worth_orders if part == "worth" else None
                 sampled = part == "maps" and start < options.sampled_images
+                settings: dict[str, Any] = {"methods": options.methods}
+                settings["orders"] = options.worth_orders if part == "worth" else None
                 settings["sampled"] = options.sampled_methods if sampled else []
-                subject = self.subject(start, BATCH)
-
-                def compute(part: str = part, start: int = start, subject: Subject = subject) -> dict[str, Any]:
-                    began = time.perf_counter()
-                    return computed[part](subject, start) | {"seconds": time.perf_counter() - began}
-
-                self.cells.get(f"{part}-{start:04d}", settings, compute)
+                subject, cell = self.subject(start, BATCH), f"{part}-{start:04d}"
+                maps = partial(self.maps, subject, start, sampled)
+                self.cells.get(cell, common | settings, partial(self._measured, part, subject, start, maps))
+                for (sees, passes), explainer in explainers.items():
+                    settings = {"first": options.first, "orders": settings["orders"], "sees": sees, "passes": passes}
+                    name = f"{FASTSHAP} on {sees}, {passes} passes"
+                    maps = partial(_alone, name, explainer, subject.pixel_values)
+                    compute = partial(self._measured, part, subject, start, maps)
+                    self.cells.get(f"{cell}_{FASTSHAP}-{sees}-{passes}", settings, compute)
             if part == "grid":
                 drawn_from = {"images": options.images, "mosaics": options.mosaics}
                 self.cells.get("grid", common | drawn_from, self._grid)
             if part == "sanity":
                 self.cells.get("sanity", common | {"images": options.sanity_images}, self._sanity)
 
-    def _maps(self, subject: Subject, start: int) -> dict[str, Any]:
+    def _measured(self, part: str, subject: Subject, start: int, maps: Callable[[], Maps]) -> dict[str, Any]:
+        """One batch's cell: the scores of the maps in that part."""
+        began = time.perf_counter()
+        measures = {"maps": self._maps, "fidelity": self._fidelity, "worth": self._worth}
+        scores = measures[part](subject, start, maps())
+        right = (subject.predicted == subject.labels).tolist()
+        return {"scores": scores, "right": right, "seconds": time.perf_counter() - began}
+
+    def _maps(self, subject: Subject, start: int, maps: Maps) -> Scores:
         settings = EvaluationSettings(
             target="prediction", threshold=None, area=None, areas=AREAS, insertion_deletion=FORMS, steps=STEPS,
             patches=PATCHES, insertion_deletion_images=len(self.rows), chunk_size=16,
@@ -153,17 +187,25 @@ class Pretrained:
             seen = scorer.see({"pixel_values": subject.pixel_values, "labels": subject.labels}, start)
         metrics = [metric for metric in METRICS.values() if metric.reported]
         scores = {}
-        for name, maps in self.maps(subject, start, sampled=start < self.options.sampled_images).items():
-            values = measure_maps(scorer, seen, maps, metrics).values
+        for name, of_all in maps.items():
+            values = measure_maps(scorer, seen, of_all, metrics).values
             scores[name] = {cell: values[cell].tolist() for cell in CELL_NAMES}
-        return {"scores": scores, "right": (subject.predicted == subject.labels).tolist()}
+        return scores
 
-    def _fidelity(self, subject: Subject, start: int) -> dict[str, Any]:
-        return {"scores": part_fidelity.image_values(subject, self.judge, self.maps(subject, start, sampled=False))}
+    def _fidelity(self, subject: Subject, start: int, maps: Maps) -> Scores:
+        return part_fidelity.image_values(subject, self.judge, maps)
 
-    def _worth(self, subject: Subject, start: int) -> dict[str, Any]:
-        maps, orders = self.maps(subject, start, sampled=False), self.options.worth_orders
-        return {"scores": part_fidelity.agreement_with_worth(subject, self.judge, maps, orders)}
+    def _worth(self, subject: Subject, start: int, maps: Maps) -> Scores:
+        orders = self.options.worth_orders
+
+        def compute() -> dict[str, Any]:
+            return {"halves": part_fidelity.worth_of_patches(subject, self.judge, orders).tolist()}
+
+        settings = {"first": self.options.first, "orders": orders}
+        halves = torch.tensor(self.cells.get(f"truth-{start:04d}", settings, compute)["halves"])
+        found = part_fidelity.agreement_with_worth(halves, maps)
+        # How well the truth agrees with itself is said once, in the cell of all others.
+        return found if "center" in maps else {name: found[name] for name in maps}
 
     def _grid(self) -> dict[str, Any]:
         options = argparse.Namespace(
@@ -194,6 +236,8 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--worth_orders", type=int, default=32, help="in which the patches of an image are shown")
     add("--mosaics", type=int, default=24)
     add("--sanity_images", type=int, default=30)
+    add("--fastshap_passes", nargs="*", type=int, default=[], help="of the network, that FastSHAP is trained with")
+    add("--fastshap_sees", nargs="+", choices=SEES, default=list(SEES), help="what its network is given of an image")
     add("--threads", type=int, default=1, help="of PyTorch")
     return command.parse_args(argv)
 

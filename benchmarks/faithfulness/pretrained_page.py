@@ -13,6 +13,7 @@ from torch import Tensor
 from antehoc_hf.evaluation.results import markdown_table
 from antehoc_hf.training.runs.results import write_results
 from benchmarks.faithfulness.cells import CELLS, OURS, difference, mean_of
+from benchmarks.faithfulness.fastshap import FASTSHAP
 from benchmarks.faithfulness.summary import part_lines
 
 _MARGINS = [cell for cell in CELLS if cell.aim == "margins"]
@@ -35,6 +36,13 @@ def page(folder: Path, options: argparse.Namespace) -> str:
         share, alone = explained["fitted map"], explained["class evidence"]
         lines.append(f"| {seed} | {fit['images']} | {share:.3f} | {alone:.3f} |")
     numbers: dict[str, Any] = {"settings": settings, "fits": fits}
+    explainers = {path.stem: _fit(path) for path in sorted(folder.glob(f"{FASTSHAP}-*.pt"))}
+    numbers[FASTSHAP] = {name: {**report, "errors": None} for name, report in explainers.items()}
+    rows = [["explainer", "images", "epochs", "minutes", "explained of held-out coalitions"]]
+    for name, report in explainers.items():
+        counted = [str(report["images"]), str(report["epochs"])]
+        rows.append([name, *counted, f"{report['seconds'] / 60:.0f}", f"{report['explained']:.3f}"])
+    lines += ["", *markdown_table(rows)] if explainers else []
     for part in ("maps", "fidelity", "worth"):
         files = [json.loads(path.read_text())["value"] for path in sorted(folder.glob(f"{part}-*.json"))]
         if not files:
@@ -44,9 +52,13 @@ def page(folder: Path, options: argparse.Namespace) -> str:
         minutes = sum(file["seconds"] for file in files) / 60
         lines += ["", f"## {part.capitalize()}", "", f"{count} images, {minutes:.0f} min."]
         if part == "maps":
-            right = torch.tensor([each for file in files for each in file["right"]]).float()
+            right = torch.tensor(
+                [each for file in files if "center" in file["scores"] for each in file["right"]]
+            ).float()
             lines += [f"Top-1 accuracy among 1,000 classes {100 * right.mean():.1f} %."]
         lines += ["", *_means(values), "", *_duels(values)]
+        for name in (name for name in values if name.startswith(FASTSHAP)):
+            lines += ["", f"Ours and {name}:", "", *_duels({OURS: values[OURS], name: values[name]})]
         few = {name for name, found in values.items() if 0 < len(next(iter(found.values()))) < count}
         if few:
             first = min(len(next(iter(values[name].values()))) for name in few)
