@@ -1,7 +1,7 @@
 """Attention rollout and gradient-weighted attention: which patches the tokens that a transformer reads are made of."""
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.explainers.base import Explainer, RawMaps
 from antehoc_hf.explainers.layers import find_layers
 from antehoc_hf.explainers.network import ModelOptions, Question
 from antehoc_hf.explainers.options import at_least_one
-from antehoc_hf.explainers.targets import Target
 from antehoc_hf.passes import images_a_pass
+
+Score = Callable[[Tensor], Tensor]  # outputs of the network → (B,)
 
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 _ROUNDING = 1e-3  # how far from 1 the attention of a token may sum up to
@@ -52,8 +54,8 @@ class AttentionExplainer(Explainer):
         batch_size (`int`): images a pass at most; fewer of large images on a CPU. Every layer's attention is kept.
 
     Raises:
-        ValueError: if the model is not one that can be explained; when called, if its attention is not global over one
-            grid of patches.
+        ValueError: if the model is not one that can be explained; if its attention is not global over one grid of
+            patches, which is found out when called where the size of images is not known before.
     """
 
     float32 = True  # many small weights, multiplied
@@ -64,6 +66,9 @@ class AttentionExplainer(Explainer):
         super().__init__(model, **options)
         self.batch_size = at_least_one(batch_size=batch_size)
         self._found: dict[tuple[int, ...], Tokens] = {}
+        # Ours know the size of their images: refused at once, not after hours of other measures. Captions need images.
+        if is_ante_hoc(self.network.model) and self.network.kind != "captions":
+            self.explain(torch.zeros(1, 3, *self.network.config.image_size))
 
     def raw_maps(self, question: Question) -> RawMaps:
         _make_readable(question.model)
@@ -71,16 +76,20 @@ class AttentionExplainer(Explainer):
         tokens = self._found.get(size) or _find_tokens(question, self.name)
         if tokens.read.any():  # a head that reads nothing yet may still be trained
             self._found[size] = tokens
-        target = question.target(question(images))
         every = torch.arange(len(images), device=images.device)
+        parts = every.split(images_a_pass(images, self.batch_size))
+        scores: list[Score] = [question.own_score]
+        if len(parts) > 1 or self.network.kind == "captions":  # a caption is written before attention is read
+            target = question.target(question(images))
+            scores = [target.select(at).score for at in parts]
         rows = [
-            _followed_back(tokens, self._matrices(question, tokens, at, target.select(at)), self.scale)
-            for at in every.split(images_a_pass(images, self.batch_size))
+            _followed_back(tokens, self._matrices(question, tokens, at, score), self.scale)
+            for at, score in zip(parts, scores, strict=True)
         ]
         return RawMaps(torch.cat(rows)[:, tokens.prefix :].unflatten(1, tokens.grid))
 
     @abstractmethod
-    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, target: Target) -> list[Tensor]:
+    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, score: Score) -> list[Tensor]:
         """(n, Q, N) of each layer: how much each token takes of each other one, besides being itself."""
 
 
@@ -92,9 +101,9 @@ class AttentionRollout(AttentionExplainer):
     name = "attention-rollout"
     scale = 0.5
 
-    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, target: Target) -> list[Tensor]:
+    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, score: Score) -> list[Tensor]:
         with _Attention(tokens.calls, mean=True) as attention:
-            question(question.images[at], at)
+            score(question(question.images[at], at))  # for its errors alone
         return list(attention.seen.values())
 
 
@@ -107,12 +116,12 @@ class GradientAttention(AttentionExplainer):
     name = "gradient-attention"
     scale = 1.0
 
-    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, target: Target) -> list[Tensor]:
+    def _matrices(self, question: Question, tokens: Tokens, at: Tensor, score: Score) -> list[Tensor]:
         with torch.enable_grad():
             with _Attention(tokens.calls) as attention:
-                score = target.score(question(question.images[at], at)).sum()
+                total = score(question(question.images[at], at)).sum()
             weights = list(attention.seen.values())
-            slopes = torch.autograd.grad(score, weights, allow_unused=True, materialize_grads=True)
+            slopes = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
         return [(slope * one.detach()).relu().mean(dim=1) for slope, one in zip(slopes, weights, strict=True)]
 
 

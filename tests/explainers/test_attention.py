@@ -304,7 +304,9 @@ def test_landmarks_and_captions(method: str) -> None:
     sentence = torch.tensor([1, 5, 7, 9, 2])
     for model, targets in ((points, (0, [1, 2])), (writer, ((sentence, 0), (sentence, 3)))):
         explainer = load_explainer(method, model)
-        assert not explainer.explain(images()).degenerate.all()
+        own = explainer.explain(images())
+        assert not own.degenerate.all()
+        assert torch.allclose(explainer(images()), own.maps, atol=1e-4)
         first, second = (explainer(images(), target) for target in targets)
         assert first.shape == (2, 1, 64, 64)
         assert torch.allclose(first, second, atol=1e-3) == (method == "attention-rollout")
@@ -327,6 +329,12 @@ def test_networks_without_global_attention(make: Callable[[], nn.Module]) -> Non
     for method in ATTENTION:
         with pytest.raises(ValueError, match=f"has no global self-attention .*{method}.* use a method .*'grad-cam'"):
             load_explainer(method, make().eval())(images(1, 32, 32))
+
+
+@pytest.mark.parametrize("method", ATTENTION)
+def test_a_model_of_ours_without_attention_is_refused_before_there_are_images(method: str) -> None:
+    with pytest.raises(ValueError, match="AnteHocForImageClassification has no global self-attention"):
+        load_explainer(method, ours("test_resnet"))
 
 
 @pytest.mark.parametrize("method", ATTENTION)
