@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antehoc_hf.commands.errors import check_data
 from antehoc_hf.modeling.image_input import UnreadableImageError
 from antehoc_hf.training.data.columns import find_image_column
 from antehoc_hf.training.data.errors import BadImageError, DataError
@@ -81,6 +82,19 @@ class _Values:
     def __getitem__(self, position: int) -> tuple[Any, str]:
         index = int(self.positions[position])
         return self.read(index), self.name(index)
+
+
+def check_pictures(source: str | Path, split: str | None) -> None:
+    """What can be said of local images before a network is fetched.
+
+    Raises:
+        DataError: if a folder holds too few images.
+        UsageError: if what is clearly a path leads nowhere, or to an empty folder.
+    """
+    check_data(source)
+    path = Path(source).expanduser()
+    if path.is_dir() and split is None and 0 < len(scan(path).images) < LEAST_IMAGES:
+        load_pictures(source, None)  # which says so, or that they cannot be read
 
 
 def load_pictures(
@@ -150,8 +164,6 @@ def _found(source: Any, split: str | None, most: int) -> _Found:
             files = [file.path for file in scan(path).images]
             if files:
                 return str(source), len(files), files.__getitem__, files.__getitem__, None
-            if not any(path.iterdir()):
-                raise DataError(f"There are no images in {path}: the folder is empty.")
     if isinstance(source, str | os.PathLike | datasets.Dataset | datasets.DatasetDict):
         return _of_data_set(source, split)
     if not isinstance(source, Iterable):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from antehoc_hf.attaching.images import Pictures, load_pictures
+from antehoc_hf.attaching.images import Pictures, check_pictures, load_pictures
 from antehoc_hf.attaching.report import announcement, results, summary, write
 from antehoc_hf.attaching.verdict import RIVAL, Verdict, judge
 from antehoc_hf.commands.output import check_apart, output_folder
@@ -128,6 +128,8 @@ def attach(
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None and isinstance(images, str | Path):
         check_apart(folder, str(images))
+    if isinstance(images, str | Path):
+        check_pictures(images, split)
     written = ("config.json", RESULTS_FILE, FIGURE_FILE)
     with nullcontext() if folder is None else output_folder(folder, written, options.overwrite):
         found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_least
+from antehoc_hf.commands.errors import UsageError, check_data, check_least
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 
@@ -58,6 +58,7 @@ class AttachArguments:
                 raise UsageError(f"{name} takes three numbers, one for each of red, green and blue.")
         if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
             raise UsageError(f"crop_pct must lie in (0, 1], not {self.crop_pct}.")
+        check_data(self.images)
 
 
 def parse(argv: Sequence[str]) -> AttachArguments:

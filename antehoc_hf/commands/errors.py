@@ -55,6 +55,24 @@ def check_images(given: Sequence[str]) -> None:
             raise UsageError(f"{path or 'An image with an empty name'} does not exist.")
 
 
+def looks_like_path(name: str) -> bool:
+    """Whether a data set's name is clearly a path, and none on the Hub."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
+def check_data(name: str | Path | None) -> None:
+    """Raises a UsageError if what is clearly the path of a data set leads nowhere, or to an empty folder; None is not
+    looked at.
+    """
+    path = Path(name or ".").expanduser()
+    if name and looks_like_path(str(name)) and not path.exists():
+        raise UsageError(f"There is no folder {str(path)!r}: check the path of the data set.")
+    if name and path.is_dir() and not any(path.iterdir()):
+        raise UsageError(
+            f"There is no image and no table in {str(name)!r} that can be read (it is empty): check the path."
+        )
+
+
 def check_model(name: str | Path) -> None:
     """Raises a UsageError if what is clearly the path of a model, and no name on the Hub, leads nowhere."""
     first, *inner = str(name).split("/")

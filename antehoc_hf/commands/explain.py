@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_explainers, check_images, check_least, check_model
+from antehoc_hf.commands.errors import UsageError, check_data, check_explainers, check_images, check_least, check_model
 from antehoc_hf.commands.options import OptionParser, option
 from antehoc_hf.commands.output import overwrite_option
 from antehoc_hf.explainers import EXPLAINERS
@@ -54,6 +54,7 @@ class ExplainArguments:
             raise UsageError("The images of a data set are explained as a table: add --output_format parquet.")
         if self.dataset_name is not None and self.images:
             raise UsageError("Name files or a data set (--dataset_name), not both.")
+        check_data(self.dataset_name)
         if self.model:
             check_model(self.model)
         if self.images or (self.model and not self.dataset_name):

@@ -65,7 +65,10 @@ def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFi
     [
         ((), "does not say how its images are prepared: give image_mean and image_std"),
         ((*NORMALISED, "--images", "nowhere"), "nowhere"),
-        ((*NORMALISED, "--images", "{}/empty"), "There are no images in {}/empty"),
+        (
+            (*NORMALISED, "--images", "{}/empty"),
+            "There is no image and no table in '{}/empty' that can be read (it is empty)",
+        ),
         ((*NORMALISED, "--images", "{}/few"), "There are 3 images in {}/few: a map needs at least 40"),
         ((*NORMALISED, "--images", "{}/broken"), "None of the 3 images in {}/broken can be read; the first: "),
         ((*NORMALISED, "--backbone", "resnet18"), "do not fit 'resnet18'"),

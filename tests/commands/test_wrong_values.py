@@ -11,6 +11,7 @@ from antehoc_hf.cli import main
 TRAIN = ["train", "--dataset_name", "pets", "--backbone", "test_resnet", "--image_size", "64", "--max_steps", "1"]
 EVALUATE = ["evaluate", "m", "--dataset_name", "shapes"]
 REGIONS = ["regions", "a.png", "--model", "m"]
+TABLE = ["explain", "--model", "someone/model", "--output_format", "parquet"]
 ATTACH = ["attach", "resnet18", "--images", "pets", "-o", "out"]
 
 
@@ -22,7 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for number in range(3):
             Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pets" / kind / f"{number}.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "none").mkdir(parents=True)
     (tmp_path / "m" / "config.json").write_text('{"model_type": "resnet", "id2label": {"0": "a"}}')
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -60,6 +61,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*TRAIN, "--max_train_samples", "-3"], "max_train_samples must be at least 1, not -3."),
         ([*TRAIN, "--dataset_options", '{"clases": 1}'], "dataset_options: 'clases' is not an option of load_dataset"),
         ([*TRAIN, "--dataset_config", "large"], "pets names no configurations: leave --dataset_config large out."),
+        ([*TRAIN, "--pretrained", "--dataset_name", "nowhere/"], "There is no folder 'nowhere': check the path"),
+        ([*TRAIN, "--pretrained", "--dataset_name", "m/none"], "There is no image and no table in 'm/none' that"),
+        (["evaluate", "someone/model", "--dataset_name", "../nowhere"], "There is no folder '../nowhere': check the"),
+        (["attach", "timm/resnet18", "--images", "a/b/c", "-o", "out"], "There is no folder 'a/b/c': check the path"),
+        (["attach", "timm/resnet18", "--images", "m/none", "-o", "out"], "There is no image and no table in 'm/none'"),
+        (["attach", "timm/resnet18", "--images", "pets", "-o", "out"], "There are 6 images in pets: a map needs at"),
+        ([*TABLE, "--dataset_name", "~/nowhere/at/all"], "There is no folder "),
         ([*TRAIN, "--recipe", "nonexistent"], "There is no recipe 'nonexistent'"),
         ([*TRAIN, "--label_column", "lable"], "label_column='lable' is not a column of pets (columns: image,"),
         ([*TRAIN, "--output_dir", "pets"], "pets holds the images, and results would be among them: name another"),

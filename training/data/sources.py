@@ -14,6 +14,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HTTPError
 
+from antehoc_hf.commands.errors import looks_like_path
 from antehoc_hf.modeling.backbone import hub_in_one_try
 from antehoc_hf.training.data.archives import name_of_archive
 from antehoc_hf.training.data.contained import check_saved
@@ -98,7 +99,7 @@ def load_source(
         if revision is not None:
             raise DataError(f"revision={revision!r} is for data sets on the Hub, and {str(path)!r} is a folder here.")
         return _of_path(path, readable(str(path)), config, named, options)
-    if _looks_like_path(name):
+    if looks_like_path(name):
         raise DataError(f"There is no folder {str(path)!r}: check the path of the data set.")
     folder = None if set(options) - _OWN_OPTIONS else cached_files(name, config, revision)
     if folder is not None:
@@ -303,10 +304,6 @@ def _load(
         raise DataError(
             f"Data set {name!r} is a script, which `datasets` no longer runs: use a copy in Parquet."
         ) from None
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
 
 
 def _first_line(error: BaseException) -> str:
