@@ -39,12 +39,7 @@ HELD_OUT, BATCH, PATIENCE = 8, 32, 8
 
 
 class UNet(nn.Module):
-    """Down from patches to 2×2 and up again, with the way down in sight: (B, …) → values (B, GRID²).
-
-    Args:
-        entry: images, or what is known of them, → (B, width, GRID, GRID).
-        width: channels.
-    """
+    """(B, …) → values (B, GRID²): an entry gives (B, width, GRID, GRID), then down to 2×2 and up again."""
 
     def __init__(self, entry: nn.Module, width: int = WIDTH) -> None:
         super().__init__()
@@ -69,8 +64,7 @@ def pixels_entry(size: int = SIZE, width: int = WIDTH) -> nn.Module:
     """From images (B, 3, size, size), size GRID times a power of 2, to patches: each halving doubles the channels."""
     halvings = (size // GRID).bit_length() - 1
     channels = [3, *(width >> (halvings - 1 - level) for level in range(halvings))]
-    steps = pairwise(channels)
-    return nn.Sequential(*(nn.Sequential(_block(few, many, 2), _block(many, many)) for few, many in steps))
+    return nn.Sequential(*(nn.Sequential(_block(i, o, 2), _block(o, o)) for i, o in pairwise(channels)))
 
 
 def features_entry(channels: int, width: int = WIDTH) -> nn.Module:
@@ -119,17 +113,13 @@ def paired_coalitions(count: int, generator: torch.Generator) -> Tensor:
 
 def play(rows: Any, judge: Judge, count: int, path: Path | None = None) -> Games:
     """Asks the network about `count` coalitions of every row's `pixel_values`, but for those in the file."""
-    coalitions = torch.stack([
-        paired_coalitions(count, torch.Generator().manual_seed(index)) for index in range(len(rows))
-    ])  # fmt: skip
+    drawn = [paired_coalitions(count, torch.Generator().manual_seed(index)) for index in range(len(rows))]
     values = torch.load(path, weights_only=True) if path and path.exists() else torch.empty(0, count + 2)
     ends = torch.tensor([True, False])[:, None].expand(-1, GRID**2)
-    for start in tqdm(
-        range(len(values), len(rows), 8), desc=f"FastSHAP's {count} coalitions an image", unit="8 images"
-    ):
+    for start in tqdm(range(len(values), len(rows), 8), desc="FastSHAP's coalitions", unit="8 images"):
         places = range(start, min(start + 8, len(rows)))
         pixels = torch.stack([rows[index]["pixel_values"] for index in places]).repeat_interleave(count + 2, dim=0)
-        shown = torch.cat([torch.cat([ends, coalitions[index]]) for index in places]).unflatten(1, (GRID, GRID))
+        shown = torch.cat([torch.cat([ends, drawn[index]]) for index in places]).unflatten(1, (GRID, GRID))
         mean = pixels.mean(dim=(2, 3), keepdim=True).expand_as(pixels)
         probabilities = judge(shown_images(pixels, shown, mean)).unflatten(0, (len(places), count + 2))
         predicted = probabilities[:, :1].argmax(dim=2, keepdim=True).expand(-1, count + 2, -1)
@@ -137,13 +127,12 @@ def play(rows: Any, judge: Judge, count: int, path: Path | None = None) -> Games
         if path and (start % 80 == 0 or len(values) == len(rows)):
             torch.save(values, path)
     values = values[: len(rows)]
-    return Games(coalitions, values[:, 2:], values[:, 0], values[:, 1])
+    return Games(torch.stack(drawn), values[:, 2:], values[:, 0], values[:, 1])
 
 
 def fit(network: UNet, inputs: Tensor, games: Games, lr: float = 2e-4, epochs: int = 100) -> dict[str, Any]:
-    """Trains until the error on held-out images, every eighth, no longer falls, and keeps the best state.
-
-    Images are mirrored together with their coalitions, half of the time.
+    """Trains until the error on held-out images, every eighth, no longer falls, and keeps the best state. Images are
+    mirrored together with their coalitions, half of the time.
 
     Returns:
         A report; `explained`: the share of the held-out error of no map (all patches worth the same) that is gone.
@@ -203,20 +192,17 @@ class FastShap:
     def __init__(self, model: Any, sees: Sees) -> None:
         self.model, self.sees = model, sees
         self.network: UNet | None = None
-        self.report: dict[str, Any] = {}
 
     def load(self, path: Path, rows: Any, play: Callable[[], Games]) -> "FastShap":
         """The explainer in the file, or one trained on the images, and written there."""
         if not path.exists():
-            inputs = torch.cat([
-                self.inputs(rows[index]["pixel_values"][None]).half()
-                for index in tqdm(range(len(rows)), desc=f"FastSHAP's {self.sees}", unit="image")
-            ])  # fmt: skip
+            bar = tqdm(range(len(rows)), desc=f"FastSHAP's {self.sees}", unit="image")
+            inputs = torch.cat([self.inputs(rows[index]["pixel_values"][None]).half() for index in bar])
             network = self._network(inputs.shape[1])
             report = fit(network, inputs, play())
             torch.save({"channels": inputs.shape[1], "network": network.state_dict(), "report": report}, path)
         kept = torch.load(path, weights_only=True)
-        self.network, self.report = self._network(kept["channels"]), kept["report"]
+        self.network = self._network(kept["channels"])
         self.network.load_state_dict(kept["network"])
         self.network.eval()
         return self
@@ -235,9 +221,7 @@ class FastShap:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps (B, 1, H, W): bilinear between patches, as ours. The shift that makes values efficient is left out: no
-        measure notices it.
-        """
+        """Maps (B, 1, H, W): bilinear between patches, as ours. No measure would notice the shift to efficiency."""
         assert self.network is not None
         values = self.network(self.inputs(images).half().float()).view(-1, 1, GRID, GRID)
         return F.interpolate(values, size=images.shape[-2:], mode="bilinear", align_corners=False)

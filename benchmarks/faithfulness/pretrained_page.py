@@ -58,12 +58,14 @@ def page(folder: Path, options: argparse.Namespace) -> str:
             lines += [f"Top-1 accuracy among 1,000 classes {100 * right.mean():.1f} %."]
         lines += ["", *_means(values), "", *_duels(values)]
         for name in (name for name in values if name.startswith(FASTSHAP)):
-            lines += ["", f"Ours and {name}:", "", *_duels({OURS: values[OURS], name: values[name]})]
+            asked = len(next(iter(values[name].values())))
+            both = _first({OURS: values[OURS], name: values[name]}, asked)
+            lines += ["", f"Ours and {name}, {asked} images:", "", *_duels(both)]
         few = {name for name, found in values.items() if 0 < len(next(iter(found.values()))) < count}
         if few:
             first = min(len(next(iter(values[name].values()))) for name in few)
-            same = {name: {measure: of[:first] for measure, of in found.items()} for name, found in values.items()}
-            lines += ["", f"The first {first} of these images, for methods that sample:", "", *_means(same)]
+            same = _first(values, first)
+            lines += ["", f"The first {first} of these images, for methods not asked about all:", "", *_means(same)]
             lines += ["", *_duels(same)]
         numbers[part] = {
             name: {measure: {"mean": mean_of(of), "count": len(of)} for measure, of in found.items()}
@@ -96,6 +98,10 @@ def _joined(files: list[dict[str, Any]]) -> Values:
         name: {measure: torch.tensor(values, dtype=torch.float64) for measure, values in of_map.items()}
         for name, of_map in found.items()
     }
+
+
+def _first(values: Values, count: int) -> Values:
+    return {name: {measure: of[:count] for measure, of in found.items()} for name, found in values.items()}
 
 
 def _with_mean_of_seeds(values: Values) -> Values:
