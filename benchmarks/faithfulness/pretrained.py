@@ -14,8 +14,8 @@ labels), once for each seed; the target is what the network itself predicts amon
 first three parts. They are files of their own: what others scored there is not measured again.
 
 Every batch of every part is a file in OUTPUT/NETWORK-SPLIT and is not computed again: a run that was stopped goes on
-where it was, and pretrained.md there is written of what is finished. Choose with --split train, report once with
---split validation:
+where it was, and pretrained.md there is written of what is finished. `--processes 2` halves the time on two cores.
+Choose with --split train, report once with --split validation:
 
     python -m benchmarks.faithfulness.pretrained --network tf_efficientnet_lite0 --weights FOLDER \
         --data ../shared/data/imagenette --output outputs/faithfulness/pretrained
@@ -23,6 +23,8 @@ where it was, and pretrained.md there is written of what is finished. Choose wit
 
 import argparse
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -97,6 +99,8 @@ class Pretrained:
         start = state_of(self.model)
         self.heads = {"class evidence": start} | {f"{OURS}, seed {seed}": self._fit(seed) for seed in options.seeds}
         self.model.map_head.load_state_dict(self.heads[f"{OURS}, seed {options.seeds[0]}"])
+        rivals = [(sees, passes) for passes in options.fastshap_passes for sees in options.fastshap_sees]
+        self.explainers = {rival: self.fastshap(*rival) for rival in rivals}
 
     def _fit(self, seed: int) -> dict[str, Tensor]:
         """The map's numbers, from the file of an earlier run if there is one."""
@@ -146,10 +150,9 @@ class Pretrained:
         options = self.options
         counts = {"maps": options.images, "fidelity": options.fidelity_images, "worth": options.worth_images}
         common = {"fit_images": options.fit_images, "seeds": options.seeds, "first": options.first}
-        rivals = [(sees, passes) for passes in options.fastshap_passes for sees in options.fastshap_sees]
-        explainers = {rival: self.fastshap(*rival) for rival in rivals}
         for part in options.parts:
-            for start in range(0, min(counts.get(part, 0), options.images), BATCH):
+            count, steps = min(counts.get(part, 0), options.images), options.processes * BATCH
+            for start in range(options.share * BATCH, count, steps):
                 sampled = part == "maps" and start < options.sampled_images
                 settings: dict[str, Any] = {"methods": options.methods}
                 settings["orders"] = options.worth_orders if part == "worth" else None
@@ -157,16 +160,16 @@ class Pretrained:
                 subject, cell = self.subject(start, BATCH), f"{part}-{start:04d}"
                 maps = partial(self.maps, subject, start, sampled)
                 self.cells.get(cell, common | settings, partial(self._measured, part, subject, start, maps))
-                for (sees, passes), explainer in explainers.items():
+                for (sees, passes), explainer in self.explainers.items():
                     settings = {"first": options.first, "orders": settings["orders"], "sees": sees, "passes": passes}
                     name = f"{FASTSHAP} on {sees}, {passes} passes"
                     maps = partial(_alone, name, explainer, subject.pixel_values)
                     compute = partial(self._measured, part, subject, start, maps)
                     self.cells.get(f"{cell}_{FASTSHAP}-{sees}-{passes}", settings, compute)
-            if part == "grid":
+            if part == "grid" and options.share == 0:
                 drawn_from = {"images": options.images, "mosaics": options.mosaics}
                 self.cells.get("grid", common | drawn_from, self._grid)
-            if part == "sanity":
+            if part == "sanity" and options.share == options.processes - 1:
                 self.cells.get("sanity", common | {"images": options.sanity_images}, self._sanity)
 
     def _measured(self, part: str, subject: Subject, start: int, maps: Callable[[], Maps]) -> dict[str, Any]:
@@ -239,17 +242,26 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--fastshap_passes", nargs="*", type=int, default=[], help="of the network, that FastSHAP is trained with")
     add("--fastshap_sees", nargs="+", choices=SEES, default=list(SEES), help="what its network is given of an image")
     add("--threads", type=int, default=1, help="of PyTorch")
+    add("--processes", type=int, default=1, help="that take turns with the batches")
+    add("--share", type=int, default=0, help=argparse.SUPPRESS)  # which of them this is
     return command.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Computes what is missing, and prints the page."""
+    argv = sys.argv[1:] if argv is None else argv
     options = parsed(argv)
     torch.set_num_threads(options.threads)
     pretrained = Pretrained(options)
+    command = [sys.executable, "-m", "benchmarks.faithfulness.pretrained", *argv, "--share"]
+    shares = range(1, 1 if options.share else options.processes)  # begun when the maps are fitted
+    others = [subprocess.Popen([*command, str(share)], stdout=subprocess.DEVNULL) for share in shares]
     with suppress(KeyboardInterrupt):  # what was measured until then counts
         pretrained.run()
-    print(page(pretrained.folder, options))
+        if any(other.wait() for other in others):
+            raise SystemExit("One of the processes failed; what it said is above.")
+    if options.share == 0:
+        print(page(pretrained.folder, options))
 
 
 if __name__ == "__main__":
