@@ -244,7 +244,13 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, default=1, help="of PyTorch")
     add("--processes", type=int, default=1, help="that take turns with the batches")
     add("--share", type=int, default=0, help=argparse.SUPPRESS)  # which of them this is
-    return command.parse_args(argv)
+    options = command.parse_args(argv)
+    unseen = options.first if options.split == "train" else TRAIN
+    if options.fastshap_passes and min(unseen, *(passes // COALITIONS for passes in options.fastshap_passes)) < 32:
+        command.error(
+            "FastSHAP learns from at least 32 images: 256 --fastshap_passes, of `train` those before --first."
+        )
+    return options
 
 
 def main(argv: list[str] | None = None) -> None:
