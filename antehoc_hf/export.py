@@ -59,7 +59,7 @@ def export_onnx(model_or_folder: Any, path: str | Path, batch_size: int | None =
         ValueError: if it is another model, or the packages that ONNX needs are missing.
         OSError: if the model cannot be loaded or the file not written.
     """
-    need_to_export()
+    need_to_export(int8)
     model = loaded_model(model_or_folder)
     metadata = _metadata(model, model_or_folder)
     path = _prepared(path)

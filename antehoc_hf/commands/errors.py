@@ -102,7 +102,7 @@ def check_explainers(names: Sequence[str]) -> None:
             need("sklearn", "concepts", name)
 
 
-def need_to_export() -> None:
-    """The same for ONNX."""
-    for package in ("onnx", "onnxscript"):
+def need_to_export(int8: bool = False) -> None:
+    """The same for ONNX, and for storing it in eight bits."""
+    for package in ("onnx", "onnxscript", *(["onnxruntime"] if int8 else [])):
         need(package, "onnx", "Exporting")

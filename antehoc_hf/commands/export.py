@@ -30,7 +30,7 @@ class ExportArguments:
         check_least(self, {"batch_size": 1})
         check_model(self.model)
         if self.output is None or Path(self.output).suffix == ".onnx":
-            need_to_export()
+            need_to_export(self.int8)
         elif self.int8:
             raise UsageError(f"--int8 is for ONNX: name a file that ends in .onnx, not {self.output!r}.")
 
