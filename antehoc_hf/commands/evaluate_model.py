@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_data
 from antehoc_hf.commands.inputs import load_processor, model_config
 from antehoc_hf.commands.output import check_apart, output_folder
 from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
@@ -57,6 +57,7 @@ def evaluate_model(given: EvaluateOptions) -> dict[str, Any]:
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a model, and its {RESULTS_FILE} would be lost: name another --output_dir.")
     check_apart(folder, str(given.data.dataset_name))
+    check_data(given.data.dataset_name)
     with output_folder(folder, (RESULTS_FILE, FIGURE_FILE), options.overwrite):
         return _evaluate(given, folder)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from antehoc_hf.commands.errors import UsageError, check_data, check_least
+from antehoc_hf.commands.errors import UsageError, check_least
 from antehoc_hf.commands.options import option
 
 
@@ -77,7 +77,6 @@ class DataArguments:
         check_least(self, {"max_train_samples": 1, "max_eval_samples": 1, "split_seed": 0})
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation_fraction must be 0 or lie between 0 and 1, not {self.validation_fraction}.")
-        check_data(self.dataset_name)
 
     def load_options(self) -> dict[str, Any]:
         """As `load_data` takes them after the name."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import default_data_collator, enable_full_determinism, set_seed
 
-from antehoc_hf.commands.errors import UsageError
+from antehoc_hf.commands.errors import UsageError, check_data
 from antehoc_hf.commands.output import check_apart
 from antehoc_hf.model_cards import PushError
 from antehoc_hf.model_cards.collect import default_name
@@ -55,6 +55,7 @@ def train(argv: Sequence[str]) -> Results:
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
     settings.task.check_model(settings.model, settings.config, settings.map)
+    check_data(settings.data.dataset_name)
     if settings.model.pretrained_source() is True:  # before data are drawn or downloaded
         with args.main_process_first(local=False, desc="fetching the weights"):
             fetch_backbone(settings.model.backbone)
