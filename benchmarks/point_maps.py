@@ -83,7 +83,7 @@ def methods_of(model: Any, energy: Any) -> dict[str, Maps]:
 
 @torch.no_grad()
 def measure(model: Any, energy: Any, dataset: Any, parts: dict[str, list[int]], rows: list[str]) -> dict[str, Any]:
-    """Part → method → measure → (N,), NaN where a part has no pixel."""
+    """Part → method → measure → (N,), NaN where a part has no pixel, or one map is that of all parts."""
     methods = methods_of(model, energy)
     found: dict[str, Any] = {part: defaultdict(lambda: defaultdict(list)) for part in parts}
     for batch in DataLoader(dataset, batch_size=50):
@@ -97,9 +97,10 @@ def measure(model: Any, energy: Any, dataset: Any, parts: dict[str, list[int]], 
                 own = shares[part]
                 kept = model.energy_map(pixels, binarise_equal_area(maps[part], AREA))
                 points_found = model(kept, phase="prediction").landmarks
+                alike = all(torch.equal(maps[part], other) for other in maps.values())
                 values = {
                     "energy over area": own,
-                    "highest on its part": torch.where(own.isnan(), own, 100.0 * (own > best)),
+                    "highest on its part": torch.where(own.isnan() | alike, torch.nan, 100.0 * (own > best)),
                     "NME, equal area": 100 * nme(points_found[:, points], batch["labels"][:, points], lengths),
                 }
                 for measured, value in values.items():
@@ -130,6 +131,9 @@ def table(found: list[dict[str, Any]]) -> str:
             for key in MEASURES:
                 values, ours = of[key], by_name[OURS][key]
                 usable = torch.isfinite(values) & torch.isfinite(ours)
+                if not usable.any():  # one map for all parts is the highest on none
+                    cells.append("–")
+                    continue
                 each = (of_seed[part][name][key][usable].mean() for of_seed in found)
                 text = f"{values[usable].mean():.2f} ({', '.join(f'{mean:.2f}' for mean in each)})"
                 if name != OURS:

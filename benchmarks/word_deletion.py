@@ -72,15 +72,12 @@ def measure(model: Any, images: list[Tensor]) -> tuple[Found, dict[str, int]]:
         pixels, generator = image[None], torch.Generator().manual_seed(position)
         sequence = model.generate(pixel_values=pixels)
         sequence = sequence[:, : 1 + int((sequence[0, 1:] != model.config.pad_token_id).sum())]
-        with torch.enable_grad():
-            maps = {
-                name: map_.detach() for name, map_ in maps_of(model, grad_cam, pixels, sequence, generator).items()
-            }
+        maps = maps_of(model, grad_cam, pixels, sequence, generator)
         whole = log_probabilities(model, pixels, sequence)[0]
+        nothing = log_probabilities(model, background_images(pixels, "mean", black), sequence)[0]
+        chosen = {"all": torch.ones_like(whole) > 0, "that the image matters to": whole - nothing >= MATTERS}
         for kind in BACKGROUNDS:
             background = background_images(pixels, kind, black)
-            nothing = log_probabilities(model, background_images(pixels, "mean", black), sequence)[0]
-            chosen = {"all": torch.ones_like(whole) > 0, "that the image matters to": whole - nothing >= MATTERS}
             for name, map_ in maps.items():
                 taken = binarise_equal_area(map_, AREA, first_index=position) > 0
                 left = log_probabilities(model, torch.where(taken, background, pixels), sequence)
