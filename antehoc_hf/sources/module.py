@@ -8,7 +8,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
+from antehoc_hf.sources.ours import of_our_module
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
 from antehoc_hf.sources.weights import without_prefix
@@ -37,6 +39,8 @@ def of_module(
     """
     network = without_wrappers(network)
     origin = origin or f"This {type(network).__name__}"
+    if isinstance(network, TimmPreTrainedModel):
+        return of_our_module(network, origin, preprocessing)
     library = type(network).__module__.split(".", 1)[0]
     if library == "transformers" and hasattr(network, "timm_model"):  # TimmWrapper
         return of_timm_module(network, network.timm_model, backbone, backbone_kwargs, origin, preprocessing)

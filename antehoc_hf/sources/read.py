@@ -18,6 +18,7 @@ from antehoc_hf.modeling.timm_model import check_inside, pretrained_labels
 from antehoc_hf.sources.classifier import FinishedClassifier, Preprocessing
 from antehoc_hf.sources.hub import fetched
 from antehoc_hf.sources.module import as_mapping, as_names, imagenet_names, of_module
+from antehoc_hf.sources.ours import KINDS, of_our_folder
 from antehoc_hf.sources.preprocessing import of_timm, of_transformers
 from antehoc_hf.sources.timm_weights import of_weights
 from antehoc_hf.sources.weights import SUFFIXES, read_weights
@@ -128,6 +129,8 @@ def _of_folder(folder: Path, origin: str, backbone_kwargs: dict[str, Any] | None
     if "map_head" in config:
         raise ValueError(f"{origin} explains itself already: use it as it is, or train its map on.")
     _refuse_what_is_elsewhere(folder, origin)
+    if config.get("model_type") in KINDS:
+        return of_our_folder(folder, config["model_type"], origin)
     if "architecture" in config:
         return _of_timm_folder(folder, config, origin, backbone_kwargs)
     return _of_transformers_folder(folder, config, origin)

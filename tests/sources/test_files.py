@@ -15,7 +15,8 @@ import torchvision
 import transformers
 from safetensors.torch import save_file
 
-from antehoc_hf import AnteHocForImageClassification
+from antehoc_hf import AnteHocForImageClassification, AnteHocImageProcessor
+from antehoc_hf.baselines import CbahForImageClassification, PlainForImageClassification, SennForImageClassification
 from antehoc_hf.sources import read_classifier
 
 KNOWN = {**networks.NORMALISATION, "image_size": 64}
@@ -259,3 +260,41 @@ def test_weights_that_are_not_finite_are_no_classifier() -> None:
     network.fc.bias.data[1] = float("nan")
     with pytest.raises(ValueError, match=r"1 of \d+ tensors in .* hold NaN or infinity, such as fc.bias"):
         AnteHocForImageClassification.from_classifier(network, **KNOWN)
+
+
+# -- this project's own -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain() -> PlainForImageClassification:
+    names = dict(enumerate(networks.CLASSES))
+    return PlainForImageClassification.from_backbone(
+        "test_vit", image_size=48, backbone_kwargs={"img_size": 48}, num_labels=5, id2label=names
+    ).eval()
+
+
+@torch.no_grad()
+def test_a_plain_network_of_ours_takes_a_map(plain: Any, tmp_path: Path) -> None:
+    plain.save_pretrained(tmp_path)
+    AnteHocImageProcessor(image_size=[48, 48], crop_pct=0.9, interpolation="lanczos").save_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 48, 48)
+    for source in (tmp_path, plain, PlainForImageClassification.from_pretrained(tmp_path)):
+        found = read_classifier(source)
+        model = found.model()
+        assert torch.equal(model(pixels).logits, plain(pixels).logits)
+        assert list(model.config.id2label.values()) == networks.CLASSES
+        assert model.config.image_size == [48, 48]
+        assert (found.processor().crop_pct, found.processor().interpolation) == (
+            (0.875, "bicubic") if source is plain else (0.9, "lanczos")
+        )
+
+
+@pytest.mark.parametrize(
+    "kind", [SennForImageClassification, CbahForImageClassification, AnteHocForImageClassification]
+)
+def test_what_explains_itself_already_takes_none(kind: Any, tmp_path: Path) -> None:
+    model = kind.from_backbone("test_resnet", image_size=64, num_labels=3)
+    model.save_pretrained(tmp_path)
+    for source in (tmp_path, model):
+        with pytest.raises(ValueError, match="explains itself already: use it as it is"):
+            read_classifier(source)
