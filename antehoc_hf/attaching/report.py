@@ -14,6 +14,7 @@ from antehoc_hf.explainers import measured_explainers
 from antehoc_hf.model_cards import write_card
 from antehoc_hf.model_cards.card import weights_digest
 from antehoc_hf.modeling import AnteHocImageProcessor
+from antehoc_hf.modeling.map_head import class_worth
 from antehoc_hf.sources import FinishedClassifier
 from antehoc_hf.training.attach.fit import FitReport
 from antehoc_hf.training.card import hardware
@@ -88,7 +89,7 @@ def write(folder: Path, model: Any, pictures: Pictures, measured: dict[str, Any]
     pixels = torch.stack([pictures.held_out[index]["pixel_values"] for index in range(count)]).to(model.device)
     with torch.no_grad():
         output = model(pixels)
-    shares, classes = output.logits.float().softmax(dim=1).max(dim=1)
+    shares, classes = class_worth(model.config, output.logits).max(dim=1)
     maps = {"antehoc": output.interpretation_map}
     if any(row["kind"] == "explainer" for row in measured["maps"]["rows"]):
         maps[RIVAL] = measured_explainers([RIVAL], model)[RIVAL](pixels, classes)
@@ -111,9 +112,9 @@ def write(folder: Path, model: Any, pictures: Pictures, measured: dict[str, Any]
 def announcement(
     found: FinishedClassifier, model: Any, processor: AnteHocImageProcessor, pictures: Pictures, crop_is_known: bool
 ) -> str:
-    height, width = model.config.image_size
+    (height, width), classes = model.config.image_size, "class" if found.num_labels == 1 else "classes"
     lines = [
-        f"{found.origin}: {model.config.backbone}, {found.num_labels} classes, {height}×{width} pixels; its map is "
+        f"{found.origin}: {model.config.backbone}, {found.num_labels} {classes}, {height}×{width} pixels; its map is "
         f"fitted to {len(pictures.fitted)} images of {pictures.name} and judged on {len(pictures.held_out)} others."
     ]
     if found.names is None and model.config.id2label[0] == "LABEL_0":

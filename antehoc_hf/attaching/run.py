@@ -133,6 +133,7 @@ def attach(
     written = ("config.json", RESULTS_FILE, FIGURE_FILE)
     with nullcontext() if folder is None else output_folder(folder, written, options.overwrite):
         found = read_classifier(source, backbone=backbone, backbone_kwargs=backbone_kwargs, token=token)
+        _check_classes(found, config.get("problem_type") or found.problem_type)
         model = found.model(**{"map_head": {"kind": "contributions", "closed_form": True}, **config})
         processor = _processor(found, model, crop_pct, interpolation)
         pictures = load_pictures(
@@ -147,6 +148,15 @@ def attach(
         say: Callable[[str], None] = print if options.progress else lambda text: None
         say(announcement(found, model, processor, pictures, crop_is_known=crop_pct is not None))
         return _attached(found, model, processor, pictures, options, folder, say)
+
+
+def _check_classes(found: FinishedClassifier, problem_type: str | None) -> None:
+    if problem_type == "regression" or (problem_type is None and found.num_labels == 1):
+        raise ValueError(
+            f"{found.origin} predicts numbers, as far as it says, and attach explains classes: if each output is the "
+            "logit of a label, set problem_type to multi_label_classification; the map of a regression is trained by "
+            "steps (antehoc train --train_task false --problem_type regression)."
+        )
 
 
 def _attached(

@@ -32,6 +32,11 @@ class AttachArguments:
         None, "bilinear, bicubic or lanczos, where the source does not say."
     )
     class_names: str | None = option(None, "A text file with the name of a class on each line, in order.")
+    problem_type: Literal["single_label_classification", "multi_label_classification"] | None = option(
+        None,
+        "multi_label_classification: each output is the logit of a label of its own; by default what the source says, "
+        "or one of several classes.",
+    )
     split: str | None = option(None, "Split of a data set; by default its training split.")
     max_images: int = option(2000, "Images that the map is fitted to, at random.")
     held_out: int = option(200, "Further images on which the map is judged; at most a fifth of all.")
@@ -82,6 +87,7 @@ def run(options: AttachArguments) -> None:
         "image_mean": options.image_mean,
         "image_std": options.image_std,
         "id2label": _names(options.class_names),
+        "problem_type": options.problem_type,
         "taps": (options.taps[0] if options.taps in (["auto"], ["convolutions"], ["stages"]) else options.taps)
         or None,
     }

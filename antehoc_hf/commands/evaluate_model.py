@@ -134,9 +134,9 @@ def _normalisation(processor: Any) -> dict[str, Any]:
 def _check_robustness(options: EvaluateArguments, task: AnyTask, model: Any) -> None:
     """Raises a UsageError if stability or sanity is asked for where it is not defined, or of no map."""
     asked = options.noise_shares or options.sanity_images
-    one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
-    if asked and not (one_of_several and task.name == ImageClassification.name):
-        raise UsageError("noise_shares and sanity_images need a classifier of one class an image: leave them out.")
+    regression = getattr(model.config, "problem_type", None) == "regression"
+    if asked and (regression or task.name != ImageClassification.name):
+        raise UsageError("noise_shares and sanity_images need a classifier: leave them out.")
     if asked and not (options.explainers or is_ante_hoc(model)):
         raise UsageError(f"{options.model} has no map of its own: name --explainers whose maps are measured.")
 

@@ -19,12 +19,13 @@ from antehoc_hf.evaluation.metric import Metric, register_metric
 IncDenominator = Literal["energy", "image"]
 
 
-def class_probability(logits: Tensor, target: Tensor) -> Tensor:
+def class_probability(logits: Tensor, target: Tensor, exclusive: bool = True) -> Tensor:
     """Probability of each image's target class.
 
     Args:
         logits (`Tensor`): (B, K).
         target (`Tensor`): (B,) int64 in 0 … K − 1.
+        exclusive (`bool`): whether an image has one of the classes (softmax), or each of them or not (sigmoid).
 
     Returns:
         `Tensor`: (B,) float32 in [0, 1].
@@ -41,7 +42,12 @@ def class_probability(logits: Tensor, target: Tensor) -> Tensor:
             f"Targets must be in 0 … {logits.shape[1] - 1}, the classes of the model, but they span "
             f"{int(target.min())} … {int(target.max())}."
         )
-    return logits.float().softmax(dim=1).gather(1, target[:, None]).squeeze(1)
+    return class_probabilities(logits, exclusive).gather(1, target[:, None]).squeeze(1)
+
+
+def class_probabilities(logits: Tensor, exclusive: bool = True) -> Tensor:
+    """Of all classes, (B, K) float32; see [`class_probability`]."""
+    return logits.float().softmax(dim=1) if exclusive else logits.float().sigmoid()
 
 
 def drop_terms(p_image: Tensor, p_energy: Tensor, tolerance: float = 0.0) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from antehoc_hf.evaluation.captions import caption_probability
-from antehoc_hf.evaluation.faithfulness import class_probability
+from antehoc_hf.evaluation.faithfulness import class_probabilities, class_probability
 from antehoc_hf.evaluation.insertion_deletion import insertion_deletion
 from antehoc_hf.evaluation.landmarks import NORMALIZERS, nme
 from antehoc_hf.evaluation.metric import Metric, register_metric
@@ -23,7 +23,8 @@ _FORM_HEADINGS = {"pixel-mean": "{}", "pixel-blur": "{}, to blur", "patch-mean":
 
 
 class ClassificationScorer(Scorer):
-    """The probability of one class: of the label, or of the model's prediction.
+    """The probability of one class: of the label, or of the model's prediction. Of several labels an image it is the
+    likeliest one.
 
     Args:
         model (`nn.Module`): one of our classifiers, a network that gives scores (B, K), or any
@@ -33,7 +34,7 @@ class ClassificationScorer(Scorer):
         network (*optional*): what gives scores (B, K) of images in the model's place: the same network, run faster.
 
     Raises:
-        ValueError: if it does not classify images into one of several classes, or its normalisation is not known.
+        ValueError: if it does not classify images, or its normalisation is not known.
     """
 
     uses = (
@@ -57,17 +58,20 @@ class ClassificationScorer(Scorer):
         config = getattr(model, "config", None)
         problem = getattr(config, "problem_type", None)
         self._num_labels = getattr(config, "num_labels", None) or getattr(model, "num_classes", None)
-        if problem not in (None, "single_label_classification") or getattr(config, "num_labels", 2) < 2:
+        self._exclusive = problem != "multi_label_classification"
+        if problem == "regression" or (self._exclusive and getattr(config, "num_labels", 2) < 2):
             raise ValueError(
-                "Maps are measured with a classifier of one of several classes for each image, but this model has "
-                f"problem_type {problem!r} and {self._num_labels} labels."
+                "Maps are measured with a classifier, of one of several classes or of several labels an image, but "
+                f"this model has problem_type {problem!r} and {self._num_labels} outputs."
             )
         first = next(model.parameters(), torch.zeros(()))
         self.device, self.dtype = first.device, first.dtype
         self._black = black_pixel(model, image_mean, image_std)
 
     def see(self, batch: Mapping[str, Tensor], first_index: int) -> Batch:
-        """Of `pixel_values`, `labels` (B,), and `mask` (B, 1, H, W) where localisation is measured."""
+        """Of `pixel_values`, `labels` (B,), or (B, K) of 0 and 1 where an image has several, and `mask` (B, 1, H, W)
+        where localisation is measured.
+        """
         require(batch, "pixel_values", "labels")
         labels = self._labels(batch)
         pixel_values = batch["pixel_values"].to(device=self.device, dtype=self.dtype)
@@ -75,18 +79,23 @@ class ClassificationScorer(Scorer):
         # From where those of masked images come: what differs by rounding alone is no gain.
         logits = self._logits(pixel_values) if outputs is None or self._network else outputs.logits
         predicted = logits.argmax(dim=1)
-        target = labels if self.settings.target == "label" else predicted
-        p_image = class_probability(logits, target).double().cpu()
-        correct, valid = (predicted == labels).cpu(), torch.isfinite(p_image)
+        target = predicted if self.settings.target == "prediction" else _likeliest(logits, labels)
+        p_image = class_probability(logits, target, self._exclusive).double().cpu()
+        valid = torch.isfinite(p_image)
+        accuracy = 100.0 * (_holds(labels, predicted).cpu() & valid)  # what is not finite is not right
+        included = valid & (accuracy > 0) if self.settings.correct_only else valid
+        if labels.ndim == 2:  # an image without labels has no right prediction, and none to watch
+            nothing = ~labels.any(dim=1).cpu()
+            accuracy = accuracy.masked_fill(nothing, torch.nan)
+            included = included & ~(nothing & (self.settings.target == "label"))
         mask = batch.get("mask")
         return Batch(
             pixel_values,
             first_index,
             target,
             valid,
-            included=valid & correct if self.settings.correct_only else valid,
-            # A prediction that is not finite is not a right one.
-            scores={"accuracy": 100.0 * (correct & valid)},
+            included=included,
+            scores={"accuracy": accuracy},
             maps=None if outputs is None else outputs.interpretation_map,
             degenerate=None if outputs is None else outputs.degenerate,
             arrays={"p_image": p_image, "target": target, "labels": labels, "predict": self._probabilities},
@@ -101,8 +110,9 @@ class ClassificationScorer(Scorer):
             black = self._black.to(batch.pixel_values)
             energy = black + (batch.pixel_values - black) * mask.to(batch.pixel_values.dtype)
         logits = self._logits(energy)
-        found = masked_probability(class_probability(logits, batch.arrays["target"]), self.settings)
-        correct = (logits.argmax(dim=1) == batch.arrays["labels"]).cpu() & found.finite
+        probability = class_probability(logits, batch.arrays["target"], self._exclusive)
+        found = masked_probability(probability, self.settings)
+        correct = _holds(batch.arrays["labels"], logits.argmax(dim=1)).cpu() & found.finite
         return Masked({**found.arrays, "correct": correct}, found.finite, found.options)
 
     def ranked(self, batch: Batch, maps: Tensor) -> list[MapForm]:
@@ -136,7 +146,8 @@ class ClassificationScorer(Scorer):
 
     def about(self) -> str:
         """Which class is watched."""
-        return f"The class watched in an image is {_watched(self.settings, 'its label')}."
+        label = "its label" if self._exclusive else "the likeliest of its labels"
+        return f"The class watched in an image is {_watched(self.settings, label)}."
 
     def _first(
         self, batch: Batch, maps: Tensor, images: int
@@ -159,10 +170,12 @@ class ClassificationScorer(Scorer):
         return scores
 
     def _probabilities(self, pixel_values: Tensor) -> Tensor:
-        return self._logits(pixel_values).float().softmax(dim=1)
+        return class_probabilities(self._logits(pixel_values), self._exclusive)
 
     def _labels(self, batch: Mapping[str, Tensor]) -> Tensor:
         labels, classes = torch.as_tensor(batch["labels"]), self._num_labels
+        if not self._exclusive and labels.ndim == 2:
+            return self._several(labels, len(batch["pixel_values"]))
         if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(batch["pixel_values"]):
             raise ValueError(
                 f"labels must be one class number for each image, (B,), but they are {tuple(labels.shape)} of "
@@ -174,6 +187,26 @@ class ClassificationScorer(Scorer):
                 f"{int(labels.min())} … {int(labels.max())}."
             )
         return labels.long().to(self.device)
+
+    def _several(self, labels: Tensor, images: int) -> Tensor:
+        if labels.shape != (images, self._num_labels or labels.shape[1]) or not bool(
+            ((labels == 0) | (labels == 1)).all()
+        ):
+            raise ValueError(
+                f"labels must be 0 or 1 for each image and class, ({images}, {self._num_labels}), but they are "
+                f"{tuple(labels.shape)} from {float(labels.min()):g} to {float(labels.max()):g}."
+            )
+        return labels.bool().to(self.device)
+
+
+def _holds(labels: Tensor, classes: Tensor) -> Tensor:
+    """(B,), whether the class of each image is its label, (B,), or one of them, (B, K)."""
+    return labels == classes if labels.ndim == 1 else labels.gather(1, classes[:, None]).squeeze(1)
+
+
+def _likeliest(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,), of the labels, (B,) or (B, K); class 0 where there is none."""
+    return labels if labels.ndim == 1 else logits.masked_fill(~labels, -torch.inf).argmax(dim=1)
 
 
 class LandmarkScorer(Scorer):

@@ -35,8 +35,8 @@ def evaluate_stability(
     pixels.
 
     CD and CI are absolute changes of Drop and Inc (percent). The noise comes first: map and probabilities are those of
-    the noisy image, and the class watched is the label. A map that never changes has rank correlation 1 and explains
-    nothing: read every row next to the controls.
+    the noisy image, and the class watched is the label, of several the likeliest. A map that never changes has rank
+    correlation 1 and explains nothing: read every row next to the controls.
 
     Args:
         model, batches, explainers, progress: see `evaluate_maps`; for classification.
@@ -66,13 +66,14 @@ def evaluate_stability(
                 noisy = salt_and_pepper(pixels, share, image_mean, image_std, seed, count)
                 with torch.no_grad():
                     seen = scorer.see({"pixel_values": noisy, "labels": batch["labels"]}, count)
+                watched = seen.included | ~seen.valid  # all but images without a label
                 for name, raw in maps_of_rows(seen, kinds, explainers or {}, seed):
                     maps = measurable_maps(raw, noisy)[1]
                     with torch.no_grad():
                         p_energy = scorer.masked(seen, maps).arrays["p_energy"]
-                    pairs[name][share].append(torch.stack([seen.arrays["p_image"], p_energy], dim=1))
+                    pairs[name][share].append(torch.stack([seen.arrays["p_image"], p_energy], dim=1)[watched])
                     if share:
-                        alike[name][share].append(map_similarity(clean[name], maps).double().cpu())
+                        alike[name][share].append(map_similarity(clean[name], maps).double().cpu()[watched])
                     else:
                         clean[name] = maps
             count += len(pixels)

@@ -1,5 +1,6 @@
 """`antehoc attach`: a finished classifier gets a map from unlabelled images, and predicts what it did."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,29 @@ def test_a_file_of_weights_explains_itself(place: Path, capsys: pytest.CaptureFi
     assert outputs.interpretation_map.shape == (2, 1, 64, 64)
     assert {"README.md", "results.json", "predictions.png"} <= {path.name for path in (place / "out").iterdir()}
     assert len(list((place / "out").glob("*.py"))) <= 16
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_network_of_labels_that_exclude_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], outputs: int
+) -> None:
+    save_file(timm.create_model("test_resnet", num_classes=outputs).state_dict(), place / "net.safetensors")
+    if outputs == 1:
+        assert main(_command(place, *NORMALISED)) == 2
+        assert (
+            "net.safetensors predicts numbers, as far as it says, and attach explains classes"
+            in capsys.readouterr().err
+        )
+        assert not (place / "out").exists()
+    assert main(_command(place, *NORMALISED, "--problem_type", "multi_label_classification")) == 0
+    assert f"test_resnet, {outputs} class" in capsys.readouterr().out
+    found = json.loads((place / "out" / "results.json").read_text())
+    # Each label's own probability, whatever the others have: one output alone would have 1 everywhere by softmax.
+    rows = {row["name"]: row["scores"]["insertion_minus_deletion"]["value"] for row in found["maps"]["rows"]}
+    assert rows["antehoc"] != 0
+    model = AutoModelForImageClassification.from_pretrained(place / "out").eval()
+    assert model.config.problem_type == "multi_label_classification"
+    assert (place / "out" / "predictions.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The report on a real model: its rows, its invariances, and what it says about what went wrong."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
+from antehoc_hf.evaluation.scorers import ClassificationScorer
 from antehoc_hf.modeling import AnteHocForImageClassification
 
 CONTROL_NAMES = ["constant 1", "constant 0.9", "constant 0.5", "black", "random", "center", "sobel"]
@@ -185,6 +187,7 @@ def test_predictions_that_are_not_finite_are_counted(model):
     ("change", "message"),
     [
         ({"labels": None}, 'Every batch needs "labels"'),
+        ({"labels": torch.zeros(NUM_IMAGES, 4)}, "one class number for each image"),
         ({"labels": torch.rand(NUM_IMAGES)}, "one class number for each image"),
         ({"labels": torch.full((NUM_IMAGES,), 4)}, "labels must be in 0 … 3"),
         ({"mask": torch.zeros(NUM_IMAGES, SIDE, SIDE)}, "one shape"),
@@ -204,11 +207,11 @@ def test_other_mistakes_end_in_one_sentence(model):
         evaluate_maps(torch.nn.Conv2d(3, 3, 1), [data()], **NORMALISED, progress=False)
     with pytest.raises(ValueError, match="not known how Conv2d normalises its images"):
         evaluate_maps(torch.nn.Conv2d(3, 3, 1), [data()], progress=False)
-    several = AnteHocForImageClassification.from_backbone(
-        "test_resnet", num_labels=4, image_size=SIDE, problem_type="multi_label_classification"
+    numbers = AnteHocForImageClassification.from_backbone(
+        "test_resnet", num_labels=4, image_size=SIDE, problem_type="regression"
     )
-    with pytest.raises(ValueError, match="one of several classes"):
-        evaluate_maps(several, [data()], progress=False)
+    with pytest.raises(ValueError, match="one of several classes or of several labels an image"):
+        evaluate_maps(numbers, [data()], progress=False)
     for options in (
         *({"target": "truth"}, {"area": 20}, {"tolerance": -1}, {"steps": 0}, {"resamples": 0}, {"areas": (0.1, 10)}),
         *({"insertion_deletion": ("pixel-grey",)}, {"insertion_deletion": ()}),
@@ -299,3 +302,54 @@ def test_ties_at_the_edge_of_the_area_are_counted():
     assert found.row("constant 0.5").tied == NUM_IMAGES
     assert "mine: 1 maps have equal values at the edge of the kept area" in found.to_markdown()
     assert "constant 0.5: 12 maps have equal values" not in found.to_markdown()
+
+
+def of_several_labels(target):
+    """Four images, three labels; the second image has none, and of the third the likeliest label is not its own."""
+
+    class Several(torch.nn.Module):
+        config = SimpleNamespace(problem_type="multi_label_classification", num_labels=3, **NORMALISED)
+
+        def forward(self, pixel_values):
+            score = pixel_values.mean(dim=(1, 2, 3))
+            return torch.stack([score, score / 2, -score], dim=1)
+
+    level = torch.tensor([2.0, 2.0, 2.0, -2.0])
+    batch = {"pixel_values": level[:, None, None, None].expand(4, 3, 32, 32), "mask": torch.ones(4, 1, 32, 32)}
+    labels = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 1, 0], [0, 1, 1]])
+    settings = EvaluationSettings(target=target, area=None, threshold=None, resamples=20)
+    scorer = ClassificationScorer(Several(), settings)
+    seen = scorer.see({**batch, "labels": labels}, 0)
+    return scorer, seen, evaluate_maps(Several(), [{**batch, "labels": labels}], settings, progress=False)
+
+
+def test_of_several_labels_the_likeliest_is_watched_by_its_sigmoid():
+    scorer, seen, report = of_several_labels("label")
+    sigmoid = torch.tensor([2.0, 1.0, 2.0]).sigmoid().tolist()
+    assert seen.target[[0, 2, 3]].tolist() == [0, 1, 2]
+    assert seen.arrays["p_image"][[0, 2, 3]].tolist() == pytest.approx(sigmoid)
+    assert seen.valid.all()
+    assert seen.included.tolist() == [True, False, True, True]  # without a label none is watched
+    # Right are the first and the last; the image without labels does not count.
+    assert report.on_images["accuracy"].value == pytest.approx(200 / 3)
+    assert (report.num_scored, report.num_invalid) == (3, 0)
+    black = scorer.masked(seen, torch.zeros(4, 1, 32, 32))
+    shown = (
+        torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225]).mean() * -1 * torch.tensor([1.0, 0.5, -1.0])
+    ).sigmoid()
+    assert black.arrays["p_energy"][[0, 2, 3]].tolist() == pytest.approx(shown.tolist())
+    assert black.arrays["correct"].tolist() == [False, False, False, True]
+    assert "the likeliest of its labels" in report.about
+
+
+def test_the_prediction_of_several_labels_needs_no_labels():
+    _, seen, report = of_several_labels("prediction")
+    assert seen.target.tolist() == [0, 0, 0, 2]
+    assert (report.num_scored, report.num_invalid) == (4, 0)
+
+
+def test_wrong_labels_of_several_end_in_one_sentence():
+    scorer, seen, _ = of_several_labels("label")
+    for labels in (torch.ones(4, 2), torch.full((4, 3), 2), torch.full((4, 3), 0.5)):
+        with pytest.raises(ValueError, match=r"labels must be 0 or 1 for each image and class, \(4, 3\)"):
+            scorer.see({"pixel_values": seen.pixel_values, "labels": labels}, 0)

@@ -60,6 +60,28 @@ def test_stability_of_controls_is_known(model):
     assert "| sobel |" in found.to_markdown()
 
 
+def test_an_image_without_labels_changes_nothing():
+    torch.manual_seed(0)
+    model = AnteHocForImageClassification.from_backbone(
+        "test_resnet", num_labels=3, image_size=64, problem_type="multi_label_classification"
+    ).eval()
+    labels = torch.tensor([[1, 1, 0], [0, 0, 1], [0, 0, 0]])
+    reports = [
+        evaluate_stability(
+            model,
+            [{"pixel_values": images(3)[:count], "labels": labels[:count]}],
+            image_mean=MEAN,
+            image_std=STD,
+            shares=(0.3,),
+            progress=False,
+        )
+        for count in (2, 3)
+    ]
+    for one, other in zip(*(report.rows for report in reports), strict=True):
+        for measure, estimate in one.scores.items():
+            assert other.scores[measure].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-3, nan_ok=True)
+
+
 def test_stability_against_the_definition(model):
     """CD at 0.3 for the centred map, written out."""
 

@@ -251,6 +251,18 @@ def test_a_finished_network_keeps_its_head_and_its_classes(
     assert not any({"loss", "grad_norm", "learning_rate"} & entry.keys() for entry in steps)
 
 
+def test_the_map_of_a_finished_regression_is_taught_by_what_teaches_such_maps(images: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("test_resnet", num_classes=1).state_dict(), tmp_path / "one.safetensors")
+    (tmp_path / "flat").mkdir()
+    for path in (images / "train" / "red").iterdir():
+        shutil.copy(path, tmp_path / "flat")
+    finished = ("--train_task", "false", "--pretrained_file", str(tmp_path / "one.safetensors"), "--max_steps", "1")
+    results = train(flags(tmp_path / "flat", tmp_path / "run", *finished, "--problem_type", "regression"))
+    assert set(results["metrics"]) == {"map_mean", "degenerate_share"}
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run")
+    assert (model.config.problem_type, model.config.map_head.kind) == ("regression", "contributions")
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -116,7 +116,8 @@ def load_data(
             check_images_inside(split.dataset, image_column, source.root, source.name)
     targets = read_targets(first, image_column, source.name)
     if isinstance(targets, Unlabelled):
-        report(f"  no labels; the network's {len(targets.names)} classes: {quoted(targets.names, _NAMED_CLASSES)}")
+        count, classes = len(targets.names), quoted(targets.names, _NAMED_CLASSES)
+        report(f"  no labels; the network's {count} classes: {classes}" if count else "  no labels")
     elif isinstance(targets, LabelSpace):
         noun = "values" if targets.problem_type == "regression" else "classes"
         named_classes = quoted(targets.names, _NAMED_CLASSES)

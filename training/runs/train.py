@@ -145,7 +145,7 @@ def build_trainer(
         trainer = AnteHocTrainer(
             model=model,
             args=args,
-            objective=_objective(settings, data),
+            objective=_objective(settings, model),
             train_dataset=images.train,
             eval_dataset=images.validation,
             processing_class=processor,
@@ -162,7 +162,7 @@ def build_trainer(
     return trainer
 
 
-def _objective(settings: RunSettings, data: ImageData[TargetSpace]) -> Objective | None:
+def _objective(settings: RunSettings, model: TimmPreTrainedModel) -> Objective | None:
     """What teaches the map; None for models without one.
 
     Raises:
@@ -170,7 +170,7 @@ def _objective(settings: RunSettings, data: ImageData[TargetSpace]) -> Objective
     """
     if not settings.task.has_maps:
         return None
-    choice = settings.map.settled(settings.task.default_map_for(data))
+    choice = settings.map.settled(model.config.map_head.kind)
     return OBJECTIVES[choice.objective](**choice.objective_options)
 
 

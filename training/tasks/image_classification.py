@@ -129,9 +129,9 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
         processor: AnteHocImageProcessor,
         options: MeasureOptions,
     ) -> MeasuredMaps:
-        """Faithfulness and localisation, which are defined for one of several classes an image."""
-        one_of_several = _one_of_several(model.config)
-        if not one_of_several or options.count < 1 or not (self.has_maps or options.explainers):
+        """Faithfulness and localisation, which are defined where there are classes."""
+        measured = _one_of_several(model.config) or model.config.problem_type == "multi_label_classification"
+        if not measured or options.count < 1 or not (self.has_maps or options.explainers):
             return MeasuredMaps()
         if isinstance(images.targets, Unlabelled):
             return MeasuredMaps(lines=["The maps are not measured without labels; `antehoc attach` can."])
