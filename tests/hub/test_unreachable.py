@@ -25,10 +25,11 @@ def run(code: str, home: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_commands_try_once(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    for number in range(40):  # as many as a map needs: fewer are said before anything is fetched
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
     attach = ["attach", f"timm/{WEIGHTS}", "--images", ".", "--output_dir", "out"]
     train = ["train", "--dataset_name", "org/birds", "--output_dir", "out"]
-    explain = ["explain", "a.png", "--model", "org/net", "--output_dir", "out"]
+    explain = ["explain", "0.png", "--model", "org/net", "--output_dir", "out"]
     weights = ["train", "--dataset_name", "shapes", "--backbone", WEIGHTS, "--pretrained", "--output_dir", "out"]
     commands = [attach, train, explain, weights]
     done = run(f"from antehoc_hf.cli import main; print([main(words) for words in {commands!r}])", tmp_path)
