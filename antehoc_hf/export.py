@@ -215,8 +215,7 @@ def _as_quantisers_expect(graph: Any) -> None:
 
 
 def loaded_model(model_or_folder: Any) -> Any:
-    from antehoc_hf.commands.inputs import model_config
-    from antehoc_hf.model_weights import load_weights
+    from antehoc_hf.model_weights import load_weights, model_config
     from antehoc_hf.training.tasks import task_of
 
     if isinstance(model_or_folder, str | Path):

@@ -8,16 +8,18 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
 from torch import nn
+from transformers import AutoConfig, AutoImageProcessor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
-from antehoc_hf.commands.errors import UsageError, in_a_sentence
+from antehoc_hf.commands.errors import UsageError, check_model, in_a_sentence
 from antehoc_hf.model_cards.card import weights_digest
 from antehoc_hf.model_cards.travel import FolderError, read_json
 from antehoc_hf.modeling.backbone import hub_in_one_try, reason_of
-from antehoc_hf.modeling.timm_model import TimmPreTrainedModel, explained_damage
+from antehoc_hf.modeling.timm_model import TimmPreTrainedModel, check_inside, explained_damage
 
 logger = logging.get_logger(__name__)
 
@@ -42,6 +44,47 @@ def fetch_backbone(name: str) -> None:
             f"The pretrained weights of {name!r} cannot be had from the Hub ({reason_of(error)}): download the file "
             "beforehand and name it with --pretrained_file, or leave out --pretrained."
         ) from error
+
+
+def model_config(name: str | Path) -> Any:
+    """The configuration of a model, by its folder or its name on the Hub.
+
+    Raises:
+        UsageError: if there is no such folder, or it holds no model, as that of a training that has not ended.
+        OSError: if the Hub does not give it.
+    """
+    folder = Path(name)
+    check_model(name)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
+        hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"
+        raise UsageError(f"{name} holds no model (there is no config.json): {hint}.")
+    if folder.is_file():
+        raise UsageError(f"{name} is a file: name the folder of a model.")
+    check_inside(name)
+    try:
+        with hub_in_one_try(not folder.is_dir()):
+            if not folder.is_dir():
+                return AutoConfig.from_pretrained(name)
+            with in_a_sentence(f"{name} cannot be loaded: its config.json is damaged or of no known model"):
+                return AutoConfig.from_pretrained(name)
+    except OSError as error:
+        if folder.is_dir():
+            raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None
+        if HF_HUB_OFFLINE:
+            raise UsageError(
+                f"There is no model {str(name)!r}: it is not a folder here and not among the downloaded ones, and "
+                "offline mode is on (HF_HUB_OFFLINE)."
+            ) from None
+        raise
+
+
+def load_processor(name: str) -> Any:
+    """A model's image processor; raises a UsageError if its file is damaged."""
+    with in_a_sentence(
+        f"The image processor of {name} cannot be loaded, its preprocessor_config.json is missing or damaged"
+    ):
+        return AutoImageProcessor.from_pretrained(name)
 
 
 def load_weights(model_class: Any, name: str | Path) -> Any:

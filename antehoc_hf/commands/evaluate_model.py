@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from antehoc_hf.commands.errors import UsageError, check_data
-from antehoc_hf.commands.inputs import load_processor, model_config
 from antehoc_hf.commands.output import check_apart, output_folder
 from antehoc_hf.evaluation import evaluate_sanity, evaluate_stability
 from antehoc_hf.evaluation.networks import is_ante_hoc
 from antehoc_hf.evaluation.results import MapReport
 from antehoc_hf.explainers import EXPLAINERS, load_explainer, measured_explainers
 from antehoc_hf.model_cards.measured import add_measures, check_measurable
-from antehoc_hf.model_weights import load_weights
+from antehoc_hf.model_weights import load_processor, load_weights, model_config
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
 from antehoc_hf.training.data import ImageData, ImageDataset, sample
 from antehoc_hf.training.runs.model_types import OURS, model_type_of, refuse_map_options

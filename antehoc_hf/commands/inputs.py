@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.constants import HF_HUB_OFFLINE
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoModelForImageClassification
 from transformers.utils import cached_file
 
-from antehoc_hf.commands.errors import UsageError, check_images, check_model, in_a_sentence
+from antehoc_hf.commands.errors import UsageError, check_images
 from antehoc_hf.commands.output import check_apart
-from antehoc_hf.model_weights import load_weights
+from antehoc_hf.model_weights import load_processor, load_weights, model_config
 from antehoc_hf.modeling import (
     AnteHocConfig,
     AnteHocForImageCaptioning,
@@ -24,7 +23,6 @@ from antehoc_hf.modeling import (
     AnteHocForLandmarkDetection,
 )
 from antehoc_hf.modeling.backbone import hub_in_one_try
-from antehoc_hf.modeling.timm_model import check_inside
 from antehoc_hf.pipelines.images import without_ends
 from antehoc_hf.training.data.errors import BadImageError
 from antehoc_hf.training.data.folders import IMAGE_SUFFIXES, scan
@@ -78,39 +76,6 @@ def _compared(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def model_config(name: str | Path) -> Any:
-    """The configuration of a model, by its folder or its name on the Hub.
-
-    Raises:
-        UsageError: if there is no such folder, or it holds no model, as that of a training that has not ended.
-        OSError: if the Hub does not give it.
-    """
-    folder = Path(name)
-    check_model(name)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        steps = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
-        hint = f"its training has not ended; {steps[-1].parent} is its last checkpoint" if steps else "name another"
-        raise UsageError(f"{name} holds no model (there is no config.json): {hint}.")
-    if folder.is_file():
-        raise UsageError(f"{name} is a file: name the folder of a model.")
-    check_inside(name)
-    try:
-        with hub_in_one_try(not folder.is_dir()):
-            if not folder.is_dir():
-                return AutoConfig.from_pretrained(name)
-            with in_a_sentence(f"{name} cannot be loaded: its config.json is damaged or of no known model"):
-                return AutoConfig.from_pretrained(name)
-    except OSError as error:
-        if folder.is_dir():
-            raise UsageError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from None
-        if HF_HUB_OFFLINE:
-            raise UsageError(
-                f"There is no model {str(name)!r}: it is not a folder here and not among the downloaded ones, and "
-                "offline mode is on (HF_HUB_OFFLINE)."
-            ) from None
-        raise
-
-
 def load_model(name: str) -> tuple[Any, Any]:
     """A model and its image processor: one of ours with its head, or any image classifier of transformers.
 
@@ -128,14 +93,6 @@ def load_model(name: str) -> tuple[Any, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     processor = load_processor(name)
     return load_weights(model_class, name).to(device).eval(), processor
-
-
-def load_processor(name: str) -> Any:
-    """A model's image processor; raises a UsageError if its file is damaged."""
-    with in_a_sentence(
-        f"The image processor of {name} cannot be loaded, its preprocessor_config.json is missing or damaged"
-    ):
-        return AutoImageProcessor.from_pretrained(name)
 
 
 def verdict_of(name: str) -> str:

@@ -11,19 +11,12 @@ import torch
 
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.explain_images import explainer_named
-from antehoc_hf.commands.inputs import (
-    batches,
-    image_files,
-    load_model,
-    model_config,
-    pictures_of,
-    pixel_values_of,
-    unique_names,
-)
+from antehoc_hf.commands.inputs import batches, image_files, load_model, pictures_of, pixel_values_of, unique_names
 from antehoc_hf.commands.output import output_folder
 from antehoc_hf.concepts import dominant_regions
 from antehoc_hf.concepts.regions import Region
 from antehoc_hf.explainers import Explainer
+from antehoc_hf.model_weights import model_config
 from antehoc_hf.training.runs.results import write_results
 from antehoc_hf.visualization.gallery import gallery
 

@@ -8,10 +8,11 @@ import torch
 from transformers import AutoTokenizer
 
 from antehoc_hf.commands.errors import UsageError
-from antehoc_hf.commands.inputs import load_model, model_config, verdict_of
+from antehoc_hf.commands.inputs import load_model, verdict_of
 from antehoc_hf.demo.limits import ModelLock, watch
 from antehoc_hf.evaluation.familiarity import Familiarity, channel_statistics
 from antehoc_hf.explainers.network import Kind, Network
+from antehoc_hf.model_weights import model_config
 from antehoc_hf.modeling.configuration_captions import check_tokenizer
 
 _KINDS: dict[Kind, str] = {"classes": "image classification", "landmarks": "landmarks", "captions": "captions"}

@@ -108,6 +108,9 @@ class ModelArguments:
     )
     pretrained: bool = option(False, "Start from timm's pretrained weights (from the Hub).", everyday=True)
     pretrained_file: str | None = option(None, "A file of pretrained weights for the backbone, for use offline.")
+    model_name_or_path: str | None = option(
+        None, "A saved model of ours whose map learns on, with --train_task false; its network stays as it is."
+    )
     backbone_kwargs: dict[str, object] | None = option(
         None, "Further options of timm.create_model as JSON, such as '{\"drop_path_rate\": 0.1}'."
     )

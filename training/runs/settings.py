@@ -14,6 +14,7 @@ from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.commands.options import OptionParser, as_words
 from antehoc_hf.model_cards import Facts
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
+from antehoc_hf.training.runs.further import saved_map
 from antehoc_hf.training.runs.maps import MapChoice, choose_map, map_arguments
 from antehoc_hf.training.runs.model_types import OURS, check_model_options, map_options, refuse_map_options
 from antehoc_hf.training.runs.options import (
@@ -80,7 +81,11 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
     check_model_options(model, task.model_class.config_class)
     map_choice = MapChoice()
     if task.has_maps:
-        map_choice = choose_map(given, flags, task.default_map)
+        saved, default, about_map = model.model_name_or_path, task.default_map, given
+        if saved is not None:  # what the recipe says of a new map does not count
+            default = saved_map(task, saved, flags, values)
+            about_map = {name: value for name, value in given.items() if name in flags}
+        map_choice = choose_map(about_map, flags, default)
     else:
         refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}

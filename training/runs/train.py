@@ -12,7 +12,7 @@ from antehoc_hf.commands.output import check_apart
 from antehoc_hf.model_cards import PushError
 from antehoc_hf.model_cards.collect import default_name
 from antehoc_hf.model_cards.errors import explain
-from antehoc_hf.model_weights import check_finite, fetch_backbone
+from antehoc_hf.model_weights import check_finite, fetch_backbone, load_processor
 from antehoc_hf.modeling import AnteHocImageProcessor
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
 from antehoc_hf.training.arguments import AnteHocTrainingArguments
@@ -54,7 +54,8 @@ def train(argv: Sequence[str]) -> Results:
     check_folder(args)
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # there is no accelerator to copy to, which PyTorch would warn about
-    settings.task.check_model(settings.model, settings.config, settings.map)
+    if settings.model.model_name_or_path is None:
+        settings.task.check_model(settings.model, settings.config, settings.map)
     check_data(settings.data.dataset_name)
     if settings.model.pretrained_source() is True:  # before data are drawn or downloaded
         with args.main_process_first(local=False, desc="fetching the weights"):
@@ -101,6 +102,8 @@ def build_model(
     """The model for the data, unless it is finished already, and the image processor that fits it."""
     model = finished or settings.task.build_model(settings.model, settings.config, settings.map, data)
     config = model.config
+    if settings.model.model_name_or_path is not None:
+        return model, load_processor(settings.model.model_name_or_path)
     check_finite(model, settings.model.pretrained_file or config.backbone)
     options = {} if settings.model.crop_pct is None else {"crop_pct": settings.model.crop_pct}
     processor = AnteHocImageProcessor.from_backbone(

@@ -15,6 +15,7 @@ from transformers import EvalPrediction
 from antehoc_hf.commands.errors import UsageError
 from antehoc_hf.evaluation import EvaluationSettings, evaluate_maps
 from antehoc_hf.evaluation.scorer import Explainer
+from antehoc_hf.model_weights import load_weights
 from antehoc_hf.modeling import AnteHocConfig, AnteHocImageProcessor
 from antehoc_hf.modeling.backbone import resolve_taps
 from antehoc_hf.modeling.timm_model import TimmPreTrainedModel
@@ -152,7 +153,12 @@ class Task(ABC, Generic[T, M]):
         Raises:
             UsageError: if there is no finished network to begin with.
         """
-        raise UsageError(f"--train_task false: the head of {self.name} begins at random and has to be trained.")
+        if model.model_name_or_path is not None:
+            return load_weights(self.model_class, model.model_name_or_path)  # type: ignore[no-any-return]
+        raise UsageError(
+            f"--train_task false: the head of {self.name} begins at random and has to be trained, unless "
+            "--model_name_or_path names a saved model whose map learns on."
+        )
 
     def check_model(self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice) -> None:
         """What can be known of a model before its data are there, which may take long to come.

@@ -68,11 +68,14 @@ class ImageClassification(Task[LabelSpace, TimmPreTrainedModel]):
     def finished_model(
         self, model: ModelArguments, config: Mapping[str, object], map_choice: MapChoice
     ) -> TimmPreTrainedModel:
-        """timm's pretrained network, or that of a file of weights.
+        """timm's pretrained network, that of a file of weights, or a saved model.
 
         Raises:
             UsageError: without weights, where the network would be a random one.
         """
+        if model.model_name_or_path is not None:
+            self.needs_labels = False
+            return super().finished_model(model, config, map_choice)
         if not model.pretrained_source():
             raise UsageError(
                 "--train_task false explains a network as it is, and without weights it is random: add "
