@@ -107,7 +107,7 @@ def test_one_sentence(place: Path, capsys: pytest.CaptureFixture[str], argv: lis
 def test_a_model_that_is_nowhere(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("antehoc_hf.commands.inputs.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("antehoc_hf.model_weights.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for argv in (["explain", "a.png", "--model", "nowhere"], ["evaluate", "nowhere", "--dataset_name", "shapes"]):
         assert main(argv) == 2
