@@ -68,6 +68,7 @@ def test_only_the_map_learns_on(saved: tuple[str, Path], tmp_path: Path) -> None
         (["--train_task", "false", "--contribution_grid", "4"], "--contribution_grid is about a new model"),
         (["--train_task", "false", "--task", "landmark-detection"], "'antehoc', and --task landmark-detection needs"),
         (["--train_task", "false"], "The map of {} is in closed form: antehoc attach fits it"),
+        (["--model_type", "plain"], "--model_name_or_path is for maps that learn on, and plain has none"),
         (["--train_task", "false", "-o", "{}"], "{} would be overwritten"),
         (["--train_task", "false", "--model_name_or_path", "{}/none"], "There is no folder '{}/none'"),
     ],
