@@ -87,9 +87,9 @@ def parse_settings(argv: Sequence[str]) -> RunSettings:
             about_map = {name: value for name, value in given.items() if name in flags}
         map_choice = choose_map(about_map, flags, default)
     else:
-        refuse_map_options(flags, model.model_type)
         if model.model_name_or_path is not None:
             raise UsageError(f"--model_name_or_path is for maps that learn on, and {model.model_type} has none.")
+        refuse_map_options(flags, model.model_type)
         given = {name: value for name, value in given.items() if name not in map_options()}
     if flags.keys() & {"num_train_epochs", "max_steps", "per_device_train_batch_size"}:
         run.least_steps = 0
