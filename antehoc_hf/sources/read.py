@@ -127,7 +127,10 @@ def _of_folder(folder: Path, origin: str, backbone_kwargs: dict[str, Any] | None
     if not isinstance(config, dict):
         raise ValueError(f"config.json in {origin} describes no network.")
     if "map_head" in config:
-        raise ValueError(f"{origin} explains itself already: use it as it is, or train its map on.")
+        raise ValueError(
+            f"{origin} explains itself already: use it as it is, or let its map learn on (antehoc train "
+            "--model_name_or_path … --train_task false)."
+        )
     _refuse_what_is_elsewhere(folder, origin)
     if config.get("model_type") in KINDS:
         return of_our_folder(folder, config["model_type"], origin)
