@@ -71,7 +71,10 @@ def read_classifier(
         near = get_close_matches(timm_name.split(".", 1)[0], timm.list_models(), n=3, cutoff=0.6)
         hint = f" Did you mean {', '.join(near)}?" if near and "/" not in name else ""
         raise ValueError(f"There is no folder or file {name!r}, and timm has no architecture of that name.{hint}")
-    return _of_folder(fetched(name.removeprefix("hf-hub:").removeprefix("hf_hub:"), token), name, backbone_kwargs)
+    repository = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
+    if repository.startswith("timm/"):  # named after architectures: a misspelt one need not be looked for
+        backbone_defaults(repository.removeprefix("timm/"))
+    return _of_folder(fetched(repository, token), name, backbone_kwargs)
 
 
 def _of_timm(name: str, backbone_kwargs: dict[str, Any] | None) -> FinishedClassifier:

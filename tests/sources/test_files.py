@@ -127,6 +127,12 @@ def test_files_that_cannot_be_used(
     assert "run" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["test_resnett", "timm/test_resnett.r160_in1k", "hf-hub:timm/test_resnett"])
+def test_misspelt_names_need_no_network(name: str) -> None:
+    with pytest.raises(ValueError, match=r"timm.* no architecture .*Did you mean test_resnet"):
+        read_classifier(name)
+
+
 def test_files_that_hold_something_else(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello")
     (tmp_path / "nothing.pth").write_bytes(b"")
