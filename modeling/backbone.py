@@ -26,6 +26,7 @@ from .tap_search import (
     LayerCall,
     at_fixed_intervals,
     at_the_classifier,
+    class_token_taps,
     convolution_taps,
     elongated,
     named_taps,
@@ -169,19 +170,18 @@ def _refusal(config: AnteHocConfig, error: Exception) -> str:
 
 def resolve_taps(config: AnteHocConfig) -> None:
     """Decides where the backbone is read and writes it into `config` (`tap_points`, `num_attention_maps`,
-    `fixed_image_size`; `tap_channels` where they are needed); does nothing if that is written there already.
+    `fixed_image_size`; where needed `tap_channels`, `class_token_taps`); does nothing if it is written there already.
 
     Raises:
         ValueError: if the backbone has no classifier, no layer with a grid of positions, or fewer layers than maps
             were asked for, or if the image is too small for its layers.
     """
     known = config.tap_points is not None
-    if config.tap_points is not None:
-        for values in config.tap_points:
-            TapPoint.from_dict(values)
-    else:
-        config.tap_channels = None
+    if not known:
+        config.tap_channels = config.class_token_taps = None
         _find_taps(config)
+    for values in config.all_taps:
+        TapPoint.from_dict(values)
     if not config.map_head.per_target:
         return
     if config.tap_channels is None:
@@ -191,7 +191,7 @@ def resolve_taps(config: AnteHocConfig) -> None:
 
 
 def _find_taps(config: AnteHocConfig) -> None:
-    calls, points, config.fixed_image_size = _search(config)
+    calls, points, attentions, config.fixed_image_size = _search(config)
     chosen = at_fixed_intervals(points, _wanted(config, points))
     named = config.num_attention_maps is not None or isinstance(config.taps, list)
     needed = points[-1:] if config.map_head.reads_classifier else []  # the layer that the classifier pools
@@ -203,14 +203,15 @@ def _find_taps(config: AnteHocConfig) -> None:
     _check_grids(config, calls, points)
     config.tap_points = copy.deepcopy([point.to_dict() for point in points])
     config.num_attention_maps = len(points)
+    if attentions:
+        config.class_token_taps = [point.to_dict() for point in attentions]
 
 
-# What was seen of a network is the same the next time: a process looks once.
 _SEEN: dict[Hashable, Any] = {}
 
 
 def _seen_once(look: Callable[[AnteHocConfig], Seen]) -> Callable[[AnteHocConfig], Seen]:
-    """Keeps what a look at the configuration's network found; an error is not kept."""
+    """Keeps what a look at the configuration's network found, for this process; an error is not kept."""
 
     @wraps(look)
     def remembered(config: AnteHocConfig) -> Seen:
@@ -254,11 +255,11 @@ def _channels(config: AnteHocConfig) -> list[int]:
 
 
 @_seen_once
-def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint], bool]:
-    """The layers' calls, those that may be tapped, and whether the backbone takes images of one size alone.
-
-    Watches a copy of the backbone: on the meta device (no weights, no arithmetic) where that works, else on the CPU;
-    on a non-square image where the backbone takes one, so that height, width and channels can't be confused.
+def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint], list[TapPoint], bool]:
+    """The layers' calls, those that may be tapped, the attentions of a class token that the map needs, and whether the
+    backbone takes images of one size alone. Watches a copy of the backbone: on the meta device (no weights, no
+    arithmetic) where that works, else on the CPU; on a non-square image where the backbone takes one, so that height,
+    width and channels can't be confused.
     """
     height, width = config.image_size  # type: ignore[misc]
     problem: Exception | None = None
@@ -279,16 +280,16 @@ def _search(config: AnteHocConfig) -> tuple[list[LayerCall], list[TapPoint], boo
             if config.map_head.reads_classifier and config.taps == "auto":
                 points = at_the_classifier(backbone, calls, points)
             if points:
-                return calls, points, size == (height, width)
+                attentions = class_token_taps(backbone, calls) if config.map_head.reads_classifier else []
+                return calls, points, attentions, size == (height, width)
             problem = problem or _no_grid(config)
         if "meta" not in str(problem).lower():
             break  # with numbers it would be the same
     if isinstance(problem, ValueError) and config.backbone in str(problem):
         raise problem
     reason = " ".join(str(problem).split())[:300]
-    raise ValueError(
-        f"The backbone {config.backbone!r} cannot run on images of {height}×{width} pixels: {reason}"
-    ) from problem
+    where = f"on images of {height}×{width} pixels"
+    raise ValueError(f"The backbone {config.backbone!r} cannot run {where}: {reason}") from problem
 
 
 class _TooLargeError(ValueError):
@@ -327,10 +328,11 @@ def _no_larger_than_any(config: AnteHocConfig) -> Iterator[None]:
 def check_taps(config: AnteHocConfig, backbone: nn.Module) -> None:
     """Raises a ValueError if the configuration names layers that the backbone does not have."""
     modules = dict(backbone.named_modules())
-    for point in config.tap_points or []:
-        if point["module"] not in modules:
+    for point in config.all_taps:
+        missing = [name for name in (point["module"], point.get("attention")) if name and name not in modules]
+        if missing:
             raise ValueError(
-                f"tap_points of the configuration names {point['module']!r}, which {config.backbone!r} does not have: "
+                f"tap_points of the configuration names {missing[0]!r}, which {config.backbone!r} does not have: "
                 "remove tap_points from the configuration to have them found anew."
             )
 

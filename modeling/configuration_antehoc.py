@@ -172,6 +172,7 @@ class AnteHocConfig(BackboneConfig):
     # Found by looking at the backbone once and saved with the checkpoint: [{module, call, layout, ...}, …]
     tap_points: list[dict[str, Any]] | None = None
     tap_channels: list[int] | None = None
+    class_token_taps: list[dict[str, Any]] | None = None
     fixed_image_size: bool | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -234,6 +235,11 @@ class AnteHocConfig(BackboneConfig):
         """Whether the model predicts probabilities of classes; a single output is a number unless named otherwise."""
         return self.problem_type != "regression" and not (self.problem_type is None and self.num_labels == 1)
 
+    @property
+    def all_taps(self) -> list[dict[str, Any]]:
+        """Where the map head reads the backbone: its layers, then what a class token takes of the positions."""
+        return [*(self.tap_points or []), *(self.class_token_taps or [])]
+
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers, with all options of the map head: what they mean depends on its kind."""
         head = self.map_head.to_dict()
@@ -258,6 +264,11 @@ class AnteHocConfig(BackboneConfig):
             raise ValueError(
                 f"num_attention_maps={self.num_attention_maps} does not match the {len(self.tap_points)} tap_points "
                 "of this configuration: remove tap_points to have them found anew."
+            )
+        if not isinstance(self.class_token_taps, list | None):
+            raise ValueError(
+                f"class_token_taps={str(self.class_token_taps)[:60]} must be a list: remove tap_points and "
+                "class_token_taps to have them found anew."
             )
         if self.tap_points is not None and self.tap_channels is not None:
             channels = self.tap_channels = as_list(self.tap_channels)

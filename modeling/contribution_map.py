@@ -20,7 +20,7 @@ from .map_head import (
     with_total,
     worth_to_share,
 )
-from .scaling import box_blurred, contribution_map, full_precision, on_grid, patch_grid, scaled_vectors
+from .scaling import box_blurred, centred_blob, contribution_map, full_precision, on_grid, patch_grid, scaled_vectors
 
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
@@ -91,7 +91,8 @@ class ContributionMapConfig(MapHeadConfig):
                 "--train_task false, or AnteHocTrainer and map_head='contributions'."
             )
         if self.closed_form:
-            return ClosedFormMap(config.tap_channels, num_targets, grid=self.grid, floor=self.floor or "least")
+            attentions = len(config.class_token_taps or [])
+            return ClosedFormMap(config.tap_channels, num_targets, self.grid, self.floor or "least", attentions)
         return ContributionMap(
             config.tap_channels,
             num_targets,
@@ -268,20 +269,28 @@ class ClosedFormMap(_ContributionHead):
     3×3 patches once and twice. All but e and z·r_n vanish with p: a class that has nothing to lose has an empty map.
     Before it is fitted the map shows p·e.
 
+    Where the head reads a class token, z is what the token takes directly from the patch in all attentions together
+    (see [`taken_by_class_token`]), and there are e and p·e of each attention, and of the last tap, as well.
+
     Args:
         tap_channels, num_targets, grid, floor: as in [`ContributionMap`].
+        attentions (`int`): how many attentions are read; their features come behind those of the taps.
     """
 
     start_index = 1  # of the coefficient of p·e
     coefficients: Tensor
     logit_scale: Tensor
 
-    def __init__(self, tap_channels: list[int], num_targets: int, grid: int = 8, floor: str = "least") -> None:
+    def __init__(
+        self, tap_channels: list[int], num_targets: int, grid: int = 8, floor: str = "least", attentions: int = 0
+    ) -> None:
         super().__init__()
         self.grid, self.floor, self.taps = grid, floor, len(tap_channels)
-        self.read_channels = self.taps + tap_channels[-1]
-        self.tap_channels = list(tap_channels)
-        self.register_buffer("coefficients", torch.zeros(_BLURS, 2 + len(_STRENGTHS) + 2 * self.taps + 1))
+        self.sources = 1 + attentions  # of class evidence
+        self.read_channels = self.taps + self.sources * tap_channels[-1]
+        self.tap_channels = [*tap_channels, *tap_channels[-1:] * attentions]
+        responses = 2 + len(_STRENGTHS) + 2 * self.taps + 1 + (2 * self.sources if attentions else 0)
+        self.register_buffer("coefficients", torch.zeros(_BLURS, responses))
         self.coefficients[0, self.start_index] = 1 / grid**2
         # Logits over what the head's weights make of the mean of the last tap: 1 but for what lies in between.
         self.register_buffer("logit_scale", torch.ones(()))
@@ -292,12 +301,14 @@ class ClosedFormMap(_ContributionHead):
         return on_grid(features.detach(), patch_grid(size, self.grid), scaled=False)
 
     def combine(self, kept: list[Tensor], size: Size) -> Tensor:
-        """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap; checked as there."""
+        """(B, η + C_η, g, w) float32: how strong each tap is at each patch, then the last tap, and C_η more of each
+        attention; checked as there.
+        """
         check_channels([tap.shape[1] for tap in kept], self.tap_channels)
-        strong = [torch.linalg.vector_norm(tap, dim=1, keepdim=True) for tap in kept]
+        strong = [torch.linalg.vector_norm(tap, dim=1, keepdim=True) for tap in kept[: self.taps]]
         overall = [norm.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6) for norm in strong]
         levels = [norm / scale for norm, scale in zip(strong, overall, strict=True)]
-        return torch.cat([*levels, kept[-1]], dim=1)
+        return torch.cat([*levels, *kept[self.taps - 1 :]], dim=1)
 
     def second_pass(
         self, tap_values: Tensor, size: Size, targets: Targets | None, predict_masked: Predict
@@ -333,12 +344,19 @@ class ClosedFormMap(_ContributionHead):
     def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
         """What the head's weights make of the mean over all patches, (B, K) float32."""
         assert targets.vectors is not None
-        mean = tap_values[:, self.taps :].float().mean(dim=(2, 3))
+        mean = self._read(tap_values)[0].float().mean(dim=(2, 3))
         return F.linear(mean, targets.vectors.detach().flatten(1).float())
+
+    def _read(self, tap_values: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What class evidence is made of, (B, C_η, g, w), and, where that is a sum over attentions, its parts and the
+        last tap.
+        """
+        last, *taken = tap_values[:, self.taps :].chunk(self.sources, dim=1)
+        return (torch.stack(taken).sum(dim=0), (last, *taken)) if taken else (last, ())
 
     def _responses(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Iterator[Tensor]:
         """(B, T, g, w) one after the other: of a thousand classes all of them at once would fill the memory."""
-        levels, read = tap_values[:, : self.taps], tap_values[:, self.taps :]
+        levels, (read, parts) = tap_values[:, : self.taps], self._read(tap_values)
         worth = targets.worth if classes is None else targets.worth.gather(1, classes)
         p = worth[:, :, None, None]
         z = self._evidence(read, targets, classes)
@@ -361,7 +379,12 @@ class ClosedFormMap(_ContributionHead):
         for tap in range(self.taps):
             yield p * levels[:, tap : tap + 1]
             yield z * levels[:, tap : tap + 1]
-        yield p * _centred(levels).expand_as(z)
+        yield p * centred_blob(levels).expand_as(z)
+        for part in parts:
+            of_part = self._evidence(part, targets, classes)
+            of_part = of_part - of_part.mean(dim=(2, 3), keepdim=True)
+            yield of_part
+            yield p * of_part
 
     def _evidence(self, read: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
         """What the head reads at each patch for the classes (B, T), or for all: (B, T, g, w), in units of logits."""
@@ -375,11 +398,3 @@ class ClosedFormMap(_ContributionHead):
 
 def _exp(logits: Tensor) -> Tensor:
     return logits.clamp(-30, 30).exp()
-
-
-def _centred(like: Tensor) -> Tensor:
-    """A Gaussian in the middle of the image, (g, w); its standard deviation is 0.3 of each side."""
-    rows, columns = (
-        torch.exp(-torch.linspace(-1, 1, side, device=like.device).square() / 0.72) for side in like.shape[-2:]
-    )
-    return rows[:, None] * columns

@@ -52,7 +52,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         resolve_taps(self.config)
         self._build_backbone(num_outputs)
         check_taps(self.config, self.backbone)
-        copies_without_taps(self.backbone.get_submodule(point["module"]) for point in self.config.tap_points)
+        copies_without_taps(self.backbone.get_submodule(point["module"]) for point in self.config.all_taps)
         # Apart from the global stream of random numbers: the backbone trains as if the map were not there.
         with torch.random.fork_rng():
             head = self.backbone.get_classifier() if num_outputs else None
@@ -118,16 +118,15 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
     ) -> tuple[Any, Tensor, tuple[Tensor, ...] | None]:
         """The backbone's result, what the map head keeps of its taps, and, if asked for, the taps (B, C, h, w)."""
         size = size_of(pixel_values)
-        seen: list[Tensor] = []
 
-        def read(features: Tensor) -> Tensor:
-            if hidden_states:
-                seen.append(features)
-            return self.map_head.keep(features, size)
+        def read(features: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return self.map_head.keep(features, size), [features] if hidden_states else []
 
-        points = [TapPoint.from_dict(values) for values in self.config.tap_points]
-        result, kept = forward_with_taps(self.backbone, points, read, call, size)
-        return result, self.map_head.combine(kept, size), tuple(seen) if hidden_states else None
+        points = [TapPoint.from_dict(values) for values in self.config.all_taps]
+        result, readings = forward_with_taps(self.backbone, points, read, call, size)
+        seen = [features for _, kept in readings[: len(self.config.tap_points)] for features in kept]
+        combined = self.map_head.combine([kept for kept, _ in readings], size)
+        return result, combined, tuple(seen) if hidden_states else None
 
     def interpretation(self, pixel_values: Tensor, target: Tensor | int | None = None) -> Explanation:
         """The map of normalised images alone, whatever the model's head.

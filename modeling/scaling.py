@@ -235,3 +235,11 @@ def plain(values: Any, name: str, like: Tensor) -> Tensor:
 def mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
     """A loss that is a mean, or 0 where nothing was there to take the mean of: NaN would spoil every weight."""
     return torch.where(known.any(), loss, torch.zeros_like(loss))
+
+
+def centred_blob(like: Tensor) -> Tensor:
+    """A Gaussian in the middle of the image, (g, w); its standard deviation is 0.3 of each side."""
+    rows, columns = (
+        torch.exp(-torch.linspace(-1, 1, side, device=like.device).square() / 0.72) for side in like.shape[-2:]
+    )
+    return rows[:, None] * columns

@@ -2,16 +2,20 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .taps import TapPoint, find_layout
+from .taps import TapPoint, find_layout, is_plain_attention
 
 # How residual shortcuts are called across timm's families.
 _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))
+# How blocks of timm, transformers and torchvision call their attention, and the norm before it.
+_NORMS = {"attn": "norm1", "attention": "layernorm_before", "self_attention": "ln_1"}
+# Of transformers; in its DINOv2 the head reads the mean of the patches as well.
+_OF_TRANSFORMERS = ("ViTForImageClassification", "DeiTForImageClassification")
 # Where a layer has no positions at this size (squeeze-and-excitation), it is not a main-path convolution.
 _MIN_POSITIONS = 2
 
@@ -219,3 +223,41 @@ def at_fixed_intervals(points: list[TapPoint], count: int) -> list[TapPoint]:
         return points[-1:]
     step = (len(points) - 1) / (count - 1)
     return [points[int(step * index + 0.5)] for index in range(count)]
+
+
+def class_token_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
+    """Where the attentions of a network whose head reads the class token alone are read, in their order; none of any
+    other network.
+
+    Args:
+        backbone: timm's network, or another one behind its interface.
+        calls: of [`watch`].
+    """
+    if not _reads_class_token(backbone):
+        return []
+    of_module = {call.module: call for call in calls}
+    points = []
+    for name, module in backbone.named_modules():
+        block, _, kind = name.rpartition(".")
+        norm = of_module.get(f"{block}.{_NORMS.get(kind, '')}")
+        if is_plain_attention(module) and norm is not None and norm.layout is not None:
+            points.append(replace(norm.tap_point(), attention=name))
+    return points
+
+
+def _reads_class_token(backbone: nn.Module) -> bool:
+    kind, inner = type(backbone), getattr(backbone, "network", None)
+    if isinstance(inner, nn.Module):
+        kind = type(inner)
+        home = kind.__module__.split(".", 1)[0]
+        return (home == "transformers" and kind.__name__ in _OF_TRANSFORMERS) or (
+            home == "torchvision" and kind.__name__ == "VisionTransformer"
+        )
+    return (
+        kind.__module__ == "timm.models.vision_transformer"
+        and kind.__name__ == "VisionTransformer"
+        and getattr(backbone, "global_pool", None) == "token"
+        and isinstance(backbone.norm, nn.LayerNorm)
+        and isinstance(backbone.fc_norm, nn.Identity)
+        and all(type(block).__name__ == "Block" for block in backbone.blocks)  # type: ignore[union-attr]
+    )

@@ -8,12 +8,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Hook = Callable[[nn.Module, Any, Any], None]
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class TapPoint:
         layout: `"NCHW"`, `"NHWC"` or `"NLC"` (tokens).
         prefix_tokens: class and register tokens in front of the grid (`"NLC"` only).
         stride: height and width of an input in pixels for each position of the grid (`"NLC"` only).
+        attention: name of a self-attention that the output enters; what is read then is what the class token takes
+            from each position there, see [`taken_by_class_token`].
     """
 
     module: str
@@ -35,6 +39,7 @@ class TapPoint:
     layout: str = "NCHW"
     prefix_tokens: int = 0
     stride: tuple[float, float] | None = None
+    attention: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, without what is default."""
@@ -46,7 +51,7 @@ class TapPoint:
         """The inverse of [`to_dict`].
 
         Raises:
-            ValueError: if a key is unknown or the layout is none of the three.
+            ValueError: if a key is unknown or something in it makes no sense.
         """
         if not isinstance(values, dict) or "module" not in values or set(values) - set(cls.__dataclass_fields__):
             raise ValueError(f"tap_points of the configuration holds {values!r}, which does not describe a tap.")
@@ -62,6 +67,7 @@ class TapPoint:
         return (
             isinstance(self.module, str)
             and self.module != ""
+            and (self.attention is None or (isinstance(self.attention, str) and self.layout == "NLC"))
             and self.layout in ("NCHW", "NHWC", "NLC")
             and all(type(number) is int and number >= 0 for number in whole)
             and isinstance(strides, tuple)
@@ -81,7 +87,14 @@ class TapPoint:
             return tensor
         if self.layout == "NHWC":
             return tensor.movedim(-1, 1)
-        rows, columns = grid_of_tokens(tensor.shape[1] - self.prefix_tokens, image_size, self.stride)
+        positions = tensor.shape[1] - self.prefix_tokens
+        rows, columns = grid_of_tokens(positions, image_size, self.stride)
+        if rows * columns != positions:
+            size = "×".join(map(str, image_size))
+            raise ValueError(
+                f"{positions} tokens of {self.module!r} are no grid on images of {size} pixels: remove tap_points and "
+                "class_token_taps from the configuration to have them found anew."
+            )
         return tensor[:, self.prefix_tokens :].movedim(-1, 1).unflatten(2, (rows, columns))
 
 
@@ -179,10 +192,10 @@ def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tok
 def forward_with_taps(
     backbone: nn.Module,
     tap_points: list[TapPoint],
-    read: Callable[[Tensor], Tensor],
+    read: Callable[[Tensor], Kept],
     call: Callable[[], Any],
     image_size: tuple[int, int],
-) -> tuple[Any, list[Tensor]]:
+) -> tuple[Any, list[Kept]]:
     """Runs the backbone and reads its taps on the way.
 
     What is read is reduced at once, so no activation is kept alive by it. The hooks exist during the call alone, and
@@ -198,18 +211,18 @@ def forward_with_taps(
         image_size: height and width of the input.
 
     Returns:
-        The result of `call` and one tensor for each tap, in the order of `tap_points`.
+        The result of `call` and what was kept of each tap, in the order of `tap_points`.
 
     Raises:
         ValueError: if a tapped module was not run or gives something else than expected.
     """
-    readings: dict[int, Tensor] = {}
+    readings: dict[int, Kept] = {}
     by_module: dict[str, list[tuple[int, TapPoint]]] = {}
     for index, point in enumerate(tap_points):
         by_module.setdefault(point.module, []).append((index, point))
 
     hooks = [
-        (backbone.get_submodule(name), _reading_hook(points, readings, read, image_size))
+        (backbone.get_submodule(name), _reading_hook(backbone, points, readings, read, image_size))
         for name, points in by_module.items()
     ]
     if torch.compiler.is_compiling():
@@ -286,9 +299,10 @@ def _taken_apart(module: nn.Module) -> str | tuple[Any, ...]:
 
 
 def _reading_hook(
+    backbone: nn.Module,
     points: list[tuple[int, TapPoint]],
-    readings: dict[int, Tensor],
-    read: Callable[[Tensor], Tensor],
+    readings: dict[int, Kept],
+    read: Callable[[Tensor], Kept],
     image_size: tuple[int, int],
 ) -> Hook:
     calls = [0]
@@ -296,7 +310,78 @@ def _reading_hook(
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         for index, point in points:
             if point.call == calls[0]:
-                readings[index] = read(point.features(output, image_size))
+                seen = output
+                if point.attention is not None:
+                    seen = taken_by_class_token(backbone, point.attention, output)
+                readings[index] = read(point.features(seen, image_size))
         calls[0] += 1
 
     return hook
+
+
+def is_plain_attention(module: nn.Module) -> bool:
+    """Whether [`taken_by_class_token`] knows all that it does. Layers may be of any kind: quantised ones, say."""
+    if isinstance(module, nn.MultiheadAttention):
+        return module._qkv_same_embed_dim and module.bias_k is None and not module.add_zero_attn and module.batch_first
+    names = {name for name, _ in module.named_children()}
+    if {"q_proj", "k_proj", "v_proj", "o_proj"} <= names:
+        return hasattr(module, "num_attention_heads")
+    plain = isinstance(getattr(module, "norm", None), nn.Identity) and getattr(module, "gate", None) is None
+    return plain and {"qkv", "proj"} <= names and hasattr(module, "num_heads")
+
+
+def taken_by_class_token(backbone: nn.Module, name: str, tokens: Tensor) -> Tensor:
+    """What the class token takes from each token in one attention, as the network's last norm weighs it; but for that
+    norm's division, which is the same for all.
+
+    The token that the head reads is a sum: what it began with, and what each attention and each MLP has added. An
+    attention adds Σ_i A_i W_O W_V x_i, one summand for each position i, and what the head's weights make of a summand
+    is that position's direct share in the logits (Elhage et al., "A Mathematical Framework for Transformer Circuits",
+    2021; Gandelsman, Efros, Steinhardt, "Interpreting CLIP's Image Representation via Text-Based Decomposition", ICLR
+    2024, Sections 3 and 4). The patches' own tokens, behind the last layer, are read by nobody.
+
+    Args:
+        backbone: the network.
+        name: of the attention.
+        tokens (`Tensor`): (B, N, C), what enters it, the class token first.
+
+    Returns:
+        `Tensor`: (B, N, C), times N.
+
+    Raises:
+        ValueError: if there is no such attention.
+    """
+    attention = backbone.get_submodule(name)
+    last = [module for module in backbone.modules() if isinstance(module, nn.LayerNorm)][-1:]
+    if not is_plain_attention(attention) or not last or tokens.shape[2:] != last[0].weight.shape:
+        raise ValueError(
+            f"class_token_taps of the configuration names {name!r}, which is no attention that can be read: remove "
+            "tap_points and class_token_taps from the configuration to have them found anew."
+        )
+    query, key, value, project = _projected(attention, tokens)
+    weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
+    weighted = (weights.mT * value).transpose(1, 2).flatten(2)
+    taken = project(weighted) - project(torch.zeros_like(weighted[:1, :1]))  # without the bias
+    block = backbone.get_submodule(name.rpartition(".")[0])
+    scale = getattr(getattr(block, "ls1", None), "gamma", None)
+    taken = taken if scale is None else taken * scale
+    return (taken - taken.mean(dim=-1, keepdim=True)) * last[0].weight * tokens.shape[1]
+
+
+def _projected(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, nn.Module]:
+    """The class token's query (B, heads, 1, D), keys and values (B, heads, N, D), and the projection behind them."""
+    first = tokens[:, :1]
+    if isinstance(attention, nn.MultiheadAttention):
+        layers = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+        parts = [F.linear(x, *layer) for x, layer in zip((first, tokens, tokens), layers, strict=True)]
+        out, heads = attention.out_proj, attention.num_heads
+    elif hasattr(attention, "qkv"):
+        qkv, out, heads = attention.qkv, attention.proj, attention.num_heads
+        parts = list(qkv(tokens).chunk(3, dim=-1))
+        parts[0] = parts[0][:, :1]
+    else:
+        out, heads = attention.o_proj, attention.num_attention_heads
+        parts = [attention.q_proj(first), attention.k_proj(tokens), attention.v_proj(tokens)]
+    query, key, value = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
+    query, key = getattr(attention, "q_norm", nn.Identity())(query), getattr(attention, "k_norm", nn.Identity())(key)
+    return query, key, value, out

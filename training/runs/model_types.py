@@ -22,7 +22,8 @@ _ABOUT_MAPS = {
 # Found by looking at the data or at the backbone.
 _FOUND = {
     *("num_labels", "id2label", "label2id", "num_landmarks", "landmark_names", "landmark_flip", "landmark_parts"),
-    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "tap_points", "tap_channels", "fixed_image_size"),
+    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "tap_points", "tap_channels", "class_token_taps"),
+    "fixed_image_size",
 }
 
 
