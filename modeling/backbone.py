@@ -245,7 +245,7 @@ def _channels(config: AnteHocConfig) -> list[int]:
                 check_taps(config, backbone)
                 image = torch.zeros(1, 3, height, width)
                 _, taps = forward_with_taps(
-                    backbone, points, lambda tap: tap, partial(backbone, image), (height, width)
+                    backbone, points, lambda tap, _: tap, partial(backbone, image), (height, width)
                 )
             return [tap.shape[1] for tap in taps]
         except Exception:  # some backbones cannot run without numbers

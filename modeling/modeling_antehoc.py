@@ -16,7 +16,7 @@ from .configuration_antehoc import AnteHocConfig
 from .map_head import Explanation, Targets, apply_map, checked_class, class_targets, map_fields, wants_hidden
 from .phases import BatchNormMode, Phase, masked_pass_mode, without_gradient
 from .scaling import size_of
-from .taps import TapPoint, copies_without_taps, forward_with_taps
+from .taps import Finish, TapPoint, copies_without_taps, forward_with_taps
 from .timm_model import TimmPreTrainedModel
 
 PredictionKind = Literal["categorical", "bernoulli", "vector"]
@@ -119,8 +119,9 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         """The backbone's result, what the map head keeps of its taps, and, if asked for, the taps (B, C, h, w)."""
         size = size_of(pixel_values)
 
-        def read(features: Tensor) -> tuple[Tensor, list[Tensor]]:
-            return self.map_head.keep(features, size), [features] if hidden_states else []
+        def read(features: Tensor, finish: Finish | None) -> tuple[Tensor, list[Tensor]]:
+            kept = self.map_head.keep(features, size)
+            return kept if finish is None else finish(kept).detach(), [features] if hidden_states else []
 
         points = [TapPoint.from_dict(values) for values in self.config.all_taps]
         result, readings = forward_with_taps(self.backbone, points, read, call, size)

@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .taps import TapPoint, find_layout, is_plain_attention
+from .taps import TapPoint, find_layout, last_norm, read_of_attention
 
 # How residual shortcuts are called across timm's families.
 _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))
-# How blocks of timm, transformers and torchvision call their attention, and the norm before it.
-_NORMS = {"attn": "norm1", "attention": "layernorm_before", "self_attention": "ln_1"}
 # Of transformers; in its DINOv2 the head reads the mean of the patches as well.
 _OF_TRANSFORMERS = ("ViTForImageClassification", "DeiTForImageClassification")
 # Where a layer has no positions at this size (squeeze-and-excitation), it is not a main-path convolution.
@@ -233,15 +231,19 @@ def class_token_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoi
         backbone: timm's network, or another one behind its interface.
         calls: of [`watch`].
     """
-    if not _reads_class_token(backbone):
+    norm = last_norm(backbone)
+    if norm is None or not _reads_class_token(backbone):
         return []
     of_module = {call.module: call for call in calls}
     points = []
     for name, module in backbone.named_modules():
-        block, _, kind = name.rpartition(".")
-        norm = of_module.get(f"{block}.{_NORMS.get(kind, '')}")
-        if is_plain_attention(module) and norm is not None and norm.layout is not None:
-            points.append(replace(norm.tap_point(), attention=name))
+        read = read_of_attention(module)
+        if read is not None:
+            # What enters torch's own attention, which has no parts to read: the norm of torchvision's blocks.
+            call = of_module.get(f"{name}.{read}" if read else f"{name.rpartition('.')[0]}.ln_1")
+            width = norm.weight.numel() * (3 if read == "qkv" else 1)
+            if call is not None and call.layout is not None and call.layout["channels"] == width:
+                points.append(replace(call.tap_point(), attention=name))
     return points
 
 

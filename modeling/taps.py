@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 Hook = Callable[[nn.Module, Any, Any], None]
 Kept = TypeVar("Kept")
+Finish = Callable[[Tensor], Tensor]
+"""(B, C, g, w) → (B, C, g, w), linear, the same for every position."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class TapPoint:
         layout: `"NCHW"`, `"NHWC"` or `"NLC"` (tokens).
         prefix_tokens: class and register tokens in front of the grid (`"NLC"` only).
         stride: height and width of an input in pixels for each position of the grid (`"NLC"` only).
-        attention: name of a self-attention that the output enters; what is read then is what the class token takes
-            from each position there, see [`taken_by_class_token`].
+        attention: name of the self-attention that this is a part of, or the norm before it; what is read then is what
+            the class token takes from each position there, see [`taken_by_class_token`].
     """
 
     module: str
@@ -192,7 +194,7 @@ def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tok
 def forward_with_taps(
     backbone: nn.Module,
     tap_points: list[TapPoint],
-    read: Callable[[Tensor], Kept],
+    read: Callable[[Tensor, Finish | None], Kept],
     call: Callable[[], Any],
     image_size: tuple[int, int],
 ) -> tuple[Any, list[Kept]]:
@@ -206,7 +208,7 @@ def forward_with_taps(
     Args:
         backbone: the timm network.
         tap_points: where to read.
-        read: (B, C, h, w) features to what is kept of them.
+        read: (B, C, h, w) features to what is kept of them; with an attention's come the rest, or None.
         call: runs the backbone.
         image_size: height and width of the input.
 
@@ -302,7 +304,7 @@ def _reading_hook(
     backbone: nn.Module,
     points: list[tuple[int, TapPoint]],
     readings: dict[int, Kept],
-    read: Callable[[Tensor], Kept],
+    read: Callable[[Tensor, Finish | None], Kept],
     image_size: tuple[int, int],
 ) -> Hook:
     calls = [0]
@@ -310,27 +312,34 @@ def _reading_hook(
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         for index, point in points:
             if point.call == calls[0]:
-                seen = output
+                seen, finish = output, None
                 if point.attention is not None:
-                    seen = taken_by_class_token(backbone, point.attention, output)
-                readings[index] = read(point.features(seen, image_size))
+                    seen, finish = taken_by_class_token(backbone, point.attention, inputs, output)
+                readings[index] = read(point.features(seen, image_size), finish)
         calls[0] += 1
 
     return hook
 
 
-def is_plain_attention(module: nn.Module) -> bool:
-    """Whether [`taken_by_class_token`] knows all that it does. Layers may be of any kind: quantised ones, say."""
-    if isinstance(module, nn.MultiheadAttention):
-        return module._qkv_same_embed_dim and module.bias_k is None and not module.add_zero_attn and module.batch_first
-    names = {name for name, _ in module.named_children()}
+def read_of_attention(attention: nn.Module) -> str | None:
+    """Which part of it [`taken_by_class_token`] reads, `""` for what enters; None: it does not know all of it."""
+    if isinstance(attention, nn.MultiheadAttention):
+        plain = attention._qkv_same_embed_dim and attention.bias_k is None and not attention.add_zero_attn
+        return "" if plain and attention.batch_first else None
+    names = {name for name, _ in attention.named_children()}
     if {"q_proj", "k_proj", "v_proj", "o_proj"} <= names:
-        return hasattr(module, "num_attention_heads")
-    plain = isinstance(getattr(module, "norm", None), nn.Identity) and getattr(module, "gate", None) is None
-    return plain and {"qkv", "proj"} <= names and hasattr(module, "num_heads")
+        return "v_proj" if hasattr(attention, "num_attention_heads") else None
+    plain = isinstance(getattr(attention, "norm", None), nn.Identity) and getattr(attention, "gate", None) is None
+    return "qkv" if plain and {"qkv", "proj"} <= names and hasattr(attention, "num_heads") else None
 
 
-def taken_by_class_token(backbone: nn.Module, name: str, tokens: Tensor) -> Tensor:
+def last_norm(network: nn.Module) -> nn.LayerNorm | None:
+    """The norm behind the last layer."""
+    children = reversed(list(network.children()))
+    return network if isinstance(network, nn.LayerNorm) else next(filter(None, map(last_norm, children)), None)
+
+
+def taken_by_class_token(backbone: nn.Module, name: str, inputs: Any, output: Any) -> tuple[Tensor, Finish]:
     """What the class token takes from each token in one attention, as the network's last norm weighs it; but for that
     norm's division, which is the same for all.
 
@@ -341,47 +350,51 @@ def taken_by_class_token(backbone: nn.Module, name: str, tokens: Tensor) -> Tens
     2024, Sections 3 and 4). The patches' own tokens, behind the last layer, are read by nobody.
 
     Args:
-        backbone: the network.
-        name: of the attention.
-        tokens (`Tensor`): (B, N, C), what enters it, the class token first.
+        backbone, name: the network, and the attention's name in it.
+        inputs, output: of what [`read_of_attention`] names; the class token is the first.
 
     Returns:
-        `Tensor`: (B, N, C), times N.
+        `tuple[Tensor, Finish]`: A_i W_V x_i, (B, N, C), times N; and the rest, which is the same at each position, so
+            that means over positions may be taken before it.
 
     Raises:
         ValueError: if there is no such attention.
     """
-    attention = backbone.get_submodule(name)
-    last = [module for module in backbone.modules() if isinstance(module, nn.LayerNorm)][-1:]
-    if not is_plain_attention(attention) or not last or tokens.shape[2:] != last[0].weight.shape:
+    attention, norm = backbone.get_submodule(name), last_norm(backbone)
+    read, width = read_of_attention(attention), 0 if norm is None else norm.weight.numel()
+    if read is None or getattr(output, "shape", ())[2:] != (3 * width if read == "qkv" else width,):
         raise ValueError(
-            f"class_token_taps of the configuration names {name!r}, which is no attention that can be read: remove "
+            f"class_token_taps of the configuration names {name!r}, which is no attention that can be read so: remove "
             "tap_points and class_token_taps from the configuration to have them found anew."
         )
-    query, key, value, project = _projected(attention, tokens)
-    weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
-    weighted = (weights.mT * value).transpose(1, 2).flatten(2)
-    taken = project(weighted) - project(torch.zeros_like(weighted[:1, :1]))  # without the bias
-    block = backbone.get_submodule(name.rpartition(".")[0])
-    scale = getattr(getattr(block, "ls1", None), "gamma", None)
-    taken = taken if scale is None else taken * scale
-    return (taken - taken.mean(dim=-1, keepdim=True)) * last[0].weight * tokens.shape[1]
+    query, key, value, project = _projected(attention, read, inputs, output)
+    weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1) * value.shape[2]
+    scale = getattr(getattr(backbone.get_submodule(name.rpartition(".")[0]), "ls1", None), "gamma", None)
+
+    def finish(kept: Tensor) -> Tensor:
+        kept = kept.to(value.dtype).movedim(1, -1)
+        added = project(kept) - project(torch.zeros_like(kept[:1, :1, :1]))  # without the bias
+        added = (added if scale is None else added * scale).float()
+        assert norm is not None
+        return ((added - added.mean(dim=-1, keepdim=True)) * norm.weight.float()).movedim(-1, 1)
+
+    return (weights.mT * value).transpose(1, 2).flatten(2), finish
 
 
-def _projected(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, nn.Module]:
+def _projected(attention: Any, read: str, inputs: Any, output: Tensor) -> tuple[Tensor, Tensor, Tensor, nn.Module]:
     """The class token's query (B, heads, 1, D), keys and values (B, heads, N, D), and the projection behind them."""
-    first = tokens[:, :1]
-    if isinstance(attention, nn.MultiheadAttention):
-        layers = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
-        parts = [F.linear(x, *layer) for x, layer in zip((first, tokens, tokens), layers, strict=True)]
-        out, heads = attention.out_proj, attention.num_heads
-    elif hasattr(attention, "qkv"):
-        qkv, out, heads = attention.qkv, attention.proj, attention.num_heads
-        parts = list(qkv(tokens).chunk(3, dim=-1))
-        parts[0] = parts[0][:, :1]
+    if read == "qkv":
+        project, heads, (query, key, value) = attention.proj, attention.num_heads, output.chunk(3, dim=-1)
+        query = query[:, :1]
+    elif read == "v_proj":
+        project, heads, tokens, value = attention.o_proj, attention.num_attention_heads, inputs[0], output
+        query, key = attention.q_proj(tokens[:, :1]), attention.k_proj(tokens)
     else:
-        out, heads = attention.o_proj, attention.num_attention_heads
-        parts = [attention.q_proj(first), attention.k_proj(tokens), attention.v_proj(tokens)]
-    query, key, value = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
-    query, key = getattr(attention, "q_norm", nn.Identity())(query), getattr(attention, "k_norm", nn.Identity())(key)
-    return query, key, value, out
+        project, heads = attention.out_proj, attention.num_heads
+        layers = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+        parts = zip((output[:, :1], output, output), layers, strict=True)
+        query, key, value = (F.linear(tokens, *layer) for tokens, layer in parts)
+    query, key, value = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    if hasattr(attention, "q_norm"):
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    return query, key, value, project

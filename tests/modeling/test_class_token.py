@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 from antehoc_hf.modeling import AnteHocConfig, AnteHocForImageClassification
-from antehoc_hf.modeling.taps import taken_by_class_token
+from antehoc_hf.modeling.taps import read_of_attention, taken_by_class_token
 
 CLOSED_FORM = {"kind": "contributions", "closed_form": True}
 NORMALISATION = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -47,29 +47,35 @@ ATTENTIONS = {
 }
 
 
+def shares_of(network, name, pixels):
+    """(B, N, C), what the class token takes from each token in the attention of that name, and the logits."""
+    part, found = read_of_attention(network.get_submodule(name)), []
+    module = network.get_submodule(f"{name}.{part}" if part else f"{name.rpartition('.')[0]}.ln_1")
+    handle = module.register_forward_hook(lambda module, inputs, output: found.extend([inputs, output]))
+    output = network(pixels)
+    handle.remove()
+    weighted, finish = taken_by_class_token(network, name, *found)
+    shares = finish(weighted.mT[..., None])[..., 0].mT / weighted.shape[1]
+    return shares, getattr(output, "logits", output)
+
+
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_shares_of_all_positions_add_up_to_what_the_attention_adds(made, name):
-    network = made[name]
+    network, pixels = made[name], torch.randn(3, 3, 64, 64)
     norm = [module for module in network.modules() if isinstance(module, nn.LayerNorm)][-1]
     for layer in range(2):
         attention = network.get_submodule(ATTENTIONS[name].format(layer))
-        seen = {}
-
-        def hook(module, inputs, kwargs, output, seen=seen):
-            seen["tokens"] = inputs[0] if inputs else kwargs["hidden_states"]
-            seen["added"] = (output[0] if isinstance(output, tuple) else output)[:, 0]
-
-        handle = attention.register_forward_hook(hook, with_kwargs=True)
-        network(torch.randn(3, 3, 64, 64))
+        seen = []
+        handle = attention.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
+        shares, _ = shares_of(network, ATTENTIONS[name].format(layer), pixels)
         handle.remove()
-        shares = taken_by_class_token(network, ATTENTIONS[name].format(layer), seen["tokens"])
+        added = (seen[0][0] if isinstance(seen[0], tuple) else seen[0])[:, 0]
         biases = {part: bias for part, bias in attention.named_parameters() if part.endswith(".bias")}
-        bias = next(biases[f"{part}.bias"] for part in ("proj", "out_proj", "o_proj") if f"{part}.bias" in biases)
-        added = seen["added"] - bias
+        added = added - next(biases[f"{p}.bias"] for p in ("proj", "out_proj", "o_proj") if f"{p}.bias" in biases)
         if name == "scaled":
             added = added * network.blocks[layer].ls1.gamma
         expected = (added - added.mean(dim=1, keepdim=True)) * norm.weight
-        torch.testing.assert_close(shares.mean(dim=1), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(shares.sum(dim=1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_shares_are_those_of_the_logits_where_nothing_comes_in_between():
@@ -85,15 +91,12 @@ def test_shares_are_those_of_the_logits_where_nothing_comes_in_between():
         part.bias.zero_()
     network.blocks[0].mlp.fc2.weight.zero_()
     network.norm.weight.uniform_(0.5, 2)
-    seen = {}
-    network.blocks[0].norm1.register_forward_hook(lambda module, inputs, output: seen.update(tokens=output))
-    network.norm.register_forward_hook(lambda module, inputs, output: seen.update(cls=inputs[0][:, 0]))
-    logits = network(torch.randn(4, 3, 64, 64))
-    shares = taken_by_class_token(network, "blocks.0.attn", seen["tokens"]).mean(dim=1)
-    spread = (seen["cls"].var(dim=1, unbiased=False) + network.norm.eps).sqrt()[:, None]
-    torch.testing.assert_close(
-        shares @ network.head.weight.T, (logits - network.head.bias) * spread, rtol=1e-4, atol=1e-6
-    )
+    seen = []
+    network.norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, 0]))
+    shares, logits = shares_of(network, "blocks.0.attn", torch.randn(4, 3, 64, 64))
+    spread = (seen[0].var(dim=1, unbiased=False) + network.norm.eps).sqrt()[:, None]
+    read = shares.sum(dim=1) @ network.head.weight.T
+    torch.testing.assert_close(read, (logits - network.head.bias) * spread, rtol=1e-4, atol=1e-6)
 
 
 def model(backbone, **options):
@@ -164,7 +167,7 @@ def test_a_model_saved_before_there_were_any_is_as_it_was(tmp_path):
         assert torch.equal(older(pixels).interpretation_map, again(pixels).interpretation_map)
 
 
-NORM = {"module": "blocks.0.norm1", "layout": "NLC", "prefix_tokens": 1}
+TAP = {"module": "blocks.0.attn.qkv", "layout": "NLC", "prefix_tokens": 1}
 
 
 @pytest.mark.parametrize(
@@ -173,12 +176,15 @@ NORM = {"module": "blocks.0.norm1", "layout": "NLC", "prefix_tokens": 1}
         (5, "class_token_taps=5 must be a list"),
         ("x", "class_token_taps=x must be a list"),
         ([3], "tap_points of the configuration holds 3, which does not describe a tap"),
-        ([{**NORM, "attention": 5}], "which does not describe a tap"),
-        ([{**NORM, "attention": "nope"}], "names 'nope', which 'test_vit' does not have"),
-        ([{**NORM, "module": "nope", "attention": "blocks.0.attn"}], "names 'nope', which 'test_vit' does not have"),
-        ([{**NORM, "attention": "blocks.0.mlp"}], "names 'blocks.0.mlp', which is no attention that can be read"),
-        ([{**NORM, "module": "blocks.0.mlp.fc1", "attention": "blocks.0.attn"}], "no attention that can be read"),
-        ([{**NORM, "prefix_tokens": 0}], "101 tokens of 'blocks.0.norm1' are no grid on images of 160×160 pixels"),
+        ([{**TAP, "attention": 5}], "which does not describe a tap"),
+        ([{**TAP, "attention": "nope"}], "names 'nope', which 'test_vit' does not have"),
+        ([{**TAP, "module": "nope", "attention": "blocks.0.attn"}], "names 'nope', which 'test_vit' does not have"),
+        ([{**TAP, "attention": "blocks.0.mlp"}], "names 'blocks.0.mlp', which is no attention that can be read"),
+        ([{**TAP, "module": "blocks.0.mlp.fc2", "attention": "blocks.0.attn"}], "no attention that can be read"),
+        (
+            [{**TAP, "attention": "blocks.0.attn", "prefix_tokens": 0}],
+            "101 tokens of 'blocks.0.attn.qkv' are no grid on images of 160×160 pixels",
+        ),
     ],
     ids=lambda value: str(value)[-40:],
 )

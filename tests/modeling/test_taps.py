@@ -192,7 +192,7 @@ def test_a_layer_that_runs_twice_is_read_at_each_of_its_calls():
 
     pixels, backbone = torch.rand(1, 3, 4, 4), Doubling()
     points = [TapPoint("activation", call=1), TapPoint("activation", call=0)]
-    result, readings = forward_with_taps(backbone, points, lambda x: x.sum(dim=1), lambda: backbone(pixels), (4, 4))
+    result, readings = forward_with_taps(backbone, points, lambda x, _: x.sum(dim=1), lambda: backbone(pixels), (4, 4))
     assert torch.equal(result, 2 * pixels)
     assert torch.equal(readings[0], 2 * pixels.sum(dim=1))
     assert torch.equal(readings[1], pixels.sum(dim=1))
