@@ -119,7 +119,7 @@ class AnteHocPreTrainedModel(TimmPreTrainedModel):
         """The backbone's result, what the map head keeps of its taps, and, if asked for, the taps (B, C, h, w)."""
         size = size_of(pixel_values)
 
-        def read(features: Tensor, finish: Finish | None) -> tuple[Tensor, list[Tensor]]:
+        def read(features: Tensor, finish: Finish) -> tuple[Tensor, list[Tensor]]:
             kept = self.map_head.keep(features, size)
             return kept if finish is None else finish(kept).detach(), [features] if hidden_states else []
 

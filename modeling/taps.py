@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 Hook = Callable[[nn.Module, Any, Any], None]
 Kept = TypeVar("Kept")
-Finish = Callable[[Tensor], Tensor]
-"""(B, C, g, w) → (B, C, g, w), linear, the same for every position."""
+Finish = Callable[[Tensor], Tensor] | None
+"""(B, C, g, w) → (B, C, g, w), linear, the same for every position; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _layout_of_tokens(shape: torch.Size, image_size: tuple[int, int], prefix_tok
 def forward_with_taps(
     backbone: nn.Module,
     tap_points: list[TapPoint],
-    read: Callable[[Tensor, Finish | None], Kept],
+    read: Callable[[Tensor, Finish], Kept],
     call: Callable[[], Any],
     image_size: tuple[int, int],
 ) -> tuple[Any, list[Kept]]:
@@ -304,7 +304,7 @@ def _reading_hook(
     backbone: nn.Module,
     points: list[tuple[int, TapPoint]],
     readings: dict[int, Kept],
-    read: Callable[[Tensor, Finish | None], Kept],
+    read: Callable[[Tensor, Finish], Kept],
     image_size: tuple[int, int],
 ) -> Hook:
     calls = [0]
