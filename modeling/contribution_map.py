@@ -8,19 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .map_head import (
-    Explanation,
-    MapHeadConfig,
-    Predict,
-    Size,
-    Targets,
-    check_channels,
-    check_tap_values,
-    of_target,
-    with_total,
-    worth_to_share,
-)
-from .scaling import box_blurred, centred_blob, contribution_map, full_precision, on_grid, patch_grid, scaled_vectors
+from .map_head import ContributionHead, Explanation, MapHeadConfig, Predict, Size, Targets, check_channels, of_target
+from .scaling import bounded_exp, box_blurred, centred_blob, full_precision, on_grid, patch_grid, scaled_vectors
 
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
@@ -83,7 +72,9 @@ class ContributionMapConfig(MapHeadConfig):
         """
         assert config.tap_channels is not None
         num_targets, weight = config.num_targets, getattr(classifier, "weight", None)
-        linear = isinstance(weight, Tensor) and weight.flatten(1).shape == (num_targets, config.tap_channels[-1])
+        attentions = len(config.class_token_taps or []) if self.closed_form else 0
+        widths = [config.tap_channels[-1] * times for times in ((1, 2) if attentions else (1,))]  # see ClosedFormMap
+        linear = isinstance(weight, Tensor) and weight.flatten(1).shape in [(num_targets, width) for width in widths]
         if self.closed_form and not linear:
             raise ValueError(
                 f"A map in closed form reads the last layer with the weights of the classifier, but that of "
@@ -91,7 +82,6 @@ class ContributionMapConfig(MapHeadConfig):
                 "--train_task false, or AnteHocTrainer and map_head='contributions'."
             )
         if self.closed_form:
-            attentions = len(config.class_token_taps or [])
             return ClosedFormMap(config.tap_channels, num_targets, self.grid, self.floor or "least", attentions)
         return ContributionMap(
             config.tap_channels,
@@ -105,41 +95,7 @@ class ContributionMapConfig(MapHeadConfig):
         )
 
 
-class _ContributionHead(nn.Module):
-    """What makes a map of contributions, the same for both heads that give them."""
-
-    per_target = True
-    mask_space = "pixel"
-    baseline_worth: Tensor
-    grid: int
-    floor: str
-    read_channels: int  # of the `tap_values`
-
-    def contributions(self, tap_values: Tensor, targets: Targets, of_all: bool) -> Tensor:
-        """φ before [`with_total`] fixes its sum, of all targets or of the chosen one: (B, K, g, w) or (B, 1, g, w)."""
-        raise NotImplementedError
-
-    def check(self, tap_values: Tensor) -> None:
-        """See [`check_tap_values`]."""
-        check_tap_values(tap_values, self.read_channels)
-
-    def forward(
-        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
-    ) -> Explanation:
-        """The map of the chosen target of each image; with `detailed` also the contributions to all targets."""
-        assert targets is not None
-        contributions = self.contributions(tap_values, targets, of_all=detailed)
-        with full_precision(tap_values):
-            to_share = worth_to_share(targets, self.baseline_worth)
-            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
-            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
-            map_, degenerate = contribution_map(of_chosen, size, self.floor)
-        return Explanation(
-            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
-        )
-
-
-class ContributionMap(_ContributionHead):
+class ContributionMap(ContributionHead):
     """From the activations of the taps to φ, one number for each target and patch: what the patch contributes.
 
     φ of target k is what the head reads at the patch, weighted as the head weighs it for that target, each feature
@@ -258,7 +214,7 @@ _RIVALS = 16
 _BLURS = 3
 
 
-class ClosedFormMap(_ContributionHead):
+class ClosedFormMap(ContributionHead):
     """φ as a weighted sum of a few responses of each patch; the weights come from linear regression, not from
     training.
 
@@ -269,8 +225,8 @@ class ClosedFormMap(_ContributionHead):
     3×3 patches once and twice. All but e and z·r_n vanish with p: a class that has nothing to lose has an empty map.
     Before it is fitted the map shows p·e.
 
-    Where the head reads a class token, z is what the token takes directly from the patch in all attentions together
-    (see [`taken_by_class_token`]), and there are e and p·e of each attention, and of the last tap, as well.
+    Where the head reads a class token alone, z is what that takes directly from the patch in all attentions together
+    (see [`taken_by_class_token`]). Where it reads one, there are e and p·e of the last tap and each attention, too.
 
     Args:
         tap_channels, num_targets, grid, floor: as in [`ContributionMap`].
@@ -344,19 +300,19 @@ class ClosedFormMap(_ContributionHead):
     def mean_evidence(self, tap_values: Tensor, targets: Targets) -> Tensor:
         """What the head's weights make of the mean over all patches, (B, K) float32."""
         assert targets.vectors is not None
-        mean = self._read(tap_values)[0].float().mean(dim=(2, 3))
-        return F.linear(mean, targets.vectors.detach().flatten(1).float())
+        mean = self._read(tap_values, targets)[0].float().mean(dim=(2, 3))
+        return F.linear(mean, targets.vectors.detach().flatten(1)[:, -mean.shape[1] :].float())
 
-    def _read(self, tap_values: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What class evidence is made of, (B, C_η, g, w), and, where that is a sum over attentions, its parts and the
-        last tap.
-        """
+    def _read(self, tap_values: Tensor, targets: Targets) -> tuple[Tensor, list[Tensor]]:
+        """What class evidence is made of, (B, C_η, g, w), and the last tap with its attentions, if there are any."""
         last, *taken = tap_values[:, self.taps :].chunk(self.sources, dim=1)
-        return (torch.stack(taken).sum(dim=0), (last, *taken)) if taken else (last, ())
+        assert targets.vectors is not None
+        alone = taken and targets.vectors.flatten(1).shape[1] == last.shape[1]  # a class token, no patches beside it
+        return torch.stack(taken).sum(dim=0) if alone else last, [last, *taken] if taken else []
 
     def _responses(self, tap_values: Tensor, targets: Targets, classes: Tensor | None) -> Iterator[Tensor]:
         """(B, T, g, w) one after the other: of a thousand classes all of them at once would fill the memory."""
-        levels, (read, parts) = tap_values[:, : self.taps], self._read(tap_values)
+        levels, (read, parts) = tap_values[:, : self.taps], self._read(tap_values, targets)
         worth = targets.worth if classes is None else targets.worth.gather(1, classes)
         p = worth[:, :, None, None]
         z = self._evidence(read, targets, classes)
@@ -370,31 +326,28 @@ class ClosedFormMap(_ContributionHead):
             of_rivals = of_rivals - of_rivals.mean(dim=(2, 3), keepdim=True)
             rest = (1 - others.sum(dim=1, keepdim=True)).clamp_min(1e-6)
             for strength in _STRENGTHS:
-                together = (others * _exp(strength * of_rivals)).sum(dim=1, keepdim=True) + rest
-                yield p * _exp(strength * e) / together
+                together = (others * bounded_exp(strength * of_rivals)).sum(dim=1, keepdim=True) + rest
+                yield p * bounded_exp(strength * e) / together
         else:
             for strength in _STRENGTHS:
-                grown = p * _exp(strength * e)
+                grown = p * bounded_exp(strength * e)
                 yield grown / (grown + (1 - p).clamp_min(1e-6))
         for tap in range(self.taps):
             yield p * levels[:, tap : tap + 1]
             yield z * levels[:, tap : tap + 1]
         yield p * centred_blob(levels).expand_as(z)
         for part in parts:
-            of_part = self._evidence(part, targets, classes)
+            of_part = self._evidence(part, targets, classes, of_token=part is not parts[0])
             of_part = of_part - of_part.mean(dim=(2, 3), keepdim=True)
             yield of_part
             yield p * of_part
 
-    def _evidence(self, read: Tensor, targets: Targets, classes: Tensor | None) -> Tensor:
+    def _evidence(self, read: Tensor, targets: Targets, classes: Tensor | None, of_token: bool = False) -> Tensor:
         """What the head reads at each patch for the classes (B, T), or for all: (B, T, g, w), in units of logits."""
         assert targets.vectors is not None
-        weight = targets.vectors.detach().flatten(1)
+        weight, width = targets.vectors.detach().flatten(1), read.shape[1]
+        weight = weight[:, :width] if of_token else weight[:, -width:]  # a class token comes before a mean of patches
         vectors = (weight if classes is None else weight[classes]).float()
         if targets.exclusive:  # what the classes have in common changes no probability
             vectors = vectors - weight.float().mean(dim=0)
         return (self.logit_scale.float() * (vectors @ read.flatten(2))).unflatten(2, read.shape[-2:])
-
-
-def _exp(logits: Tensor) -> Tensor:
-    return logits.clamp(-30, 30).exp()

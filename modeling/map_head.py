@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig
 from transformers import __version__ as transformers_version
 from transformers.utils import ModelOutput
 
+from .scaling import contribution_map, full_precision
+
 if TYPE_CHECKING:
     from .configuration_antehoc import AnteHocConfig
 
@@ -156,6 +158,40 @@ class MapHead(Protocol):
             That prediction, None where the head has no use for it, and the explanation.
         """
         ...
+
+
+class ContributionHead(nn.Module):
+    """What makes a map of contributions, the same for both heads that give them."""
+
+    per_target = True
+    mask_space = "pixel"
+    baseline_worth: Tensor
+    grid: int
+    floor: str
+    read_channels: int  # of the `tap_values`
+
+    def contributions(self, tap_values: Tensor, targets: Targets, of_all: bool) -> Tensor:
+        """φ before [`with_total`] fixes its sum, of all targets or of the chosen one: (B, K, g, w) or (B, 1, g, w)."""
+        raise NotImplementedError
+
+    def check(self, tap_values: Tensor) -> None:
+        """See [`check_tap_values`]."""
+        check_tap_values(tap_values, self.read_channels)
+
+    def forward(
+        self, tap_values: Tensor, size: Size, targets: Targets | None = None, detailed: bool = False
+    ) -> Explanation:
+        """The map of the chosen target of each image; with `detailed` also the contributions to all targets."""
+        assert targets is not None
+        contributions = self.contributions(tap_values, targets, of_all=detailed)
+        with full_precision(tap_values):
+            to_share = worth_to_share(targets, self.baseline_worth)
+            contributions = with_total(contributions, to_share if detailed else of_target(to_share, targets.chosen))
+            of_chosen = of_target(contributions, targets.chosen) if detailed else contributions
+            map_, degenerate = contribution_map(of_chosen, size, self.floor)
+        return Explanation(
+            interpretation_map=map_, degenerate=degenerate, contributions=contributions if detailed else None
+        )
 
 
 class MapHeadConfig(PreTrainedConfig):

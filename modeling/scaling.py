@@ -243,3 +243,8 @@ def centred_blob(like: Tensor) -> Tensor:
         torch.exp(-torch.linspace(-1, 1, side, device=like.device).square() / 0.72) for side in like.shape[-2:]
     )
     return rows[:, None] * columns
+
+
+def bounded_exp(logits: Tensor) -> Tensor:
+    """Their exponential, finite and above 0 whatever they are."""
+    return logits.clamp(-30, 30).exp()

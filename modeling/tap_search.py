@@ -12,8 +12,9 @@ from .taps import TapPoint, find_layout, last_norm, read_of_attention
 
 # How residual shortcuts are called across timm's families.
 _SHORTCUT_NAMES = frozenset(("downsample", "shortcut", "skip", "proj_skip", "conv_skip", "identity", "c1x1_w"))
-# Of transformers; in its DINOv2 the head reads the mean of the patches as well.
+# Of transformers: those whose head reads the class token, and those where it reads the patches' mean beside it.
 _OF_TRANSFORMERS = ("ViTForImageClassification", "DeiTForImageClassification")
+_READ_BOTH = ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification")
 # Where a layer has no positions at this size (squeeze-and-excitation), it is not a main-path convolution.
 _MIN_POSITIONS = 2
 
@@ -165,8 +166,14 @@ def stage_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
 
 def at_the_classifier(backbone: nn.Module, calls: list[LayerCall], points: list[TapPoint]) -> list[TapPoint]:
     """The same taps, but with the last stage's output in place of a last tap that lies within that stage (in a branch
-    of a ConvNeXt's block, say), if the output is as wide as what the classifier reads.
+    of a ConvNeXt's block, say), if the output is as wide as what the classifier reads; or with the last norm's output,
+    if the classifier reads its mean beside the class token.
     """
+    if type(getattr(backbone, "network", None)).__name__ in _READ_BOTH:
+        norm = last_norm(backbone)
+        names = [name for name, module in backbone.named_modules() if module is norm]
+        read = [call.tap_point() for call in calls if call.module in names and call.layout is not None]
+        return [*points[:-1], *read] if read else points
     width = getattr(backbone.get_classifier(), "in_features", None)  # type: ignore[operator]
     order = {(call.module, call.call): index for index, call in enumerate(calls)}
     ends = stage_taps(backbone, calls)[-1:]
@@ -224,8 +231,8 @@ def at_fixed_intervals(points: list[TapPoint], count: int) -> list[TapPoint]:
 
 
 def class_token_taps(backbone: nn.Module, calls: list[LayerCall]) -> list[TapPoint]:
-    """Where the attentions of a network whose head reads the class token alone are read, in their order; none of any
-    other network.
+    """Where the attentions of a network whose head reads the class token are read, in their order; none of any other
+    network.
 
     Args:
         backbone: timm's network, or another one behind its interface.
@@ -252,7 +259,7 @@ def _reads_class_token(backbone: nn.Module) -> bool:
     if isinstance(inner, nn.Module):
         kind = type(inner)
         home = kind.__module__.split(".", 1)[0]
-        return (home == "transformers" and kind.__name__ in _OF_TRANSFORMERS) or (
+        return (home == "transformers" and kind.__name__ in (*_OF_TRANSFORMERS, *_READ_BOTH)) or (
             home == "torchvision" and kind.__name__ == "VisionTransformer"
         )
     return (

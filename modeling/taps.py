@@ -361,22 +361,22 @@ def taken_by_class_token(backbone: nn.Module, name: str, inputs: Any, output: An
         ValueError: if there is no such attention.
     """
     attention, norm = backbone.get_submodule(name), last_norm(backbone)
-    read, width = read_of_attention(attention), 0 if norm is None else norm.weight.numel()
-    if read is None or getattr(output, "shape", ())[2:] != (3 * width if read == "qkv" else width,):
+    read, seen = read_of_attention(attention), getattr(output, "shape", ())
+    if read is None or norm is None or seen[2:] != ((3 if read == "qkv" else 1) * norm.weight.numel(),):
         raise ValueError(
             f"class_token_taps of the configuration names {name!r}, which is no attention that can be read so: remove "
             "tap_points and class_token_taps from the configuration to have them found anew."
         )
     query, key, value, project = _projected(attention, read, inputs, output)
     weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1) * value.shape[2]
-    scale = getattr(getattr(backbone.get_submodule(name.rpartition(".")[0]), "ls1", None), "gamma", None)
+    block, by = backbone.get_submodule(name.rpartition(".")[0]), norm.weight
+    scale = next((getattr(block, name) for name in ("ls1", "layer_scale1") if hasattr(block, name)), nn.Identity())
 
     def finish(kept: Tensor) -> Tensor:
         kept = kept.to(value.dtype).movedim(1, -1)
         added = project(kept) - project(torch.zeros_like(kept[:1, :1, :1]))  # without the bias
-        added = (added if scale is None else added * scale).float()
-        assert norm is not None
-        return ((added - added.mean(dim=-1, keepdim=True)) * norm.weight.float()).movedim(-1, 1)
+        added = scale(added).float()
+        return ((added - added.mean(dim=-1, keepdim=True)) * by.float()).movedim(-1, 1)
 
     return (weights.mT * value).transpose(1, 2).flatten(2), finish
 

@@ -38,7 +38,7 @@ def of_module(
         ValueError: if it cannot be built again from a configuration.
     """
     network = without_wrappers(network)
-    origin = origin or f"This {type(network).__name__}"
+    origin = origin or type(network).__name__
     if isinstance(network, TimmPreTrainedModel):
         return of_our_module(network, origin, preprocessing)
     library = type(network).__module__.split(".", 1)[0]

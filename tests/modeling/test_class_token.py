@@ -25,6 +25,7 @@ def networks():
     yield "torchvision", torchvision.models.VisionTransformer(64, 16, 2, 4, 32, 64, num_classes=5)
     yield "ViT", transformers.ViTForImageClassification(transformers.ViTConfig(**sizes))
     yield "DeiT", transformers.DeiTForImageClassification(transformers.DeiTConfig(**sizes))
+    yield "Dinov2", transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**sizes, layerscale_value=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ ATTENTIONS = {
     "torchvision": "encoder.layers.encoder_layer_{}.self_attention",
     "ViT": "vit.layers.{}.attention",
     "DeiT": "deit.layers.{}.attention",
+    "Dinov2": "dinov2.encoder.layer.{}.attention",
 }
 
 
@@ -74,6 +76,8 @@ def test_shares_of_all_positions_add_up_to_what_the_attention_adds(made, name):
         added = added - next(biases[f"{p}.bias"] for p in ("proj", "out_proj", "o_proj") if f"{p}.bias" in biases)
         if name == "scaled":
             added = added * network.blocks[layer].ls1.gamma
+        if name == "Dinov2":
+            added = added * network.dinov2.encoder.layer[layer].layer_scale1.lambda1
         expected = (added - added.mean(dim=1, keepdim=True)) * norm.weight
         torch.testing.assert_close(shares.sum(dim=1), expected, rtol=1e-4, atol=1e-6)
 
@@ -127,6 +131,26 @@ def test_networks_whose_class_token_is_read(backbone, kwargs, attentions):
     assert outputs.interpretation_map.shape == (2, 1, 64, 64)
     trained = model(backbone, backbone_kwargs=kwargs, map_head="contributions")
     assert trained.config.class_token_taps is None
+
+
+@pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
+def test_a_head_that_reads_the_mean_of_the_patches_beside_the_class_token(kind):
+    torch.manual_seed(2)
+    config = getattr(transformers, f"{kind}Config")(**SMALL, image_size=64, patch_size=16)
+    network = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    made = AnteHocForImageClassification.from_classifier(network, **NORMALISATION, map_head=CLOSED_FORM).eval()
+    assert made.config.tap_points[-1]["module"].endswith("layernorm")
+    assert len(made.config.class_token_taps) == 2
+    pixels = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        outputs = made(pixels, phase="task")
+        tokens = network.base_model(pixels).last_hidden_state
+        targets = made._targets(outputs.logits)
+        of_patches = made.map_head.mean_evidence(outputs.tap_values, targets)
+        of_token = tokens[:, 0] @ network.classifier.weight[:, :32].T
+    expected = network(pixels).logits - network.classifier.bias
+    torch.testing.assert_close(of_token + of_patches, expected, rtol=1e-4, atol=1e-5)
+    assert made(pixels).interpretation_map.flatten(1).std(dim=1).min() > 0
 
 
 def test_the_map_shows_the_patch_that_the_class_token_looks_at():

@@ -31,7 +31,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
 TORCHVISION = ("mobilenet_v3_small", "resnet18")
 NAMES = (*TIMM, *TRANSFORMERS, TORCHVISION[0])
 # Those whose head is linear on the last layer.
-CLOSED_FORM = tuple(name for name in NAMES if name not in ("Dinov2", "mobilenet_v3_small"))
+CLOSED_FORM = tuple(name for name in NAMES if name != "mobilenet_v3_small")
 
 
 def network(name: str) -> nn.Module:
