@@ -19,7 +19,8 @@ def blurred(pixel_values: Tensor) -> Tensor:
     images = pixel_values.to(torch.promote_types(pixel_values.dtype, torch.float32))
     down, across = (_matrix(size, sigma).to(images) for size in images.shape[-2:])
     with full_precision(images):
-        return (down @ images @ across.T).to(pixel_values.dtype)
+        # One product an image, also across: all rows of a batch in a single one may be rounded as the batch is long.
+        return ((down @ images) @ across.T.expand(*images.shape[:2], -1, -1)).to(pixel_values.dtype)
 
 
 @lru_cache(maxsize=32)
