@@ -329,8 +329,8 @@ def read_of_attention(attention: nn.Module) -> str | None:
     names = {name for name, _ in attention.named_children()}
     if {"q_proj", "k_proj", "v_proj", "o_proj"} <= names:
         return "v_proj" if hasattr(attention, "num_attention_heads") else None
-    plain = isinstance(getattr(attention, "norm", None), nn.Identity) and getattr(attention, "gate", None) is None
-    return "qkv" if plain and {"qkv", "proj"} <= names and hasattr(attention, "num_heads") else None
+    timms = type(attention).__name__ == "Attention" and {"qkv", "proj", "norm"} <= names  # others weigh otherwise
+    return "qkv" if timms and isinstance(attention.norm, nn.Identity) and attention.gate is None else None
 
 
 def last_norm(network: nn.Module) -> nn.LayerNorm | None:

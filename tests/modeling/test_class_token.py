@@ -117,6 +117,7 @@ SMALL_VIT = {"embed_dim": 32, "depth": 2, "num_heads": 4}
         ("vit_tiny_patch16_224", SMALL_VIT, 2),
         ("vit_tiny_r_s16_p8_224", {**SMALL_VIT, "patch_size": 1}, 2),  # convolutions first
         ("vit_tiny_patch16_224", {**SMALL_VIT, "global_pool": "avg"}, 0),  # the head reads the patches' tokens
+        ("vit_tiny_patch16_224", {**SMALL_VIT, "attn_layer": "diff"}, 0),  # attention less another attention
         ("test_resnet", None, 0),
     ],
 )
