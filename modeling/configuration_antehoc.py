@@ -237,8 +237,8 @@ class AnteHocConfig(BackboneConfig):
 
     @property
     def all_taps(self) -> list[dict[str, Any]]:
-        """Where the map head reads the backbone: its layers, then what a class token takes of the positions."""
-        return [*(self.tap_points or []), *(self.class_token_taps or [])]
+        """Where the map head reads the backbone: its layers, then, in closed form, what a class token takes."""
+        return [*(self.tap_points or []), *(self.class_token_taps or [] if self.map_head.reads_classifier else [])]
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers, with all options of the map head: what they mean depends on its kind."""

@@ -192,6 +192,14 @@ def test_a_model_saved_before_there_were_any_is_as_it_was(tmp_path):
         assert torch.equal(older(pixels).interpretation_map, again(pixels).interpretation_map)
 
 
+@pytest.mark.parametrize("kind", ["contributions", "energy"])
+def test_another_map_on_the_same_configuration_reads_layers_alone(kind):
+    values = model("test_vit", image_size=160).config.to_dict()
+    other = AnteHocForImageClassification(AnteHocConfig.from_dict({**values, "map_head": kind})).eval()
+    with torch.no_grad():
+        assert other(torch.randn(2, 3, 160, 160)).interpretation_map.shape == (2, 1, 160, 160)
+
+
 TAP = {"module": "blocks.0.attn.qkv", "layout": "NLC", "prefix_tokens": 1}
 
 
