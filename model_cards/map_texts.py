@@ -52,7 +52,7 @@ show nothing.""",
 _MISSING = "the image's mean colour, a blur or black"
 _CONTRIBUTIONS = MapTexts(
     about="""\
-There is a map for each {target}. In the same forward pass as the prediction a small network reads layers of the
+There is a map for each {target}. In the same forward pass as the prediction a small map head reads layers of the
 backbone and estimates what each patch of the image{grid} contributes to {worth}. Together the contributions make up
 the difference between the whole image and one without any patch. It was trained {when}, {learned}.
 
